@@ -1,0 +1,5 @@
+"""Networks as bytes: `encode` a description, `decode` a file, and the codecs between."""
+
+from benchmarks.bitstream.container import bytes_by_role, decode, encode
+
+__all__ = ["bytes_by_role", "decode", "encode"]

@@ -1,0 +1,124 @@
+"""The network as the decoder builds it: a named architecture, then edits from an allow-list, then shared tensors.
+
+Everything is first built on PyTorch's `meta` device, where a tensor has a shape and no memory, so that a file's promises
+are checked before anything is allocated.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from benchmarks import networks
+from benchmarks.errors import BitstreamError
+from methods.interface import ModuleSpec
+
+MAX_ELEMENTS = 2**28  # tensor elements of one network: 1 GiB of fp32
+MAX_DIMENSION = 2**20
+
+
+class Gather(nn.Module):
+    """Selects channels: input (N, C, …) to output (N, len(index), …); `index` is coded like any tensor."""
+
+    index: Tensor
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.register_buffer("index", torch.zeros(channels, dtype=torch.int64))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.index_select(1, self.index)
+
+
+_ALLOWED: dict[str, type[nn.Module]] = {
+    "BatchNorm2d": nn.BatchNorm2d,
+    "Conv2d": nn.Conv2d,
+    "Gather": Gather,
+    "Identity": nn.Identity,
+    "Linear": nn.Linear,
+    "Sequential": nn.Sequential,
+}
+
+
+def _bounded(value: Any) -> bool:
+    if isinstance(value, (list, tuple)):
+        return len(value) <= 4 and all(map(_bounded, value))
+    return value in ("zeros", "same") if isinstance(value, str) else abs(value) <= MAX_DIMENSION
+
+
+def _module(spec: ModuleSpec, path: str, depth: int = 0) -> nn.Module:
+    if spec.kind not in _ALLOWED or depth > 4:
+        msg = f"module {path!r} is to be a {spec.kind!r}: only {', '.join(_ALLOWED)} may stand in a file"
+        raise BitstreamError(msg)
+    try:
+        if not all(_bounded(v) for v in spec.arguments.values()):
+            raise ValueError("an argument is out of bounds")
+        children = [_module(child, path, depth + 1) for child in spec.children]
+        arguments = {k: tuple(v) if isinstance(v, list) else v for k, v in spec.arguments.items()}
+        return _ALLOWED[spec.kind](*children, **arguments)
+    except (TypeError, ValueError, RuntimeError) as error:
+        msg = f"module {path!r} can't be built as {spec.kind}: {error}"
+        raise BitstreamError(msg) from error
+
+
+def skeleton(
+    architecture: str, arguments: Mapping[str, Any], edits: Mapping[str, ModuleSpec], tied: Mapping[str, str]
+) -> nn.Module:
+    """The network on the `meta` device: all shapes, no memory.
+
+    Raises BitstreamError for an unknown architecture, an edit outside the allow-list, a path that does not exist, or
+    more than MAX_ELEMENTS tensor elements.
+    """
+    with torch.device("meta"):
+        try:
+            network = networks.build(architecture, arguments)
+        except networks.NetworkError as error:
+            raise BitstreamError(str(error)) from error
+        for path, spec in edits.items():
+            parent, name = _locate(network, path)
+            if not isinstance(getattr(parent, name, None), nn.Module):
+                msg = f"the file edits module {path!r}, which {architecture} does not have"
+                raise BitstreamError(msg)
+            setattr(parent, name, _module(spec, path))
+    tie(network, tied)
+    total = sum(math.prod(tensor.shape) for tensor in state(network, tied).values())
+    if total > MAX_ELEMENTS:
+        msg = f"the network promises {total} values, more than the {MAX_ELEMENTS} that a file may hold"
+        raise BitstreamError(msg)
+    return network
+
+
+def tie(network: nn.Module, tied: Mapping[str, str]) -> None:
+    """Make each parameter path of `tied` hold the very Parameter of the path that it names."""
+    for path, source in tied.items():
+        parent, name = _locate(network, path)
+        holder, source_name = _locate(network, source)
+        here, shared = parent._parameters.get(name), holder._parameters.get(source_name)
+        if here is None or shared is None or here.shape != shared.shape or source in tied:
+            msg = f"the file ties {path!r} to {source!r}, but they are not free parameters of one shape"
+            raise BitstreamError(msg)
+        parent._parameters[name] = shared
+
+
+def _locate(network: nn.Module, path: str) -> tuple[nn.Module, str]:
+    parent, _, name = path.rpartition(".")
+    try:
+        return network.get_submodule(parent), name
+    except AttributeError as error:
+        msg = f"the file names {path!r}, which the network does not have"
+        raise BitstreamError(msg) from error
+
+
+def state(network: nn.Module, tied: Collection[str] = ()) -> dict[str, Tensor]:
+    """Tensors that a file has to fill, by path: parameters and buffers but for batch counters.
+
+    A shared parameter is there once: under the path that is not in `tied`, or its first one if `tied` is not known.
+    """
+    parameters = network.named_parameters(remove_duplicate=not tied)
+    tensors: dict[str, Tensor] = {k: v for k, v in parameters if k not in tied}
+    tensors |= {k: v for k, v in network.named_buffers() if not k.endswith("num_batches_tracked")}
+    return tensors

@@ -1,0 +1,64 @@
+"""Streams of integer indices (gathered channels, positions, codewords): entropy coded, or packed where that is shorter."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from benchmarks.bitstream.bytesio import join_blocks, read_fields, split_blocks, write_fields
+from benchmarks.bitstream.entropy import decode_integers, encode_integers
+from benchmarks.errors import BitstreamError
+from methods.interface import Coded, Part, Role
+
+NAME = "index"
+
+
+def part(targets: Sequence[str], values: Sequence[npt.ArrayLike], limit: int, role: Role = "indices") -> Part:
+    """Code `values` (one integer array per target, entries in [0, limit))."""
+    return Part(NAME, tuple(targets), role, {"values": [np.asarray(v, np.int64) for v in values], "limit": int(limit)})
+
+
+def encode_indices(values: npt.NDArray[np.int64], limit: int) -> tuple[bool, bytes]:
+    """(packed?, bytes) of the shorter of fixed-width packing and entropy coding."""
+    flat = values.reshape(-1)
+    width = max(limit - 1, 0).bit_length()
+    packed = write_fields(flat, np.full(flat.size, width, np.int64))
+    coded = encode_integers(flat)
+    return (True, packed) if len(packed) <= len(coded) else (False, coded)
+
+
+def decode_indices(packed: bool, data: bytes, count: int, limit: int) -> npt.NDArray[np.int64]:
+    """Inverse of `encode_indices`; raises BitstreamError for an index of `limit` or more."""
+    width = max(limit - 1, 0).bit_length()
+    values = read_fields(data, np.full(count, width, np.int64)) if packed else decode_integers(data, count)
+    if values.size and (int(values.min()) < 0 or int(values.max()) >= limit):
+        msg = f"an index is outside [0, {limit}): the file is damaged"
+        raise BitstreamError(msg)
+    return values
+
+
+def encode(part: Part) -> Coded:
+    limit = part.data["limit"]
+    for target, values in zip(part.targets, part.data["values"], strict=True):
+        if values.size and not 0 <= int(values.min()) <= int(values.max()) < limit:
+            msg = f"{target} has indices outside [0, {limit}): they can't be written"
+            raise BitstreamError(msg)
+    coded = [encode_indices(v, limit) for v in part.data["values"]]
+    stream = join_blocks(data for _, data in coded)
+    return Coded({"limit": limit, "packed": [packed for packed, _ in coded]}, ((part.role, stream),))
+
+
+def decode(meta: Mapping[str, Any], streams: list[bytes], shapes: list[tuple[int, ...]]) -> list[npt.NDArray[Any]]:
+    (stream,) = streams
+    limit, packed = int(meta["limit"]), meta["packed"]
+    if len(packed) != len(shapes) or not 0 <= limit <= 2**31:
+        raise BitstreamError("an index part is malformed: the file is damaged")
+    blocks = split_blocks(stream, len(shapes))
+    return [
+        decode_indices(bool(p), b, math.prod(s), limit).reshape(s)
+        for p, b, s in zip(packed, blocks, shapes, strict=True)
+    ]

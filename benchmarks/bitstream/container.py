@@ -1,0 +1,193 @@
+"""The file: magic, version, a compressed typed header, payload streams and a checksum over all of it.
+
+    offset  size  what
+    0       4     magic "\\x89RBN"
+    4       2     format version, little-endian
+    6       4     length of the compressed header, little-endian
+    10      …     header: MessagePack of `Header`, deflated (raw deflate, level 9)
+    …       …     the streams of all parts, in the order of the header
+    -8      8     BLAKE2b-64 of everything before
+
+`decode` needs these bytes and this package, nothing else: no reference network, dataset, configuration or pickle.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import struct
+import zlib
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+import numpy as np
+import torch
+from torch import nn
+
+from benchmarks.bitstream import blueprint, codecs
+from benchmarks.errors import BitstreamError, RateBenchError
+from methods.interface import Compressed, ModuleSpec, Role
+
+MAGIC = b"\x89RBN"
+VERSION = 1
+MAX_HEADER = 2**24
+ELEMENTS_PER_BYTE = 4096  # 0.002 bits per weight: no real file promises more, a hostile one does
+_PREFIX = struct.Struct("<4sHI")
+_CHECKSUM = 8
+
+
+class PartEntry(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
+    codec: str
+    targets: list[str]
+    meta: dict[str, Any]
+    streams: list[tuple[Role, int]]
+
+
+class Header(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
+    architecture: str
+    arguments: dict[str, Any]
+    edits: dict[str, ModuleSpec]
+    tied: dict[str, str]
+    parts: list[PartEntry]
+
+
+def encode(compressed: Compressed) -> bytes:
+    """The file of a network; raises BitstreamError if the parts do not fill each of its tensors exactly once."""
+    network = blueprint.skeleton(compressed.architecture, compressed.arguments, compressed.edits, compressed.tied)
+    _check_targets(blueprint.state(network, compressed.tied), [part.targets for part in compressed.parts])
+    entries, payload = [], []
+    for part in compressed.parts:
+        coded = codecs.get(part.codec).encode(part)
+        sizes = [(role, len(stream)) for role, stream in coded.streams]
+        entries.append(PartEntry(part.codec, list(part.targets), dict(coded.meta), sizes))
+        payload += [stream for _, stream in coded.streams]
+    header = Header(
+        compressed.architecture,
+        dict(compressed.arguments),
+        dict(compressed.edits),
+        dict(compressed.tied),
+        entries,
+    )
+    packed = _deflate(msgspec.msgpack.encode(header))
+    body = _PREFIX.pack(MAGIC, VERSION, len(packed)) + packed + b"".join(payload)
+    return body + _digest(body)
+
+
+def decode(data: bytes) -> nn.Module:
+    """The network of a file, in eval mode on the CPU; raises BitstreamError for anything `encode` can't have written."""
+    header, streams = _parse(data)
+    network = blueprint.skeleton(header.architecture, header.arguments, header.edits, header.tied)
+    tensors = blueprint.state(network, header.tied)
+    _check_targets(tensors, [entry.targets for entry in header.parts])
+    promised = sum(math.prod(t.shape) for t in tensors.values())
+    if promised > max(2**20, ELEMENTS_PER_BYTE * len(data)):
+        msg = f"a file of {len(data)} bytes promises {promised} values: refused as damaged or hostile"
+        raise BitstreamError(msg)
+    network.to_empty(device="cpu")
+    blueprint.tie(network, header.tied)  # to_empty gave each path memory of its own
+    tensors = blueprint.state(network, header.tied)
+    for entry, payload in zip(header.parts, streams, strict=True):
+        shapes = [tuple(tensors[target].shape) for target in entry.targets]
+        try:
+            arrays = codecs.get(entry.codec).decode(entry.meta, payload, shapes)
+        except BitstreamError:
+            raise
+        except (RateBenchError, ArithmeticError, LookupError, TypeError, ValueError) as error:
+            msg = f"part {entry.codec!r} of {entry.targets[0]!r} can't be decoded: {error}"
+            raise BitstreamError(msg) from error
+        for target, array in zip(entry.targets, arrays, strict=True):
+            _fill(tensors[target], array, target)
+    for name, buffer in network.named_buffers():
+        if name.endswith("num_batches_tracked"):
+            buffer.zero_()
+    return network.eval().requires_grad_(False)
+
+
+def bytes_by_role(data: bytes) -> dict[str, int]:
+    """Bytes of a file by role; their sum is the length of the file."""
+    header, _ = _parse(data)
+    sizes: Counter[str] = Counter()
+    for entry in header.parts:
+        for role, size in entry.streams:
+            sizes[role] += size
+    sizes["header"] += len(data) - sum(sizes.values())
+    return dict(sizes)
+
+
+def _fill(tensor: torch.Tensor, array: np.ndarray[Any, Any], target: str) -> None:
+    if tuple(array.shape) != tuple(tensor.shape):
+        msg = f"{target} has shape {tuple(tensor.shape)}, but its part decodes to {tuple(array.shape)}"
+        raise BitstreamError(msg)
+    with torch.no_grad():
+        tensor.copy_(torch.from_numpy(np.ascontiguousarray(array)))
+
+
+def _check_targets(wanted: Mapping[str, torch.Tensor], targets: Sequence[Sequence[str]]) -> None:
+    filled = Counter(name for group in targets for name in group)
+    for problem, names in (
+        ("not filled by any part", [n for n in wanted if n not in filled]),
+        ("not in the network", [n for n in filled if n not in wanted]),
+        ("filled more than once", [n for n, times in filled.items() if times > 1]),
+    ):
+        if names:
+            more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+            msg = f"tensors {problem}: {', '.join(names[:3])}{more}"
+            raise BitstreamError(msg)
+    if not all(targets):
+        raise BitstreamError("a part fills no tensor")
+
+
+def _deflate(data: bytes) -> bytes:
+    packer = zlib.compressobj(9, zlib.DEFLATED, -15)
+    return packer.compress(data) + packer.flush()
+
+
+def _digest(body: bytes) -> bytes:
+    return hashlib.blake2b(body, digest_size=_CHECKSUM).digest()
+
+
+def _parse(data: bytes) -> tuple[Header, list[list[bytes]]]:
+    """Header and the streams of each part, checked against the length and the checksum of the file."""
+    if data[: len(MAGIC)] != MAGIC:
+        raise BitstreamError("not a RateBench file: its first bytes are wrong")
+    if len(data) < _PREFIX.size + _CHECKSUM:
+        raise BitstreamError("the file ends inside its first fields: it is truncated")
+    _, version, length = _PREFIX.unpack_from(data)
+    if version != VERSION:
+        msg = f"the file has format version {version}, this decoder reads {VERSION}: use the release that wrote it"
+        raise BitstreamError(msg)
+    body = data[:-_CHECKSUM]
+    if _digest(body) != data[-_CHECKSUM:]:
+        raise BitstreamError("the checksum does not match: the file is damaged or truncated")
+    header = _header(body[_PREFIX.size : _PREFIX.size + length])
+    at = _PREFIX.size + length
+    streams = []
+    for entry in header.parts:
+        group = []
+        for _, size in entry.streams:
+            if not 0 <= size <= len(body) - at:
+                raise BitstreamError("the header promises more bytes than the file has: it is damaged")
+            group.append(body[at : at + size])
+            at += size
+        streams.append(group)
+    if at != len(body):
+        msg = f"{len(body) - at} bytes of the file belong to no part: it is damaged"
+        raise BitstreamError(msg)
+    return header, streams
+
+
+def _header(packed: bytes) -> Header:
+    unpacker = zlib.decompressobj(-15)
+    try:
+        raw = unpacker.decompress(packed, MAX_HEADER)
+        if not unpacker.eof or unpacker.unused_data:
+            raise BitstreamError("the header is too long or has loose ends: the file is damaged")
+        return msgspec.msgpack.decode(raw, type=Header)
+    except (zlib.error, msgspec.MsgspecError, RecursionError) as error:
+        msg = f"the header can't be read ({error}): the file is damaged"
+        raise BitstreamError(msg) from error
+
+
+__all__ = ["Header", "bytes_by_role", "decode", "encode"]

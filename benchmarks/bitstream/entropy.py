@@ -1,0 +1,135 @@
+"""Entropy coding of integers and bits by constriction's range coder, with integer frequency tables.
+
+Probabilities handed to constriction are dyadic rationals with few bits, so that every floating-point operation of its
+fixed-point conversion is exact: a stream written on one machine decodes on every other.
+"""
+
+from __future__ import annotations
+
+import constriction
+import numpy as np
+import numpy.typing as npt
+
+from benchmarks.bitstream.bytesio import Ints, Reader, unzigzag, varints, zigzag
+from benchmarks.errors import BitstreamError
+
+MAX_ALPHABET = 1024  # wider ranges escape: the table would cost more than it saves
+
+
+def _table_bits(alphabet: int) -> int:
+    """Frequencies of one table sum to 2^this: 12 cost < 0.1 % of the rate; a bit mask may be far more skewed."""
+    return 20 if alphabet <= 2 else 12
+
+
+def _dyadic(counts: Ints, bits: int) -> Ints:
+    """Scale `counts` to integers that sum to 2^bits and are positive where counts are (largest remainders)."""
+    total = 1 << bits
+    present = counts > 0
+    ideal = counts * (total / counts.sum())
+    scaled = np.where(present, np.maximum(np.floor(ideal), 1), 0).astype(np.int64)
+    order = np.argsort(-(ideal - scaled), kind="stable")
+    short = total - int(scaled.sum())
+    if short > 0:
+        give = order[present[order]]
+        scaled[give[: short % len(give)]] += 1
+        scaled[give] += short // len(give)
+    while short < 0:  # many rare symbols were lifted to 1: take it back from the frequent ones
+        largest = int(np.argmax(scaled))
+        take = min(-short, max(1, int(scaled[largest]) // 2))
+        scaled[largest] -= take
+        short += take
+    return scaled
+
+
+def _model(frequencies: Ints) -> constriction.stream.model.Categorical:
+    probabilities = frequencies.astype(np.float64) / float(frequencies.sum())
+    return constriction.stream.model.Categorical(probabilities, perfect=False)
+
+
+def _range_encode(symbols: Ints, frequencies: Ints) -> bytes:
+    coder = constriction.stream.queue.RangeEncoder()
+    coder.encode(symbols.astype(np.int32), _model(frequencies))
+    words: npt.NDArray[np.uint32] = coder.get_compressed()
+    return words.astype("<u4").tobytes()
+
+
+def _range_decode(data: bytes, count: int, frequencies: Ints) -> Ints:
+    if len(data) % 4:
+        raise BitstreamError("a range-coded stream is not a whole number of words: the file is damaged")
+    coder = constriction.stream.queue.RangeDecoder(np.frombuffer(data, "<u4").astype(np.uint32))
+    try:
+        symbols = coder.decode(_model(frequencies), count)
+    except Exception as error:  # constriction raises its own kinds for invalid data
+        raise BitstreamError("a range-coded stream can't be decoded: the file is damaged") from error
+    if not coder.maybe_exhausted():
+        raise BitstreamError("a range-coded stream is longer than its symbols: the file is damaged")
+    return np.asarray(symbols, dtype=np.int64)
+
+
+def encode_integers(values: npt.ArrayLike) -> bytes:
+    """Entropy-code integers (any shape, |value| < 2^62) with their own static frequency table.
+
+    The table covers a window of at most `MAX_ALPHABET` values; what falls outside is escaped and stored as varints.
+    """
+    flat = np.asarray(values).reshape(-1).astype(np.int64)
+    if flat.size == 0:
+        return b""
+    low, high = int(flat.min()), int(flat.max())
+    if high - low + 1 > MAX_ALPHABET:
+        low = int(np.clip(int(np.median(flat)) - MAX_ALPHABET // 2, low, high - MAX_ALPHABET + 1))
+        high = low + MAX_ALPHABET - 1
+    inside = (flat >= low) & (flat <= high)
+    escapes = flat[~inside]
+    size = high - low + 1
+    symbols = np.where(inside, flat - low, size)
+    counts = np.bincount(symbols, minlength=size + (1 if escapes.size else 0))
+    frequencies = _dyadic(counts, _table_bits(size))
+    head = varints([zigzag(low), size, escapes.size, *frequencies[:size].tolist()])
+    head += varints(zigzag(int(v)) for v in escapes)
+    if np.count_nonzero(frequencies) == 1:
+        return head
+    return head + _range_encode(symbols, frequencies)
+
+
+def decode_integers(data: bytes, count: int) -> Ints:
+    """Inverse of `encode_integers` for `count` values; raises BitstreamError on anything else than its output."""
+    reader = Reader(data)
+    if count == 0:
+        reader.end()
+        return np.zeros(0, np.int64)
+    low = unzigzag(reader.varint())
+    size = reader.varint(MAX_ALPHABET + 1)
+    escaped = reader.varint(count + 1)
+    total = 1 << _table_bits(size)
+    frequencies = [reader.varint(total + 1) for _ in range(size)]
+    rest = total - sum(frequencies)
+    if rest < 0 or (rest > 0) != (escaped > 0):
+        raise BitstreamError("a frequency table does not add up: the file is damaged")
+    escapes = np.array([unzigzag(reader.varint()) for _ in range(escaped)], np.int64)
+    table = np.array([*frequencies, rest] if escaped else frequencies, np.int64)
+    if np.count_nonzero(table) == 1:
+        reader.end()
+        symbols = np.full(count, int(np.flatnonzero(table)[0]), np.int64)
+    else:
+        symbols = _range_decode(reader.rest(), count, table)
+        if (table[symbols] == 0).any():
+            raise BitstreamError("a stream uses a symbol of frequency zero: the file is damaged")
+    outside = symbols == size
+    if int(outside.sum()) != escaped:
+        raise BitstreamError("the number of escaped values is wrong: the file is damaged")
+    values = symbols + low
+    values[outside] = escapes
+    return values
+
+
+def encode_bits(bits: npt.ArrayLike) -> bytes:
+    """Entropy-code booleans (any shape) by their own frequency: n h(p) bits and a few bytes."""
+    return encode_integers(np.asarray(bits, dtype=bool).astype(np.int64))
+
+
+def decode_bits(data: bytes, count: int) -> npt.NDArray[np.bool_]:
+    """Inverse of `encode_bits`."""
+    values = decode_integers(data, count)
+    if values.size and (values.min() < 0 or values.max() > 1):
+        raise BitstreamError("a bit mask holds something else than 0 and 1: the file is damaged")
+    return values.astype(bool)

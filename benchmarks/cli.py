@@ -1,0 +1,226 @@
+"""The `ratebench` command. Each verb is a few lines: the work is in the modules that it calls."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+import methods
+from benchmarks import bitstream, fetching, record, runner, scaffold, storage, suites, tasks
+from benchmarks.errors import RateBenchError
+from benchmarks.suites import Cell
+
+app = typer.Typer(
+    help="Measure neural-network compression: real files, decoded in a fresh process, scored and recorded.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+console = Console(highlight=False)
+errors = Console(stderr=True, highlight=False)
+
+Suite = Annotated[str, typer.Argument(help="digits, cifar10, … (params.yaml)")]
+Methods = Annotated[list[str] | None, typer.Option("--method", "-m", help="Only this method (repeatable).")]
+Networks = Annotated[list[str] | None, typer.Option("--network", "-n", help="Only this network (repeatable).")]
+BudgetOption = Annotated[str, typer.Option("--budget", "-b", help="post-training, short or paper.")]
+Seeds = Annotated[list[int] | None, typer.Option("--seed", "-s", help="Only this seed (repeatable).")]
+Results = Annotated[Path, typer.Option(help="The folder of records and artefacts.")]
+
+
+def _plan(
+    suite: str, method: list[str] | None, network: list[str] | None, budget: str, seed: list[int] | None
+) -> list[tuple[Cell, str | None]]:
+    """Cells with the reason why they can't be run, or None."""
+    cells = suites.plan(suite, method or (), network or (), budget, seed or ())
+    return [(cell, cell.unsupported()) for cell in cells]
+
+
+@app.command()
+def plan(
+    suite: Suite,
+    method: Methods = None,
+    network: Networks = None,
+    budget: BudgetOption = "post-training",
+    seed: Seeds = None,
+    results: Results = Path("results"),
+) -> None:
+    """List the cells of a suite and what is to be done about each."""
+    table = Table("cell", "status")
+    for cell, reason in _plan(suite, method, network, budget, seed):
+        ended = None if reason else runner.state(cell, results)
+        status = f"not run: {reason}" if reason else "to run" if ended is None else ended.status
+        if ended is not None:
+            status += f", {ended.points} points, {ended.wall_s:.0f} s" + (f": {ended.error}" if ended.error else "")
+        table.add_row(cell.id, escape(status))
+    console.print(table)
+
+
+@app.command()
+def run(
+    suite: Suite,
+    method: Methods = None,
+    network: Networks = None,
+    budget: BudgetOption = "post-training",
+    seed: Seeds = None,
+    jobs: Annotated[int, typer.Option("--jobs", "-j", min=1, help="Cells at a time.")] = 1,
+    fresh: Annotated[bool, typer.Option(help="Discard checkpoints of unfinished cells.")] = False,
+    results: Results = Path("results"),
+) -> None:
+    """Compress, write, decode in a fresh process, score and record; what is recorded already is kept."""
+    planned = _plan(suite, method, network, budget, seed)
+    todo = []
+    for cell, reason in planned:
+        ended = None if reason else runner.state(cell, results)
+        if reason is None and (ended is None or ended.status == "failed"):
+            todo.append(cell)
+    console.print(f"{len(planned)} cells: {len(todo)} to run, the rest is recorded or does not apply")
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    failed = busy = 0
+    with Progress(*columns, console=console, disable=not todo) as progress:
+        bar = progress.add_task(suite, total=len(todo))
+        for _, outcome in runner.run(todo, results, lambda line: progress.console.print(escape(line)), jobs, fresh):
+            failed += outcome == "failed"
+            busy += outcome == "busy"
+            progress.advance(bar)
+    if busy:
+        console.print(f"{busy} cells are with another process: run again when it has ended")
+    if failed:
+        msg = (
+            f"{failed} of {len(todo)} cells failed: their reasons are above and in their cell.json; run again to retry"
+        )
+        raise RateBenchError(msg)
+
+
+@app.command()
+def show(suite: Suite, results: Results = Path("results")) -> None:
+    """Print the records of a suite as a table."""
+    table = Table("record", "point", "bytes", "ratio", "bits/weight", "top-1 %", "95 % interval")
+    for r in record.load(results, suite):
+        point = ", ".join(f"{k} {v}" for k, v in r.point.items())
+        interval = f"{100 * r.quality.low:.2f} … {100 * r.quality.high:.2f}"
+        table.add_row(
+            r.id.removeprefix(f"{suite}/"),
+            escape(point),
+            f"{r.rate.file_bytes:,}",
+            f"{r.rate.ratio:.2f}",
+            f"{r.rate.bits_per_weight:.3f}",
+            f"{100 * r.quality.value:.2f}",
+            interval,
+        )
+    if not table.row_count:
+        msg = f"there are no records of {suite!r} in {results}: `ratebench run {suite}` makes them"
+        raise RateBenchError(msg)
+    console.print(table)
+
+
+@app.command()
+def verify(suite: Suite, method: Methods = None, results: Results = Path("results")) -> None:
+    """Decode and score the artefacts at hand again and compare with their records."""
+    records = [r for r in record.load(results, suite) if not method or r.method in method]
+    counts = {"same": 0, "differs": 0, "no artefact": 0}
+    for verdict in runner.verify(records, results):
+        counts[verdict.outcome] += 1
+        if verdict.outcome == "differs":
+            errors.print(escape(f"{verdict.record.id} differs: {verdict.detail}"))
+    console.print(", ".join(f"{n} {outcome}" for outcome, n in counts.items()))
+    if counts["differs"] or not counts["same"]:
+        raise RateBenchError(
+            f"{counts['differs']} artefacts differ from their records"
+            if counts["differs"]
+            else f"no artefact of {suite!r} is in {results}: `ratebench run {suite}` after removing its records makes them"
+        )
+
+
+@app.command()
+def decode(
+    file: Path, to: Annotated[Path | None, typer.Option(help="Write the tensors here as .safetensors.")] = None
+) -> None:
+    """Decode a compressed file; print what it holds, or export its tensors."""
+    from safetensors.torch import save
+
+    if not file.is_file():
+        msg = f"there is no file {file}"
+        raise RateBenchError(msg)
+    data = file.read_bytes()
+    network = bitstream.decode(data)
+    roles = ", ".join(f"{role} {size:,}" for role, size in bitstream.bytes_by_role(data).items())
+    tensors = {name: tensor.contiguous() for name, tensor in network.state_dict().items()}
+    console.print(f"{file}: {len(data):,} bytes ({roles}), {sum(t.numel() for t in tensors.values()):,} values")
+    if to is None:
+        console.print(escape(str(network)))
+    else:
+        storage.write(to, save({name: tensor.clone() for name, tensor in tensors.items()}))
+        console.print(f"wrote {to}")
+
+
+@app.command()
+def fetch(task: Annotated[str, typer.Argument(help="cifar10, …")], network: Networks = None) -> None:
+    """Download what a task needs, checked by hash; `RATEBENCH_MIRROR` (a folder or a URL) is tried first."""
+    module = tasks.get(task)
+    for name in network or ():
+        tasks.load(task, name)
+    wanted = [f for n in network for f in module.files(n)] if network else module.files()
+    for file in dict.fromkeys(f.name for f in wanted):
+        place = fetching.fetch(next(f for f in wanted if f.name == file))
+        console.print(f"{file}: verified in {place if place.is_dir() else place.parent}")
+    if not wanted:
+        console.print(f"{task} is embedded: nothing to fetch")
+
+
+@app.command("new-method")
+def new_method(key: Annotated[str, typer.Argument(help="Short lower-case name, e.g. the paper's acronym.")]) -> None:
+    """Write a template package for a method, with tests that fail until it is filled in."""
+    for path in scaffold.new_method(key):
+        console.print(f"wrote {path}")
+
+
+@app.command("methods")
+def list_methods() -> None:
+    """List the methods at hand."""
+    table = Table("method", "title", "year", "faithful", "budgets")
+    for key in methods.names():
+        card = methods.get(key).CARD
+        table.add_row(key, card.title, str(card.year), card.faithful, ", ".join(card.budgets))
+    console.print(table)
+
+
+@app.command()
+def report(
+    suite: Suite, results: Results = Path("results"), reports: Annotated[Path, typer.Option()] = Path("reports")
+) -> None:
+    """Render the records of a suite as one offline HTML page, with figures and CSV beside it."""
+    from benchmarks.report import render
+
+    page = render(suite, results, reports)
+    console.print(f"report: {page.resolve()}")
+
+
+def main() -> None:
+    """Run the command; known errors become one sentence and status 1, an interruption status 130."""
+    torch.set_num_threads(torch.get_num_threads())
+    try:
+        app(standalone_mode=False)
+    except RateBenchError as error:
+        errors.print(f"error: {escape(str(error))}", soft_wrap=True)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        errors.print("interrupted: what is recorded is kept; the same command goes on from there")
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

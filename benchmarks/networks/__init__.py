@@ -1,0 +1,30 @@
+"""Architectures by name: the decoder's dictionary. A file names one and its arguments; nothing else is executed.
+
+The module `x.py` holds the architecture "x" as a function `x(**arguments)` that raises ValueError for bad arguments.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import nn
+
+from benchmarks import discovery
+from benchmarks.errors import RateBenchError, UnknownName
+
+
+class NetworkError(RateBenchError):
+    """An architecture is unknown or its arguments are out of range."""
+
+
+def build(name: str, arguments: Mapping[str, Any]) -> nn.Module:
+    """The architecture `name` with `arguments`, untrained; raises NetworkError if either is not acceptable."""
+    try:
+        network: nn.Module = getattr(discovery.find(__name__, "architecture", name), name)(**arguments)
+    except UnknownName as error:
+        raise NetworkError(str(error)) from error
+    except (TypeError, ValueError) as error:
+        msg = f"architecture {name!r} can't be built with {dict(arguments)}: {error}"
+        raise NetworkError(msg) from error
+    return network

@@ -1,0 +1,301 @@
+"""From plan to records: encode, decode in a fresh process, score, record; idempotent, resumable, in parallel.
+
+A cell's folder under the results folder holds one record and one artefact per operating point, and `cell.json`, written
+last. Whatever has the fingerprint of the code at hand is kept; the rest is measured anew.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import multiprocessing
+import os
+import shutil
+import time
+import traceback
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from filelock import FileLock, Timeout
+
+import methods
+from benchmarks import bitstream, environment, measure, record, seeds, storage, tasks
+from benchmarks.errors import RateBenchError, RecordError, StaleCheckpoint
+from benchmarks.record import CellState, Record
+from benchmarks.scorer import Measurement, Scorer
+from benchmarks.suites import Cell
+from methods.interface import Budget, Compressed, Task
+
+Say = Callable[[str], None]
+Outcome = Literal["complete", "failed", "busy"]
+WORK = ".work"  # checkpoints and locks, beside the suites' folders
+
+
+class CellRun:
+    """What a method is lent: satisfies `methods.interface.Run`."""
+
+    def __init__(self, cell: Cell, work: Path, device: torch.device, say: Say) -> None:
+        self.seed: int = cell.seed
+        self.budget: Budget = cell.budget
+        self.device = device
+        self._ingredients = cell.ingredients()
+        self._work = work
+        self._say = say
+
+    def generator(self, *names: str | int) -> torch.Generator:
+        return seeds.generator(self.seed, *names)
+
+    def progress(self, message: str) -> None:
+        self._say(message)
+
+    def _file(self, stage: str) -> Path:
+        return self._work / f"{hashlib.sha256(stage.encode()).hexdigest()[:16]}.pt"
+
+    def checkpoint(self, stage: str, state: Mapping[str, Any]) -> None:
+        storage.save_tensors(self._file(stage), {"ingredients": self._ingredients, "state": dict(state)})
+
+    def restore(self, stage: str) -> dict[str, Any] | None:
+        if not self._file(stage).exists():
+            return None
+        saved = storage.load_tensors(self._file(stage))
+        changed = [name for name, value in self._ingredients.items() if saved["ingredients"].get(name) != value]
+        if changed:
+            msg = (
+                f"the checkpoint of {stage!r} was saved before a change to {' and '.join(changed)}, so it can't be used: "
+                "run with --fresh to start this cell over"
+            )
+            raise StaleCheckpoint(msg)
+        state: dict[str, Any] = saved["state"]
+        return state
+
+
+def device() -> torch.device:
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def state(cell: Cell, results: Path) -> CellState | None:
+    """How the cell ended under the code at hand; None if it has to be run. A damaged file counts as absent."""
+    folder = results / cell.id
+    try:
+        ended = record.read_cell(folder / "cell.json")
+        points = [record.read(folder / f"p{i:02d}.json") for i in range(ended.points)]
+    except RecordError:
+        return None
+    fingerprint = cell.fingerprint()
+    fresh = all(p.provenance.fingerprint == fingerprint for p in points)
+    return ended if ended.fingerprint == fingerprint and fresh else None
+
+
+def execute(cell: Cell, results: Path, say: Say, fresh: bool = False) -> Outcome:
+    """Run one cell to its end, unless another process has it. A failure is recorded, reported and not raised."""
+    work = results / WORK / cell.id.replace("/", "--")
+    work.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(work.with_suffix(".lock"), timeout=0):
+            if fresh:
+                for old in work.glob("*.pt"):
+                    old.unlink()
+            return _execute(cell, results, work, say)
+    except Timeout:
+        say(f"{cell.id}: another process is at it; left to that one")
+        return "busy"
+
+
+def _execute(cell: Cell, results: Path, work: Path, say: Say) -> Outcome:
+    folder, begin, points, error = results / cell.id, time.perf_counter(), 0, None
+    try:
+        for done in _points(cell, folder, work, say):
+            points = done.index + 1
+    except Exception as problem:
+        if isinstance(problem, storage.StorageError):
+            raise  # a full disk fails every other cell as well
+        known = isinstance(problem, RateBenchError)
+        error = str(problem) if known else "".join(traceback.format_exception_only(problem)).strip()
+        say(f"{cell.id} failed: {error if known else traceback.format_exc()}")
+    else:
+        for old in folder.glob("p*"):  # points of an older, longer curve
+            if int(old.stem[1:]) >= points:
+                old.unlink()
+        shutil.rmtree(work)
+    status: Literal["complete", "failed"] = "failed" if error else "complete"
+    wall = round(time.perf_counter() - begin, 3)
+    record.write(folder / "cell.json", CellState(record.SCHEMA, cell.fingerprint(), status, points, wall, error))
+    return status
+
+
+def _points(cell: Cell, folder: Path, work: Path, say: Say) -> Iterator[Record]:
+    """Yield the record of each operating point: the valid one at hand, or a new one."""
+    method = methods.get(cell.method)
+    task = tasks.load(cell.task, cell.network)
+    fingerprint = cell.fingerprint()
+    reference_bytes = measure.reference_bytes(task.reference())
+    run = CellRun(cell, work, device(), say)
+    start = time.perf_counter()
+    with Scorer(cell.task, cell.network, run.device) as scorer:
+        for index, compressed in enumerate(method.compress(task, cell.make_config(), run)):
+            path = folder / f"p{index:02d}.json"
+            say(f"{cell.id}: point {index} {dict(compressed.point)}")
+            known = _valid(path, fingerprint)
+            if known is None:
+                known = _measure(cell, index, compressed, path, task, scorer, reference_bytes, start)
+                record.write(path, known)
+            start = time.perf_counter()
+            yield known
+
+
+def _valid(path: Path, fingerprint: str) -> Record | None:
+    try:
+        known = record.read(path)
+    except RecordError:
+        return None
+    return known if known.provenance.fingerprint == fingerprint else None
+
+
+def _measure(
+    cell: Cell,
+    index: int,
+    compressed: Compressed,
+    path: Path,
+    task: Task,
+    scorer: Scorer,
+    reference_bytes: int,
+    start: float,
+) -> Record:
+    encode_start = time.perf_counter()
+    data = bitstream.encode(compressed)
+    encode_s = time.perf_counter() - encode_start
+    storage.write(path.with_suffix(".rbn"), data)
+    measured = scorer.score(path.with_suffix(".rbn"))
+    if measured.sha256 != hashlib.sha256(data).hexdigest():
+        msg = f"{path.with_suffix('.rbn')} is not the file that was written: is another process writing there?"
+        raise RateBenchError(msg)
+    return _record(cell, index, compressed, measured, reference_bytes, encode_s, time.perf_counter() - start)
+
+
+def _record(
+    cell: Cell,
+    index: int,
+    compressed: Compressed,
+    measured: Measurement,
+    reference_bytes: int,
+    encode_s: float,
+    wall_s: float,
+) -> Record:
+    commit, dirty = environment.commit()
+    low, high = measure.wilson(measured.correct, measured.total)
+    return Record(
+        schema=record.SCHEMA,
+        id=f"{cell.id}/p{index:02d}",
+        suite=cell.suite,
+        task=cell.task,
+        network=cell.network,
+        method=cell.method,
+        faithful=methods.get(cell.method).CARD.faithful,
+        config=cell.config,
+        config_hash=cell.config_hash,
+        budget=cell.budget.name,
+        epochs=cell.budget.epochs,
+        seed=cell.seed,
+        index=index,
+        point=dict(compressed.point),
+        rate=record.Rate(
+            file_bytes=measured.file_bytes,
+            by_role=measured.by_role,
+            reference_bytes=reference_bytes,
+            ratio=reference_bytes / measured.file_bytes,
+            bits_per_weight=8 * measured.file_bytes / (reference_bytes / 4),
+        ),
+        counted=record.Counted(elements=measured.elements, nonzero=measured.nonzero, macs=measured.macs),
+        quality=record.Quality(
+            metric=tasks.get(cell.task).METRIC,
+            correct=measured.correct,
+            total=measured.total,
+            value=measured.correct / measured.total,
+            low=low,
+            high=high,
+        ),
+        speed=record.Speed(
+            device=environment.gpu() or environment.cpu(),
+            threads=torch.get_num_threads(),
+            encode_s=encode_s,
+            decode_s=measured.decode_s,
+            latency_ms_batch1=measured.latency_ms_batch1,
+            latency_ms_batch128=measured.latency_ms_batch128,
+        ),
+        wall_s=wall_s,
+        provenance=record.Provenance(
+            fingerprint=cell.fingerprint(),
+            commit=commit,
+            dirty=dirty,
+            command=cell.command,
+            started=datetime.now(UTC).isoformat(timespec="seconds"),
+            versions=environment.versions(),
+            cpu=environment.cpu(),
+            gpu=environment.gpu(),
+            data=tasks.get(cell.task).provenance(cell.network),
+            artefact_sha256=measured.sha256,
+        ),
+    )
+
+
+def _in_worker(cell: Cell, results: Path, threads: int, fresh: bool) -> tuple[Outcome, list[str]]:
+    torch.set_num_threads(threads)
+    said: list[str] = []
+    return execute(cell, results, said.append, fresh), [line for line in said if " failed: " in line]
+
+
+def run(
+    cells: Sequence[Cell], results: Path, say: Say, jobs: int = 1, fresh: bool = False
+) -> Iterator[tuple[Cell, Outcome]]:
+    """Execute cells, `jobs` at a time, each with its share of the cores; yields each as it ends."""
+    if jobs == 1:
+        for cell in cells:
+            yield cell, execute(cell, results, say, fresh)
+        return
+    threads = max(1, (os.cpu_count() or 1) // jobs)
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(jobs, context) as pool:
+        pending = {pool.submit(_in_worker, cell, results, threads, fresh): cell for cell in cells}
+        try:
+            for future in as_completed(pending):
+                outcome, said = future.result()
+                for line in said:
+                    say(line)
+                yield pending[future], outcome
+        except BaseException:
+            pool.shutdown(cancel_futures=True, wait=False)
+            raise
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What verifying one record gave: "same", "differs" or "no artefact", with the detail."""
+
+    record: Record
+    outcome: Literal["same", "differs", "no artefact"]
+    detail: str = ""
+
+
+def verify(records: Sequence[Record], results: Path) -> Iterator[Verdict]:
+    """Decode and score the artefacts again, each in a fresh process of its own, and compare with their records."""
+    for known in records:
+        path = results / f"{known.id}.rbn"
+        if not path.exists():
+            yield Verdict(known, "no artefact")
+            continue
+        with Scorer(known.task, known.network, device()) as scorer:
+            try:
+                found = scorer.score(path)
+            except RateBenchError as error:
+                yield Verdict(known, "differs", str(error))
+                continue
+        if found.sha256 != known.provenance.artefact_sha256:
+            yield Verdict(known, "differs", "the file has another hash")
+        elif found.correct != known.quality.correct:
+            yield Verdict(known, "differs", f"{found.correct} correct, recorded {known.quality.correct}")
+        else:
+            yield Verdict(known, "same")

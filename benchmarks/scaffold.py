@@ -1,0 +1,4 @@
+"""pass"""
+
+
+def new_method(key): ...

@@ -1,0 +1,72 @@
+"""Where files live on this machine, and how they are written: whole or not at all."""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+import pickle
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pooch
+import torch
+
+from benchmarks.errors import RateBenchError, TaskError
+
+
+class StorageError(RateBenchError):
+    """A file can't be written: no space, no permission."""
+
+
+def cache_folder() -> Path:
+    """Downloads and trained references: `RATEBENCH_CACHE`, or the system's cache folder for this user."""
+    return Path(os.environ.get("RATEBENCH_CACHE") or pooch.os_cache("ratebench"))
+
+
+def write(path: Path, data: bytes) -> None:
+    """Write a file atomically: readers see the old content or the new, also after a kill or a full disk.
+
+    Raises StorageError with the reason; nothing is left behind then.
+    """
+    temporary = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
+            temporary = Path(file.name)
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        reason = {
+            errno.ENOSPC: "the disk is full: free some space and run again",
+            errno.EACCES: "permission denied: choose a folder that you may write to",
+        }.get(error.errno or 0, str(error))
+        msg = f"can't write {path}: {reason}"
+        raise StorageError(msg) from error
+    finally:
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
+
+
+def save_tensors(path: Path, state: Mapping[str, Any]) -> None:
+    """Store tensors and plain values, atomically."""
+    buffer = io.BytesIO()
+    torch.save(dict(state), buffer)
+    write(path, buffer.getvalue())
+
+
+def load_tensors(path: Path) -> dict[str, Any]:
+    """Read what `save_tensors` (or a public checkpoint) stored; no code in the file is executed."""
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, pickle.UnpicklingError, EOFError, ValueError, OSError) as error:
+        msg = f"can't read {path}: {str(error).splitlines()[0]}; delete it and run again"
+        raise TaskError(msg) from error
+    if not isinstance(state, dict):
+        msg = f"{path} holds a {type(state).__name__}, not named tensors: delete it and fetch it again"
+        raise TaskError(msg)
+    return state

@@ -1,0 +1,120 @@
+"""`cifar10`: the official 50,000 + 10,000 images and the public `akamaster` ResNets (He et al. 2016, option A).
+
+Validation is 5,000 training images by fixed seed. Note that the public references were trained on all 50,000.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from benchmarks import fetching, storage
+from benchmarks.classification import Classification, cut
+from benchmarks.errors import TaskError
+from benchmarks.fetching import RemoteFile
+from methods.interface import Split
+
+METRIC = "top-1"
+VALIDATION = 5_000
+_CHECKPOINTS = "https://github.com/akamaster/pytorch_resnet_cifar10/raw/master/pretrained_models/"
+_FOLDER = "cifar-10-batches-py"
+ARCHIVE = RemoteFile(
+    "cifar-10-python.tar.gz",
+    "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz",
+    "md5:c58f30108f718f92721af3b95e74349a",
+    members={
+        f"{_FOLDER}/data_batch_1": "md5:c99cafc152244af753f735de768cd75f",
+        f"{_FOLDER}/data_batch_2": "md5:d4bba439e000b95fd0a9bffe97cbabec",
+        f"{_FOLDER}/data_batch_3": "md5:54ebc095f3ab1f0389bbae665268c751",
+        f"{_FOLDER}/data_batch_4": "md5:634d18415352ddfa80567beed471001a",
+        f"{_FOLDER}/data_batch_5": "md5:482c414d41f54cd18b22e5b47cb7c3cb",
+        f"{_FOLDER}/test_batch": "md5:40351d587109b95175f43aff81a1287e",
+        f"{_FOLDER}/batches.meta": "md5:5ff9c542aee3614f3951f8cda6e48888",
+    },
+)
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    depth: int
+    file: RemoteFile
+
+
+def _checkpoint(depth: int, name: str, sha256: str) -> Checkpoint:
+    return Checkpoint(depth, RemoteFile(name, _CHECKPOINTS + name, f"sha256:{sha256}"))
+
+
+# The whole hash where the file was at hand; else the eight digits in the file's name, as torch.hub checks them.
+NETWORKS: dict[str, Checkpoint] = {
+    "resnet20": _checkpoint(
+        20, "resnet20-12fca82f.th", "12fca82f0bebc4135bf1f32f6e3710e61d5108578464b84fd6d7f5c1b04036c8"
+    ),
+    "resnet32": _checkpoint(32, "resnet32-d509ac18.th", "d509ac18"),
+    "resnet44": _checkpoint(44, "resnet44-014dd654.th", "014dd654"),
+    "resnet56": _checkpoint(
+        56, "resnet56-4bfd9763.th", "4bfd97631478d6b638d2764fd2baff3edb1d7d82252d54439343b6596b9b5367"
+    ),
+    "resnet110": _checkpoint(110, "resnet110-1d1ed7c2.th", "1d1ed7c2"),
+}
+
+
+def _dataset(train: bool) -> tuple[Tensor, Tensor]:
+    """Images uint8 (N, 3, 32, 32) and labels of one official part, by torchvision's own reader."""
+    from benchmarks.vision import datasets
+
+    fetching.fetch(ARCHIVE)
+    data = datasets.CIFAR10(str(storage.cache_folder()), train=train)
+    images = torch.from_numpy(np.ascontiguousarray(data.data.transpose(0, 3, 1, 2)))
+    return images, torch.tensor(data.targets)
+
+
+@functools.cache
+def _splits() -> tuple[Split, Split]:
+    images, labels = _dataset(train=True)
+    validation, train = cut(images, labels, VALIDATION, len(labels) - VALIDATION)
+    return train, validation
+
+
+def _load(checkpoint: Checkpoint) -> Mapping[str, Tensor]:
+    path = fetching.fetch(checkpoint.file)
+    state = storage.load_tensors(path).get("state_dict")
+    if not isinstance(state, Mapping):
+        msg = f"{path} holds no 'state_dict': it is not a checkpoint of this collection; delete it and fetch again"
+        raise TaskError(msg)
+    return {key.removeprefix("module."): value for key, value in state.items()}
+
+
+def task(network: str) -> Classification:
+    """The task as a method sees it."""
+    checkpoint = NETWORKS[network]
+    return Classification(
+        name="cifar10",
+        network=network,
+        architecture="cifar_resnet",
+        arguments={"depth": checkpoint.depth},
+        mean=(0.485, 0.456, 0.406),
+        std=(0.229, 0.224, 0.225),
+        crop_padding=4,
+        flip=True,
+        load_splits=_splits,
+        load_state=lambda: _load(checkpoint),
+    )
+
+
+def files(network: str | None = None) -> list[RemoteFile]:
+    chosen = NETWORKS.values() if network is None else [NETWORKS[network]]
+    return [ARCHIVE, *(c.file for c in chosen)]
+
+
+def provenance(network: str) -> dict[str, str]:
+    return {"data": ARCHIVE.known_hash, "reference": NETWORKS[network].file.known_hash}
+
+
+@functools.cache
+def test_split() -> Split:
+    return Split(*_dataset(train=False))

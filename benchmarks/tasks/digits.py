@@ -1,0 +1,94 @@
+"""`digits`: 1,797 handwritten digits of 8×8 pixels that ship with scikit-learn; the embedded default, nothing to fetch.
+
+The reference is a small CNN, trained once on this machine with a fixed seed (seconds) and kept in the cache folder.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+
+import torch
+from sklearn.datasets import load_digits
+from torch import Tensor
+
+from benchmarks import networks, storage
+from benchmarks.classification import Classification, cut
+from benchmarks.fetching import RemoteFile
+from benchmarks.fingerprint import code_hash, sources
+from benchmarks.seeds import generator
+from benchmarks.training import Recipe, fit
+from methods.interface import Budget, Split
+
+METRIC = "top-1"
+NETWORKS = {"digits_cnn": {"width": 16, "classes": 10}}
+SIZES = (1197, 200, 400)  # train, validation, test
+RECIPE = Recipe(epochs=30, lr=0.05)
+
+
+@functools.cache
+def _splits() -> list[Split]:
+    bunch = load_digits()
+    images = torch.from_numpy((bunch.images * (255 / 16)).round()).to(torch.uint8).unsqueeze(1)
+    return cut(images, torch.from_numpy(bunch.target).long(), *SIZES)
+
+
+class _ReferenceRun:
+    """The run that trains the reference: no budget limit and no checkpoints, since it takes seconds."""
+
+    seed = 0
+    device = torch.device("cpu")
+    budget = Budget("paper", None)
+
+    def generator(self, *names: str | int) -> torch.Generator:
+        return generator("digits reference", *names)
+
+    def checkpoint(self, stage: str, state: Mapping[str, object]) -> None:
+        pass
+
+    def restore(self, stage: str) -> None:
+        return None
+
+    def progress(self, message: str) -> None:
+        pass
+
+
+def _train(task: Classification) -> Mapping[str, Tensor]:
+    path = storage.cache_folder() / "digits" / f"{task.network}-{code_hash(sources(__file__))[:12]}.pt"
+    if path.exists():
+        return storage.load_tensors(path)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        network = networks.build(task.architecture, task.arguments)
+    fit(network, task, _ReferenceRun(), RECIPE, "reference")
+    storage.save_tensors(path, network.state_dict())
+    return network.state_dict()
+
+
+def task(network: str) -> Classification:
+    """The task as a method sees it."""
+    made = Classification(
+        name="digits",
+        network=network,
+        architecture="digits_cnn",
+        arguments=NETWORKS[network],
+        mean=(0.5,),
+        std=(0.5,),
+        crop_padding=1,
+        flip=False,
+        load_splits=lambda: (_splits()[0], _splits()[1]),
+        load_state=lambda: _train(made),
+    )
+    return made
+
+
+def files(network: str | None = None) -> list[RemoteFile]:
+    return []
+
+
+def provenance(network: str) -> dict[str, str]:
+    return {"data": "scikit-learn load_digits", "reference": "trained on this machine, fixed seed"}
+
+
+def test_split() -> Split:
+    return _splits()[2]

@@ -1,0 +1,7 @@
+"""Training and evaluation of classifiers on resident data: one epoch loop for CPU and GPU."""
+
+from benchmarks.training.accuracy import correct_predictions
+from benchmarks.training.batchnorm import reestimate
+from benchmarks.training.loop import Recipe, fit
+
+__all__ = ["Recipe", "correct_predictions", "fit", "reestimate"]

@@ -1,0 +1,30 @@
+"""Exact counts of correct predictions; never a mean of batch means."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from methods.interface import Split, Task
+
+BATCH = 250  # the fastest on the CPUs tried: activations of a CIFAR ResNet stay in the cache
+
+
+def normalised(images: torch.Tensor, task: Task) -> torch.Tensor:
+    """uint8 images (N, C, H, W) as the network's fp32 input, channels_last."""
+    mean = torch.tensor(task.mean, device=images.device).view(1, -1, 1, 1)
+    std = torch.tensor(task.std, device=images.device).view(1, -1, 1, 1)
+    return (images.float().div_(255) - mean).div_(std).contiguous(memory_format=torch.channels_last)
+
+
+@torch.inference_mode()
+def correct_predictions(network: nn.Module, split: Split, task: Task) -> int:
+    """How many images of `split` the network (eval mode is set and left) labels correctly, in fp32."""
+    device = next(network.parameters()).device
+    network = network.eval().to(memory_format=torch.channels_last)
+    correct = torch.zeros((), dtype=torch.int64, device=device)
+    for start in range(0, len(split), BATCH):
+        images = split.images[start : start + BATCH].to(device)
+        labels = split.labels[start : start + BATCH].to(device)
+        correct += (network(normalised(images, task)).argmax(1) == labels).sum()
+    return int(correct)

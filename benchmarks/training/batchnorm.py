@@ -1,0 +1,54 @@
+"""BatchNorm around compression: which convolution it follows, what it computes, and its statistics measured again."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, fx, nn
+
+from benchmarks.training.accuracy import BATCH, normalised
+from benchmarks.training.loop import augment
+from methods.interface import Run, Task
+
+
+def conv_bn_pairs(network: nn.Module) -> dict[str, str]:
+    """Path of each convolution whose output only a BatchNorm2d reads -> path of that BatchNorm (traced)."""
+    graph = fx.symbolic_trace(network)
+    modules = dict(graph.named_modules())
+    pairs = {}
+    for node in graph.graph.nodes:
+        source = node.args[0] if node.op == "call_module" and node.args else None
+        if not isinstance(source, fx.Node) or source.op != "call_module" or len(source.users) != 1:
+            continue
+        if isinstance(modules[node.target], nn.BatchNorm2d) and isinstance(modules[source.target], nn.Conv2d):
+            pairs[source.target] = node.target
+    return pairs
+
+
+@torch.no_grad()
+def affine(bn: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
+    """(scale, shift), both (channels,), with BN(x) = scale · x + shift at inference: scale = γ/σ, shift = β − μ γ/σ."""
+    scale = bn.weight / torch.sqrt(bn.running_var + bn.eps)
+    return scale, bn.bias - bn.running_mean * scale
+
+
+@torch.no_grad()
+def reestimate(network: nn.Module, task: Task, run: Run, images: int) -> None:
+    """Replace running means and variances by those over `images` calibration images, in place; leaves eval mode.
+
+    The images are augmented as in training: on clean ones the statistics shift and a network that was trained with
+    crops loses points. Does nothing for `images` = 0 or a network without BatchNorm.
+    """
+    layers = [m for m in network.modules() if isinstance(m, nn.BatchNorm2d)]
+    if not images or not layers:
+        return
+    batch = augment(task.calibration(images).images, task, run.generator("reestimate"))
+    momenta = [layer.momentum for layer in layers]
+    for layer in layers:
+        layer.reset_running_stats()
+        layer.momentum = None  # a plain mean over the batches
+    network.to(memory_format=torch.channels_last).train()
+    for chunk in batch.split(BATCH):
+        network(normalised(chunk, task))
+    for layer, momentum in zip(layers, momenta, strict=True):
+        layer.momentum = momentum
+    network.eval()

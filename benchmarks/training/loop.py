@@ -1,0 +1,154 @@
+"""One training loop for every method: resident uint8 images, augmented in batches on the device, bf16 where it is fast.
+
+`fit` is memoised: each stage of a run is checkpointed every epoch, and a stage that was finished before is loaded and not
+trained again. A method that trains in stages is thereby resumable without a line of its own.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from benchmarks.errors import MethodError
+from benchmarks.training.accuracy import normalised
+from methods.interface import Run, Split, Task
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How to train. `epochs` may be fractional; `milestones` (epochs) and `gamma` belong to the multistep schedule."""
+
+    epochs: float
+    lr: float
+    batch: int = 128
+    optimiser: Literal["sgd", "adamw"] = "sgd"
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+    schedule: Literal["cosine", "multistep"] = "cosine"
+    milestones: tuple[float, ...] = ()
+    gamma: float = 0.1
+
+    def lr_at(self, epoch: float) -> float:
+        """The learning rate at a (fractional) epoch; cosine falls to zero at the end."""
+        if self.schedule == "cosine":
+            return self.lr * 0.5 * (1 + math.cos(math.pi * epoch / self.epochs))
+        return self.lr * self.gamma ** sum(epoch >= m for m in self.milestones)
+
+
+def bf16_is_fast(device: torch.device) -> bool:
+    """Whether bf16 autocast pays: on GPUs that have it, and on CPUs with AVX-512 BF16 instructions."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported()
+    return bool(torch.cpu._is_avx512_bf16_supported())
+
+
+def augment(images: Tensor, task: Task, generator: torch.Generator) -> Tensor:
+    """Random crops after zero padding and random flips of a uint8 batch (B, C, H, W), as the task says.
+
+    The draws come from a CPU generator, so that CPU and GPU runs see the same crops.
+    """
+    batch, _, height, width = images.shape
+    if task.crop_padding:
+        reach = 2 * task.crop_padding + 1
+        top, left = torch.randint(reach, (2, batch), generator=generator).to(images.device)
+        padded = nn.functional.pad(images, (task.crop_padding,) * 4)
+        windows = padded.unfold(2, height, 1).unfold(3, width, 1)
+        images = windows[torch.arange(batch, device=images.device), :, top, left]
+    if task.flip:
+        flips = torch.rand(batch, generator=generator).to(images.device) < 0.5
+        images = torch.where(flips.view(-1, 1, 1, 1), images.flip(3), images)
+    return images
+
+
+def fit(
+    network: nn.Module,
+    task: Task,
+    run: Run,
+    recipe: Recipe,
+    stage: str,
+    masks: Mapping[str, Tensor] | None = None,
+) -> None:
+    """Train `network` in place on `task.train`; leaves it in eval mode on the CPU.
+
+    `stage` names this training within the run: it seeds shuffles and crops and keys the checkpoint. `masks` maps
+    parameter names to boolean tensors of their shapes; where False, the parameter is and stays exactly zero.
+    Raises MethodError if the loss stops being finite.
+    """
+    device = run.device
+    network.to(device, memory_format=torch.channels_last)
+    parameters = dict(network.named_parameters())
+    kept = {parameters[name]: mask.to(device) for name, mask in (masks or {}).items()}
+    optimiser = _optimiser(network, recipe)
+    done = 0
+    saved = run.restore(stage)
+    if saved is not None:
+        network.load_state_dict(saved["network"])
+        done = saved["epochs"]
+        if saved["optimiser"] is not None:
+            optimiser.load_state_dict(saved["optimiser"])
+    total = math.ceil(recipe.epochs)
+    train = task.train.to(device) if done < total else None
+    for epoch in range(done, total):
+        assert train is not None
+        loss = _epoch(network, train, task, run, recipe, stage, epoch, optimiser, kept)
+        if not math.isfinite(loss):
+            msg = f"training {stage!r} diverged in epoch {epoch + 1}: the loss is {loss}; lower the learning rate"
+            raise MethodError(msg)
+        run.progress(f"{stage}: epoch {epoch + 1}/{total}, loss {loss:.3f}")
+        last = epoch + 1 == total
+        state = {"network": network.state_dict(), "epochs": epoch + 1}
+        run.checkpoint(stage, state | {"optimiser": None if last else optimiser.state_dict()})
+    network.to("cpu").eval()
+
+
+def _epoch(
+    network: nn.Module,
+    train: Split,
+    task: Task,
+    run: Run,
+    recipe: Recipe,
+    stage: str,
+    epoch: int,
+    optimiser: torch.optim.Optimizer,
+    kept: Mapping[nn.Parameter, Tensor],
+) -> float:
+    """One pass (the last may be a part of one) over the shuffled training set; returns the mean loss."""
+    device = train.images.device
+    generator = run.generator("fit", stage, epoch)
+    order = torch.randperm(len(train), generator=generator).to(device)
+    steps = math.ceil(len(train) / recipe.batch)
+    last = max(1, round(min(1.0, recipe.epochs - epoch) * steps))
+    losses = torch.zeros((), device=device)
+    network.train()
+    for step in range(last):
+        chosen = order[step * recipe.batch : (step + 1) * recipe.batch]
+        images = normalised(augment(train.images[chosen], task, generator), task)
+        for group in optimiser.param_groups:
+            group["lr"] = recipe.lr_at(epoch + step / steps)
+        with torch.autocast(device.type, torch.bfloat16, enabled=bf16_is_fast(device)):
+            outputs = network(images)
+        loss = task.loss(outputs.float(), train.labels[chosen])
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        optimiser.step()
+        with torch.no_grad():
+            for parameter, mask in kept.items():
+                parameter.mul_(mask)
+        losses += loss.detach()
+    return float(losses) / last
+
+
+def _optimiser(network: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
+    if recipe.optimiser == "sgd":
+        return torch.optim.SGD(
+            network.parameters(),
+            recipe.lr,
+            recipe.momentum,
+            weight_decay=recipe.weight_decay,
+        )
+    return torch.optim.AdamW(network.parameters(), recipe.lr, weight_decay=recipe.weight_decay)

@@ -1,0 +1,52 @@
+"""The methods that are compared, one package (or module, for a baseline) each, found by name."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import importlib.metadata
+import pkgutil
+from pathlib import Path
+from types import ModuleType
+from typing import cast
+
+from benchmarks.errors import MethodError, UnknownName
+from methods.interface import Method
+
+ENTRY_POINTS = "ratebench.methods"
+_NOT_METHODS = {"interface", "baselines"}
+
+
+@functools.cache
+def _locations() -> dict[str, str]:
+    """Method key -> module path: this package, its baselines, then third-party packages by entry point."""
+    here = Path(__file__).parent
+    found = {m.name: f"methods.{m.name}" for m in pkgutil.iter_modules([str(here)]) if m.name not in _NOT_METHODS}
+    found |= {m.name: f"methods.baselines.{m.name}" for m in pkgutil.iter_modules([str(here / "baselines")])}
+    for entry in importlib.metadata.entry_points(group=ENTRY_POINTS):
+        found.setdefault(entry.name, entry.value)
+    return dict(sorted(found.items()))
+
+
+def names() -> list[str]:
+    """Keys of all methods at hand, sorted."""
+    return list(_locations())
+
+
+def get(key: str) -> Method:
+    """The method called `key`; raises UnknownName with the nearest keys, MethodError if the module lacks a name."""
+    if key not in _locations():
+        raise UnknownName("method", key, _locations())
+    module = importlib.import_module(_locations()[key])
+    missing = [name for name in ("CARD", "Config", "unsupported", "compress") if not hasattr(module, name)]
+    if missing:
+        msg = f"method {key!r} ({module.__name__}) lacks {', '.join(missing)}: see methods/interface.py"
+        raise MethodError(msg)
+    return cast(Method, module)
+
+
+def source(key: str) -> Path:
+    """The folder of a method's package, or the file of a single-module method: what its fingerprint covers."""
+    module = cast(ModuleType, get(key))
+    file = Path(cast(str, module.__file__))
+    return file.parent if file.name == "__init__.py" else file

@@ -1,0 +1,1 @@
+"""What a user would pick instead of a paper: one module each, on the same interface."""

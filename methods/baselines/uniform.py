@@ -1,0 +1,97 @@
+"""Uniform quantisation, entropy coded: one step for the whole network, or one that BatchNorm scales by channel.
+
+What scalar quantisation alone gives, with the two post-training repairs that cost no bytes: BatchNorm statistics measured
+again after the weights were rounded, and the four vectors of a BatchNorm merged into the two that inference needs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from benchmarks.bitstream.codecs import constant, raw, uniform
+from benchmarks.training.batchnorm import affine, conv_bn_pairs, reestimate
+from methods.interface import Card, Compressed, Part, Run, Task
+
+CARD = Card(
+    key="uniform",
+    title="Uniform quantisation, entropy coded",
+    authors=(),
+    venue="",
+    year=2026,
+    families=("quantisation", "entropy coding"),
+    faithful="baseline",
+)
+
+
+@dataclass(frozen=True)
+class Config:
+    """`steps` are multiples of the root mean square of all quantised weights, one operating point each.
+
+    `grid` "tensor" uses the same step everywhere; "batchnorm" divides it, for each output channel, by √(γ/σ) of the
+    BatchNorm that follows. `recalibrate` is the number of unlabelled images that BatchNorm is re-estimated on (0: none).
+    """
+
+    steps: tuple[float, ...] = (0.025, 0.1, 0.3, 0.5, 0.75, 1.1, 1.6, 2.3, 3.5)
+    grid: Literal["tensor", "batchnorm"] = "tensor"
+    recalibrate: int = 500
+
+
+def unsupported(task: Task, config: Config) -> str | None:
+    return None
+
+
+@torch.no_grad()
+def compress(task: Task, config: Config, run: Run) -> Iterator[Compressed]:
+    """One point per step, fine to coarse."""
+    reference = task.reference()
+    layers = [m for m in reference.modules() if isinstance(m, (nn.Conv2d, nn.Linear))]
+    rms = torch.cat([m.weight.flatten() for m in layers]).square().mean().sqrt().item()
+    for relative in config.steps:
+        parts = _quantised(task, config, run, relative * rms)
+        yield Compressed(task.architecture, task.arguments, parts, {"step": relative})
+
+
+def _quantised(task: Task, config: Config, run: Run, step: float) -> tuple[Part, ...]:
+    """Round all weights, repair BatchNorm, and describe the result.
+
+    A channel's own step costs no bytes: its weights are stretched by f before rounding and its BatchNorm divided by f.
+    """
+    network = task.reference()
+    modules = dict(network.named_modules())
+    pairs = conv_bn_pairs(network)
+    stretch = {conv: _stretch(modules[bn], config.grid) for conv, bn in pairs.items()}
+    codes, steps = {}, {}
+    for path, layer in modules.items():
+        if isinstance(layer, (nn.Conv2d, nn.Linear)):
+            f = stretch.get(path, torch.ones(1)).view(-1, *[1] * (layer.weight.ndim - 1))
+            codes[path], steps[path] = uniform.quantise((layer.weight * f).numpy(), step)
+            layer.weight.copy_(torch.from_numpy(uniform.dequantise(codes[path], steps[path])) / f)
+    reestimate(network, task, run, config.recalibrate)
+    parts = [uniform.part([f"{path}.weight" for path in codes], list(codes.values()), list(steps.values()), "weights")]
+    for conv, bn in pairs.items():
+        scale, shift = affine(modules[bn])
+        parts += _merged(bn, scale / stretch[conv], shift, modules[bn].eps)
+    biases = [path for path in codes if modules[path].bias is not None]
+    parts.append(raw.part([f"{p}.bias" for p in biases], [modules[p].bias for p in biases], "norm_bias", "float16"))
+    return tuple(parts)
+
+
+def _stretch(bn: nn.BatchNorm2d, grid: str) -> Tensor:
+    """Factor per channel by which weights are stretched before rounding: √(γ/σ), bounded away from dead channels' 0."""
+    if grid == "tensor":
+        return torch.ones(bn.num_features)
+    return affine(bn)[0].abs().clamp_min(1e-4).sqrt()
+
+
+def _merged(bn: str, scale: Tensor, shift: Tensor, eps: float) -> list[Part]:
+    """BatchNorm as scale and shift in fp16, with running mean 0 and variance 1 − ε."""
+    return [
+        raw.part([f"{bn}.weight", f"{bn}.bias"], [scale, shift], "norm_bias", "float16"),
+        constant.part([f"{bn}.running_mean"], 0.0, "norm_bias"),
+        constant.part([f"{bn}.running_var"], 1.0 - eps, "norm_bias"),
+    ]
