@@ -56,9 +56,10 @@ class Classification:
         return self._splits[1]
 
     def reference(self) -> nn.Module:
-        network = networks.build(self.architecture, self.arguments)
+        with torch.device("meta"):  # no memory and, above all, no random numbers for weights that are replaced
+            network = networks.build(self.architecture, self.arguments)
         try:
-            network.load_state_dict(self._state)
+            network.to_empty(device="cpu").load_state_dict(self._state)
         except RuntimeError as error:
             msg = f"the reference {self.network} does not fit its architecture: {error}"
             raise TaskError(msg) from error

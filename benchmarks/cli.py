@@ -6,7 +6,6 @@ import sys
 from pathlib import Path
 from typing import Annotated
 
-import torch
 import typer
 from rich.console import Console
 from rich.markup import escape
@@ -15,7 +14,7 @@ from rich.table import Table
 
 import methods
 from benchmarks import bitstream, fetching, record, runner, scaffold, storage, suites, tasks
-from benchmarks.errors import RateBenchError
+from benchmarks.errors import RateBenchError, UnknownName
 from benchmarks.suites import Cell
 
 app = typer.Typer(
@@ -31,15 +30,27 @@ Suite = Annotated[str, typer.Argument(help="digits, cifar10, … (params.yaml)")
 Methods = Annotated[list[str] | None, typer.Option("--method", "-m", help="Only this method (repeatable).")]
 Networks = Annotated[list[str] | None, typer.Option("--network", "-n", help="Only this network (repeatable).")]
 BudgetOption = Annotated[str, typer.Option("--budget", "-b", help="post-training, short or paper.")]
+Configs = Annotated[
+    list[str] | None, typer.Option("--config", "-c", help="Only the configuration of this hash (repeatable).")
+]
 Seeds = Annotated[list[int] | None, typer.Option("--seed", "-s", help="Only this seed (repeatable).")]
 Results = Annotated[Path, typer.Option(help="The folder of records and artefacts.")]
 
 
 def _plan(
-    suite: str, method: list[str] | None, network: list[str] | None, budget: str, seed: list[int] | None
+    suite: str,
+    method: list[str] | None,
+    network: list[str] | None,
+    config: list[str] | None,
+    budget: str,
+    seed: list[int] | None,
 ) -> list[tuple[Cell, str | None]]:
     """Cells with the reason why they can't be run, or None."""
     cells = suites.plan(suite, method or (), network or (), budget, seed or ())
+    for wanted in config or ():
+        if all(cell.config_hash != wanted for cell in cells):
+            raise UnknownName("configuration", wanted, {cell.config_hash for cell in cells})
+    cells = [cell for cell in cells if not config or cell.config_hash in config]
     return [(cell, cell.unsupported()) for cell in cells]
 
 
@@ -48,13 +59,14 @@ def plan(
     suite: Suite,
     method: Methods = None,
     network: Networks = None,
+    config: Configs = None,
     budget: BudgetOption = "post-training",
     seed: Seeds = None,
     results: Results = Path("results"),
 ) -> None:
     """List the cells of a suite and what is to be done about each."""
     table = Table("cell", "status")
-    for cell, reason in _plan(suite, method, network, budget, seed):
+    for cell, reason in _plan(suite, method, network, config, budget, seed):
         ended = None if reason else runner.state(cell, results)
         status = f"not run: {reason}" if reason else "to run" if ended is None else ended.status
         if ended is not None:
@@ -68,6 +80,7 @@ def run(
     suite: Suite,
     method: Methods = None,
     network: Networks = None,
+    config: Configs = None,
     budget: BudgetOption = "post-training",
     seed: Seeds = None,
     jobs: Annotated[int, typer.Option("--jobs", "-j", min=1, help="Cells at a time.")] = 1,
@@ -75,7 +88,7 @@ def run(
     results: Results = Path("results"),
 ) -> None:
     """Compress, write, decode in a fresh process, score and record; what is recorded already is kept."""
-    planned = _plan(suite, method, network, budget, seed)
+    planned = _plan(suite, method, network, config, budget, seed)
     todo = []
     for cell, reason in planned:
         ended = None if reason else runner.state(cell, results)
@@ -210,16 +223,16 @@ def report(
 
 
 def main() -> None:
-    """Run the command; known errors become one sentence and status 1, an interruption status 130."""
-    torch.set_num_threads(torch.get_num_threads())
+    """Run the command; a known error becomes one sentence and status 1, wrong usage status 2, an interruption 130."""
     try:
-        app(standalone_mode=False)
+        app()
     except RateBenchError as error:
         errors.print(f"error: {escape(str(error))}", soft_wrap=True)
         sys.exit(1)
-    except KeyboardInterrupt:
-        errors.print("interrupted: what is recorded is kept; the same command goes on from there")
-        sys.exit(130)
+    except SystemExit as end:
+        if end.code == 130:  # what Typer makes of a KeyboardInterrupt
+            errors.print("interrupted: what is recorded is kept; the same command goes on from there")
+        raise
 
 
 if __name__ == "__main__":

@@ -30,17 +30,23 @@ _HARMLESS = {
 
 
 def _shape(node: Any) -> Iterator[str]:
-    """The syntax tree as text that comments, docstrings, formatting and the Python version do not change."""
+    """The syntax tree as text that comments, docstrings, formatting and the Python version do not change.
+
+    Nodes and lists are closed by a bracket: without it, a statement would hash the same inside and after a loop.
+    """
     if isinstance(node, ast.AST):
-        yield type(node).__name__
+        yield f"{type(node).__name__}("
         for field, value in ast.iter_fields(node):
             if value not in (None, []) and field not in ("kind", "type_comment"):
                 yield f".{field}"
                 yield from _shape(value)
+        yield ")"
     elif isinstance(node, list):
+        yield "["
         for item in node:
             if not (isinstance(item, ast.Expr) and isinstance(item.value, ast.Constant)):  # a docstring
                 yield from _shape(item)
+        yield "]"
     else:
         yield repr(node)
 

@@ -118,12 +118,13 @@ class CellState(_Strict, frozen=True):
 def _read(path: Path, kind: type[Any]) -> Any:
     try:
         plain = msgspec.json.decode(path.read_bytes())
-        schema = plain["schema"]
-        while schema != SCHEMA:
+        while (schema := plain["schema"]) != SCHEMA:
+            if schema not in _MIGRATIONS:
+                msg = f"this release knows no schema {schema}"
+                raise TypeError(msg)
             plain = _MIGRATIONS[schema](plain)
-            schema = plain["schema"]
         return msgspec.convert(plain, kind)
-    except (msgspec.MsgspecError, KeyError, TypeError) as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, KeyError, TypeError) as error:
         msg = f"{path} is no valid record ({error}): delete it and run again to measure that point anew"
         raise RecordError(msg) from error
     except OSError as error:

@@ -9,11 +9,14 @@ from __future__ import annotations
 import hashlib
 import multiprocessing
 import os
+import re
 import shutil
+import signal
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -33,6 +36,7 @@ from methods.interface import Budget, Compressed, Task
 Say = Callable[[str], None]
 Outcome = Literal["complete", "failed", "busy"]
 WORK = ".work"  # checkpoints and locks, beside the suites' folders
+_POINT = re.compile(r"p(\d+)\.(json|rbn)")
 
 
 class CellRun:
@@ -91,11 +95,17 @@ def state(cell: Cell, results: Path) -> CellState | None:
 
 
 def execute(cell: Cell, results: Path, say: Say, fresh: bool = False) -> Outcome:
-    """Run one cell to its end, unless another process has it. A failure is recorded, reported and not raised."""
+    """Run one cell to its end, unless another process has it or had it. A failure is recorded, reported and not raised.
+
+    Raises StorageError where nothing can be written, for that fails every other cell as well.
+    """
     work = results / WORK / cell.id.replace("/", "--")
-    work.mkdir(parents=True, exist_ok=True)
     try:
-        with FileLock(work.with_suffix(".lock"), timeout=0):
+        work.mkdir(parents=True, exist_ok=True)
+        with FileLock(work.with_name(f"{work.name}.lock"), timeout=0):
+            ended = state(cell, results)
+            if ended is not None and ended.status == "complete":  # since it was planned, by another process
+                return "complete"
             if fresh:
                 for old in work.glob("*.pt"):
                     old.unlink()
@@ -103,6 +113,9 @@ def execute(cell: Cell, results: Path, say: Say, fresh: bool = False) -> Outcome
     except Timeout:
         say(f"{cell.id}: another process is at it; left to that one")
         return "busy"
+    except OSError as error:
+        msg = f"can't write in {results}: {error.strerror or error}"
+        raise storage.StorageError(msg) from error
 
 
 def _execute(cell: Cell, results: Path, work: Path, say: Say) -> Outcome:
@@ -112,13 +125,13 @@ def _execute(cell: Cell, results: Path, work: Path, say: Say) -> Outcome:
             points = done.index + 1
     except Exception as problem:
         if isinstance(problem, storage.StorageError):
-            raise  # a full disk fails every other cell as well
+            raise
         known = isinstance(problem, RateBenchError)
         error = str(problem) if known else "".join(traceback.format_exception_only(problem)).strip()
         say(f"{cell.id} failed: {error if known else traceback.format_exc()}")
     else:
-        for old in folder.glob("p*"):  # points of an older, longer curve
-            if int(old.stem[1:]) >= points:
+        for old in folder.glob("p*"):
+            if (number := _POINT.fullmatch(old.name)) and int(number[1]) >= points:  # of an older, longer curve
                 old.unlink()
         shutil.rmtree(work)
     status: Literal["complete", "failed"] = "failed" if error else "complete"
@@ -258,7 +271,8 @@ def run(
         return
     threads = max(1, (os.cpu_count() or 1) // jobs)
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(jobs, context) as pool:
+    # An interruption is this process's to handle: it ends the workers.
+    with ProcessPoolExecutor(jobs, context, signal.signal, (signal.SIGINT, signal.SIG_IGN)) as pool:
         pending = {pool.submit(_in_worker, cell, results, threads, fresh): cell for cell in cells}
         try:
             for future in as_completed(pending):
@@ -266,8 +280,13 @@ def run(
                 for line in said:
                     say(line)
                 yield pending[future], outcome
+        except BrokenProcessPool as error:
+            msg = "a worker process was killed (out of memory?): what is recorded is kept; run again with fewer --jobs"
+            raise RateBenchError(msg) from error
         except BaseException:
             pool.shutdown(cancel_futures=True, wait=False)
+            for worker in multiprocessing.active_children():
+                worker.terminate()
             raise
 
 

@@ -26,6 +26,12 @@ def cache_folder() -> Path:
     return Path(os.environ.get("RATEBENCH_CACHE") or pooch.os_cache("ratebench"))
 
 
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
 def write(path: Path, data: bytes) -> None:
     """Write a file atomically: readers see the old content or the new, also after a kill or a full disk.
 
@@ -39,6 +45,7 @@ def write(path: Path, data: bytes) -> None:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
+        temporary.chmod(0o666 & ~_umask())  # temporary files are private, results are not
         temporary.replace(path)
     except OSError as error:
         reason = {

@@ -58,7 +58,7 @@ class Cell:
         """What to type to run this cell again."""
         return (
             f"ratebench run {self.suite} --method {self.method} --network {self.network} "
-            f"--budget {self.budget.name} --seed {self.seed}"
+            f"--config {self.config_hash} --budget {self.budget.name} --seed {self.seed}"
         )
 
     def ingredients(self) -> dict[str, str]:
@@ -126,7 +126,8 @@ def budget(name: str) -> Budget:
     known: dict[str, dict[str, float | None]] = _params()["budgets"]
     if name not in known:
         raise UnknownName("budget", name, known)
-    return Budget(cast(BudgetName, name), known[name]["epochs"])
+    epochs = known[name]["epochs"]
+    return Budget(cast(BudgetName, name), None if epochs is None else float(epochs))
 
 
 def configs(key: str, budget_name: str) -> list[dict[str, Any]]:
@@ -134,7 +135,7 @@ def configs(key: str, budget_name: str) -> list[dict[str, Any]]:
     method = methods.get(key)
     complete = []
     for changes in _params()["configs"].get(budget_name, {}).get(key, [{}]):
-        known = asdict(method.Config())
+        known = plain(method.Config())
         for field in changes:
             if field not in known:
                 kind = f"field of {key}'s Config in {PARAMS}"
@@ -145,11 +146,16 @@ def configs(key: str, budget_name: str) -> list[dict[str, Any]]:
 
 def _complete(method: Method, key: str, changes: dict[str, Any]) -> dict[str, Any]:
     try:
-        config = msgspec.convert({**msgspec.to_builtins(method.Config()), **changes}, method.Config)
+        config = msgspec.convert({**plain(method.Config()), **changes}, method.Config)
     except msgspec.ValidationError as error:
         msg = f"{PARAMS}, configuration {changes} of {key!r}: {error}"
         raise RateBenchError(msg) from error
-    return cast(dict[str, Any], msgspec.to_builtins(config))
+    return plain(config)
+
+
+def plain(config: Any) -> dict[str, Any]:
+    """A configuration as a record holds it: what JSON makes of it."""
+    return cast(dict[str, Any], msgspec.json.decode(msgspec.json.encode(config)))
 
 
 def plan(

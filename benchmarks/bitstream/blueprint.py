@@ -19,6 +19,7 @@ from methods.interface import ModuleSpec
 
 MAX_ELEMENTS = 2**28  # tensor elements of one network: 1 GiB of fp32
 MAX_DIMENSION = 2**20
+MAX_DEPTH = 32  # of modules within modules
 
 
 class Gather(nn.Module):
@@ -50,13 +51,16 @@ def _bounded(value: Any) -> bool:
     return value in ("zeros", "same") if isinstance(value, str) else abs(value) <= MAX_DIMENSION
 
 
-def _module(spec: ModuleSpec, path: str, depth: int = 0) -> nn.Module:
-    if spec.kind not in _ALLOWED or depth > 4:
+def _module(spec: ModuleSpec, path: str, depth: int) -> nn.Module:
+    if depth > MAX_DEPTH:
+        msg = f"module {path[:100]!r} is nested more than {MAX_DEPTH} deep: the file is damaged or hostile"
+        raise BitstreamError(msg)
+    if spec.kind not in _ALLOWED:
         msg = f"module {path!r} is to be a {spec.kind!r}: only {', '.join(_ALLOWED)} may stand in a file"
         raise BitstreamError(msg)
     try:
-        if not all(_bounded(v) for v in spec.arguments.values()):
-            raise ValueError("an argument is out of bounds")
+        if not all(_bounded(v) for v in spec.arguments.values()) or {"device", "dtype"} & spec.arguments.keys():
+            raise ValueError("an argument is out of bounds or not to be chosen by a file")
         children = [_module(child, path, depth + 1) for child in spec.children]
         arguments = {k: tuple(v) if isinstance(v, list) else v for k, v in spec.arguments.items()}
         return _ALLOWED[spec.kind](*children, **arguments)
@@ -83,12 +87,12 @@ def skeleton(
             if not isinstance(getattr(parent, name, None), nn.Module):
                 msg = f"the file edits module {path!r}, which {architecture} does not have"
                 raise BitstreamError(msg)
-            setattr(parent, name, _module(spec, path))
-    tie(network, tied)
-    total = sum(math.prod(tensor.shape) for tensor in state(network, tied).values())
+            setattr(parent, name, _module(spec, path, path.count(".")))
+    total = sum(math.prod(tensor.shape) for tensor in state(network).values())  # tied ones get memory for a moment, too
     if total > MAX_ELEMENTS:
         msg = f"the network promises {total} values, more than the {MAX_ELEMENTS} that a file may hold"
         raise BitstreamError(msg)
+    tie(network, tied)
     return network
 
 

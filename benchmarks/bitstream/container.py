@@ -32,7 +32,7 @@ from methods.interface import Compressed, ModuleSpec, Role
 
 MAGIC = b"\x89RBN"
 VERSION = 1
-MAX_HEADER = 2**24
+MAX_HEADER = 2**20  # uncompressed; one byte may become 64 of Python objects
 ELEMENTS_PER_BYTE = 4096  # 0.002 bits per weight: no real file promises more, a hostile one does
 _PREFIX = struct.Struct("<4sHI")
 _CHECKSUM = 8
@@ -70,7 +70,11 @@ def encode(compressed: Compressed) -> bytes:
         dict(compressed.tied),
         entries,
     )
-    packed = _deflate(msgspec.msgpack.encode(header))
+    plain = msgspec.msgpack.encode(header)
+    if len(plain) >= MAX_HEADER:
+        msg = f"the header would take {len(plain)} bytes, {MAX_HEADER} are too many: put large data into streams"
+        raise BitstreamError(msg)
+    packed = _deflate(plain)
     body = _PREFIX.pack(MAGIC, VERSION, len(packed)) + packed + b"".join(payload)
     return body + _digest(body)
 
@@ -119,6 +123,9 @@ def bytes_by_role(data: bytes) -> dict[str, int]:
 def _fill(tensor: torch.Tensor, array: np.ndarray[Any, Any], target: str) -> None:
     if tuple(array.shape) != tuple(tensor.shape):
         msg = f"{target} has shape {tuple(tensor.shape)}, but its part decodes to {tuple(array.shape)}"
+        raise BitstreamError(msg)
+    if not np.isfinite(array).all():
+        msg = f"{target} decodes to NaN or infinite values: the file is damaged, or a step overflows fp32"
         raise BitstreamError(msg)
     with torch.no_grad():
         tensor.copy_(torch.from_numpy(np.ascontiguousarray(array)))
@@ -185,7 +192,7 @@ def _header(packed: bytes) -> Header:
         if not unpacker.eof or unpacker.unused_data:
             raise BitstreamError("the header is too long or has loose ends: the file is damaged")
         return msgspec.msgpack.decode(raw, type=Header)
-    except (zlib.error, msgspec.MsgspecError, RecursionError) as error:
+    except (zlib.error, msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         msg = f"the header can't be read ({error}): the file is damaged"
         raise BitstreamError(msg) from error
 

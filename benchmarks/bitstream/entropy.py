@@ -75,6 +75,8 @@ def encode_integers(values: npt.ArrayLike) -> bytes:
     if flat.size == 0:
         return b""
     low, high = int(flat.min()), int(flat.max())
+    if low < -(2**62) or high >= 2**62:
+        raise BitstreamError("integers of 2^62 or more can't be written: a step is zero, or NaN was quantised")
     if high - low + 1 > MAX_ALPHABET:
         low = int(np.clip(int(np.median(flat)) - MAX_ALPHABET // 2, low, high - MAX_ALPHABET + 1))
         high = low + MAX_ALPHABET - 1

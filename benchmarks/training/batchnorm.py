@@ -5,9 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor, fx, nn
 
+from benchmarks.seeds import generator
 from benchmarks.training.accuracy import BATCH, normalised
 from benchmarks.training.loop import augment
-from methods.interface import Run, Task
+from methods.interface import Task
 
 
 def conv_bn_pairs(network: nn.Module) -> dict[str, str]:
@@ -32,16 +33,17 @@ def affine(bn: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
 
 
 @torch.no_grad()
-def reestimate(network: nn.Module, task: Task, run: Run, images: int) -> None:
+def reestimate(network: nn.Module, task: Task, images: int) -> None:
     """Replace running means and variances by those over `images` calibration images, in place; leaves eval mode.
 
     The images are augmented as in training: on clean ones the statistics shift and a network that was trained with
-    crops loses points. Does nothing for `images` = 0 or a network without BatchNorm.
+    crops loses points. Images and crops are the same in every run. Does nothing for `images` = 0 or
+    without BatchNorm.
     """
     layers = [m for m in network.modules() if isinstance(m, nn.BatchNorm2d)]
     if not images or not layers:
         return
-    batch = augment(task.calibration(images).images, task, run.generator("reestimate"))
+    batch = augment(task.calibration(images).images, task, generator("calibration crops"))
     momenta = [layer.momentum for layer in layers]
     for layer in layers:
         layer.reset_running_stats()

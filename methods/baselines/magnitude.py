@@ -66,7 +66,7 @@ def compress(task: Task, config: Config, run: Run) -> Iterator[Compressed]:
         if trains:
             fit(network, task, run, Recipe(share, config.lr), f"sparsity {sparsity}", masks)
         else:
-            reestimate(network, task, run, config.recalibrate)
+            reestimate(network, task, config.recalibrate)
         yield describe(network, task, config.value_bits, {"sparsity": sparsity})
 
 

@@ -52,11 +52,11 @@ def compress(task: Task, config: Config, run: Run) -> Iterator[Compressed]:
     layers = [m for m in reference.modules() if isinstance(m, (nn.Conv2d, nn.Linear))]
     rms = torch.cat([m.weight.flatten() for m in layers]).square().mean().sqrt().item()
     for relative in config.steps:
-        parts = _quantised(task, config, run, relative * rms)
+        parts = _quantised(task, config, relative * rms)
         yield Compressed(task.architecture, task.arguments, parts, {"step": relative})
 
 
-def _quantised(task: Task, config: Config, run: Run, step: float) -> tuple[Part, ...]:
+def _quantised(task: Task, config: Config, step: float) -> tuple[Part, ...]:
     """Round all weights, repair BatchNorm, and describe the result.
 
     A channel's own step costs no bytes: its weights are stretched by f before rounding and its BatchNorm divided by f.
@@ -71,7 +71,7 @@ def _quantised(task: Task, config: Config, run: Run, step: float) -> tuple[Part,
             f = stretch.get(path, torch.ones(1)).view(-1, *[1] * (layer.weight.ndim - 1))
             codes[path], steps[path] = uniform.quantise((layer.weight * f).numpy(), step)
             layer.weight.copy_(torch.from_numpy(uniform.dequantise(codes[path], steps[path])) / f)
-    reestimate(network, task, run, config.recalibrate)
+    reestimate(network, task, config.recalibrate)
     parts = [uniform.part([f"{path}.weight" for path in codes], list(codes.values()), list(steps.values()), "weights")]
     for conv, bn in pairs.items():
         scale, shift = affine(modules[bn])

@@ -1,0 +1,106 @@
+"""Cells without a result, and why: failed, unfinished, not applicable, not run yet."""
+
+from __future__ import annotations
+
+import itertools
+import typing
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+from benchmarks import record, suites
+from benchmarks.errors import RateBenchError
+from benchmarks.record import Record
+from benchmarks.report import cards
+from benchmarks.suites import Cell
+from methods.interface import BudgetName
+
+Status = Literal["failed", "unfinished", "not applicable", "not run"]
+
+
+@dataclass(frozen=True, order=True)
+class Gap:
+    """Cells that differ in their seed alone and lack a result for the same reason."""
+
+    network: str
+    method: str
+    config: str
+    budget: str
+    status: Status
+    reason: str
+    seeds: tuple[int, ...]
+
+
+def _ended_badly(results: Path, suite: str, configs: dict[str, str]) -> Iterator[Gap]:
+    """Failed and unfinished cells, by what lies in their folders; raises RecordError for a damaged cell.json."""
+    for folder in sorted(path for path in (results / suite).glob("*/*/*") if path.is_dir()):
+        network, method, label = folder.relative_to(results / suite).parts
+        config_hash, _, rest = label.partition("-")
+        budget, _, seed = rest.rpartition("-s")
+        config = configs.get(f"{network}/{method}/{config_hash}", config_hash)
+        gap = Gap(network, method, config, budget, "failed", "", (int(seed),) if seed.isdigit() else ())
+        if (folder / "cell.json").exists():
+            state = record.read_cell(folder / "cell.json")
+            if state.status == "failed":
+                yield replace(gap, reason=state.error or "no reason was recorded")
+        elif any(folder.glob("p*.json")):
+            yield replace(gap, status="unfinished", reason="it has points, but was interrupted or still runs")
+
+
+def _planned(suite: str) -> Iterator[Cell | Gap]:
+    """Every cell that the suite asks for, at each budget that its method has a recipe for."""
+    try:
+        known = suites.get(suite)
+    except RateBenchError:  # records of a suite that params.yaml no longer has can still be reported
+        return
+    for key in (*known.methods, *known.baselines):
+        found = cards.card(key)
+        if found is None:
+            yield Gap("", key, "", "", "not run", "the method's code can't be loaded", ())
+            continue
+        for budget in typing.get_args(BudgetName):
+            if budget in found.budgets:
+                try:
+                    yield from suites.plan(suite, chosen_methods=[key], budget_name=budget)
+                except RateBenchError as error:
+                    yield Gap("", key, "", budget, "not run", str(error), ())
+
+
+def _not_run(results: Path, planned: Sequence[Cell | Gap]) -> Iterator[Gap]:
+    for cell in planned:
+        if isinstance(cell, Gap):
+            yield cell
+        elif not any((results / cell.id).glob("*.json")):
+            reason = _unsupported(cell)
+            status: Status = "not applicable" if reason else "not run"
+            config = cards.config_text(cell.method, cell.config)
+            yield Gap(cell.network, cell.method, config, cell.budget.name, status, reason or "", (cell.seed,))
+
+
+def _configs(records: Sequence[Record], planned: Sequence[Cell | Gap]) -> dict[str, str]:
+    """Folder names hold a configuration's hash alone: `network/method/hash` -> the configuration in words."""
+    known: list[Cell | Record] = [*(cell for cell in planned if isinstance(cell, Cell)), *records]
+    return {f"{k.network}/{k.method}/{k.config_hash}": cards.config_text(k.method, k.config) for k in known}
+
+
+def _unsupported(cell: Cell) -> str | None:
+    try:
+        return cell.unsupported()
+    except Exception as error:  # a method's own code: one that can't answer must not cost the whole report
+        return f"asking the method failed: {error}"
+
+
+def gaps(results: Path, suite: str, records: Sequence[Record]) -> list[Gap]:
+    """All cells without a result, seeds joined, sorted: what has failed first."""
+
+    def alike(gap: Gap) -> tuple[int, Gap]:
+        return typing.get_args(Status).index(gap.status), replace(gap, seeds=())
+
+    planned = list(_planned(suite))
+    known = (*_ended_badly(results, suite, _configs(records, planned)), *_not_run(results, planned))
+    found = sorted(known, key=lambda gap: (alike(gap), gap.seeds))
+    return [
+        replace(first, seeds=tuple(seed for gap in members for seed in gap.seeds))
+        for (_, first), members in itertools.groupby(found, key=alike)
+    ]

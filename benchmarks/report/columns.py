@@ -1,0 +1,193 @@
+"""The columns of the table: what each shows of a row, with which unit, and the exact value behind it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from benchmarks.report import cards
+from benchmarks.report.frame import Row
+
+Value = float | int | str | None
+
+
+@dataclass(frozen=True)
+class Column:
+    """`value` is what is sorted by, at full precision; `text` is what is read. None shows as a dash.
+
+    An empty `head` stands for the name of the suite's metric.
+    """
+
+    key: str
+    group: str
+    head: str
+    unit: str
+    help: str
+    value: Callable[[Row], Value]
+    text: Callable[[Row], str]
+    numeric: bool = True
+
+
+def significant(value: float, digits: int = 3) -> str:
+    """At least `digits` significant digits, never an exponent: 0.0123, 1.23, 12.3, 1,234."""
+    if value == 0:
+        return "0"
+    decimals = digits - 1
+    size = abs(value)
+    while size < 1 and decimals < 8:
+        size, decimals = size * 10, decimals + 1
+    while size >= 10 and decimals > 0:
+        size, decimals = size / 10, decimals - 1
+    return f"{value:,.{decimals}f}"
+
+
+def percent(share: float) -> str:
+    return f"{100 * share:.2f}"
+
+
+def interval(row: Row) -> str:
+    """The bounds of the 95 % interval in per cent."""
+    low, high = row.interval
+    return f"{percent(low)}–{percent(high)}"
+
+
+def _maybe(value: float | None) -> str:
+    return "–" if value is None else significant(value)
+
+
+def _config(row: Row) -> str:
+    return cards.config_text(row.first.method, row.first.config)
+
+
+def _budget(row: Row) -> str:
+    return cards.budget_text(row.first.budget, row.first.epochs)
+
+
+def _point(row: Row) -> str:
+    return cards.named(row.first.point)
+
+
+def _nonzero(row: Row) -> float:
+    return 100 * row.nonzero_share
+
+
+def _macs(row: Row) -> float:
+    return row.over_seeds(lambda r: r.counted.macs).mean
+
+
+def _latency1(row: Row) -> float | None:
+    return row.timed(lambda r: r.speed.latency_ms_batch1)
+
+
+def _latency128(row: Row) -> float | None:
+    return row.timed(lambda r: r.speed.latency_ms_batch128)
+
+
+def _decode(row: Row) -> float | None:
+    return row.timed(lambda r: r.speed.decode_s)
+
+
+def _text(key: str, head: str, help: str, value: Callable[[Row], str]) -> Column:
+    return Column(key, "operating point", head, "", help, value, value, numeric=False)
+
+
+def _count(row: Row) -> int:
+    return len(row.records)
+
+
+COLUMNS = (
+    _text("network", "network", "The reference network that was compressed", lambda row: row.first.network),
+    _text("config", "config", "Settings that differ from the method's default", _config),
+    _text("budget", "budget", "How much training the method could spend over its whole curve", _budget),
+    _text("point", "point", "The operating point, as the method labels it", _point),
+    Column(
+        "seeds",
+        "operating point",
+        "seeds",
+        "",
+        "Runs with different seeds that the row averages",
+        _count,
+        lambda row: str(_count(row)),
+    ),
+    Column(
+        "bytes",
+        "rate",
+        "file",
+        "bytes",
+        "Size of the whole file; the mean where there are several seeds",
+        lambda row: row.file_bytes.mean,
+        lambda row: f"{row.file_bytes.mean:,.0f}",
+    ),
+    Column(
+        "ratio",
+        "rate",
+        "ratio",
+        "×",
+        "fp32 bytes of the reference / bytes of the file",
+        lambda row: row.ratio,
+        lambda row: f"{row.ratio:,.2f}",
+    ),
+    Column(
+        "bits",
+        "rate",
+        "bits",
+        "/weight",
+        "Bits of the file / values of the reference",
+        lambda row: row.bits_per_weight,
+        lambda row: f"{row.bits_per_weight:,.3f}",
+    ),
+    Column(
+        "quality",
+        "accuracy",
+        "",
+        "%",
+        "Share of test images classified correctly by the decoded network, with its 95 % interval",
+        lambda row: 100 * row.quality.mean,
+        lambda row: percent(row.quality.mean),
+    ),
+    Column(
+        "nonzero",
+        "decoded network",
+        "non-zero",
+        "%",
+        "Values of the decoded network that are not zero",
+        _nonzero,
+        lambda row: f"{_nonzero(row):.1f}",
+    ),
+    Column(
+        "macs",
+        "decoded network",
+        "MACs",
+        "10⁶",
+        "Multiply-accumulates of the decoded network for one image, zeros included",
+        _macs,
+        lambda row: f"{_macs(row) / 1e6:,.2f}",
+    ),
+    Column(
+        "latency1",
+        "latency, decoding",
+        "b1",
+        "ms",
+        "Median time of the decoded network for a batch of 1",
+        _latency1,
+        lambda row: _maybe(_latency1(row)),
+    ),
+    Column(
+        "latency128",
+        "latency, decoding",
+        "b128",
+        "ms",
+        "Median time of the decoded network for a batch of 128",
+        _latency128,
+        lambda row: _maybe(_latency128(row)),
+    ),
+    Column(
+        "decode",
+        "latency, decoding",
+        "decode",
+        "s",
+        "Time from file to network",
+        _decode,
+        lambda row: _maybe(_decode(row)),
+    ),
+)

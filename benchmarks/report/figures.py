@@ -1,0 +1,131 @@
+"""Rate–accuracy figures for papers: SVG and PDF in a column's width, the same bytes for the same records."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from typing import Any
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedFormatter, FixedLocator, FuncFormatter, LogLocator, NullFormatter
+
+from benchmarks.report.frame import Row
+from benchmarks.report.series import VIEW, Series
+
+WIDTH = 3.35  # inches: one column of a two-column paper
+_STYLE: Any = {  # matplotlib's stubs want every key as a literal
+    "svg.hashsalt": "ratebench",  # else element ids are random
+    "svg.fonttype": "path",  # looks the same where the font is not installed
+    "pdf.fonttype": 42,  # TrueType: publishers refuse Type 3
+    "font.family": "sans-serif",
+    "font.sans-serif": ["DejaVu Sans"],  # ships with matplotlib
+    "font.size": 6.5,
+    "text.parse_math": False,  # a $ in a name is a $
+    "axes.linewidth": 0.6,
+    "axes.spines.right": False,
+    "xtick.major.width": 0.6,
+    "ytick.major.width": 0.6,
+    "xtick.minor.width": 0.4,
+    "legend.frameon": False,
+}
+
+
+def _bytes(value: float, _: object = None) -> str:
+    """1 kB = 1000 bytes."""
+    if value < 1e3:
+        return f"{value:g} B"
+    return f"{value / 1e3:g} kB" if value < 1e6 else f"{value / 1e6:g} MB"
+
+
+def _printable(text: str) -> str:
+    """What every XML parser and font can take; matplotlib hides labels that begin with an underscore."""
+    kept = "".join(letter if letter.isprintable() else " " for letter in text)
+    return f" {kept}" if kept.startswith("_") else kept
+
+
+def _draw_line(axes: Axes, line: Series) -> None:
+    rows = line.rows
+    bounds = [row.interval for row in rows]
+    values = [100 * row.quality.mean for row in rows]
+    below = [max(0.0, value - 100 * low) for value, (low, _) in zip(values, bounds, strict=True)]
+    above = [max(0.0, 100 * high - value) for value, (_, high) in zip(values, bounds, strict=True)]
+    axes.errorbar(
+        [row.file_bytes.mean for row in rows],
+        values,
+        yerr=(below, above),
+        color=line.colour,
+        marker=line.symbol.matplotlib,
+        linestyle=line.dash.matplotlib,
+        label=_printable(line.name),
+        linewidth=0.9,
+        markersize=3,
+        markeredgewidth=0,
+        elinewidth=0.5,
+        capsize=1,
+        capthick=0.5,
+    )
+
+
+def _draw_axes(axes: Axes, metric: str, reference: Row | None, lines: Sequence[Series]) -> None:
+    axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axes.xaxis.set_major_formatter(FuncFormatter(_bytes))
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.set_xlabel("rate: bytes of the whole file")
+    axes.set_ylabel(_printable(f"{metric} accuracy, %"))
+    axes.grid(alpha=0.25, linewidth=0.4)
+    axes.set_axisbelow(True)
+    if reference is None:
+        axes.spines["top"].set_visible(False)
+        return
+    value = 100 * reference.quality.mean
+    axes.axhline(value, color="#333333", linestyle=":", linewidth=0.8, label="reference")
+    bounds = [100 * bound for line in lines for row in line.rows for bound in row.interval]
+    axes.set_ylim(max(min(bounds), value - 100 * VIEW) - 0.3, max(bounds) + 0.3)
+    _draw_ratios(axes, reference.first.rate.reference_bytes)
+
+
+def _draw_ratios(axes: Axes, reference_bytes: int) -> None:
+    """The same axis again along the top, labelled with ratios."""
+    top = axes.twiny()
+    top.set_xscale("log")
+    top.set_xlim(axes.get_xlim())
+    low, high = axes.get_xlim()
+    steps = [mantissa * 10.0**power for power in range(-1, 6) for mantissa in (1, 2, 5)]
+    shown = [step for step in steps if low <= reference_bytes / step <= high]
+    top.xaxis.set_major_locator(FixedLocator([reference_bytes / step for step in shown]))
+    top.xaxis.set_major_formatter(FixedFormatter([f"{step:g}×" for step in shown]))
+    top.xaxis.set_minor_locator(FixedLocator([]))
+    top.set_xlabel("ratio: fp32 bytes of the reference / bytes of the file")
+
+
+def figure(metric: str, reference: Row | None, lines: Sequence[Series]) -> Figure:
+    """One network's plot: all its lines with 95 % intervals, the reference dotted, the legend below."""
+    legend_rows = len(lines) + 1
+    drawn = Figure(figsize=(WIDTH, 2.35 + 0.125 * legend_rows), layout="constrained")
+    axes = drawn.add_subplot()
+    for line in lines:
+        _draw_line(axes, line)
+    _draw_axes(axes, metric, reference, lines)
+    drawn.legend(loc="outside lower left", ncols=1, handlelength=3.2, labelspacing=0.25, borderpad=0)
+    return drawn
+
+
+def _saved(drawn: Figure, suffix: str) -> bytes:
+    buffer = io.BytesIO()
+    drawn.savefig(buffer, format=suffix, metadata={"Date": None} if suffix == "svg" else {"CreationDate": None})
+    return buffer.getvalue()
+
+
+def render(metric: str, reference: Row | None, lines: Sequence[Series]) -> dict[str, bytes]:
+    """The figure as "svg" and "pdf" files, and as "page": an SVG a third as large, whose letters are text."""
+    files = {}
+    # A figure each: saving changes a figure's layout, so a second file would depend on the first.
+    with matplotlib.rc_context(_STYLE):
+        for suffix in ("svg", "pdf"):
+            files[suffix] = _saved(figure(metric, reference, lines), suffix)
+        with matplotlib.rc_context({"svg.fonttype": "none"}):
+            files["page"] = _saved(figure(metric, reference, lines), "svg")
+    return files

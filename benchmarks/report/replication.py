@@ -1,0 +1,103 @@
+"""Reported rows beside the records that answer them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import methods
+from benchmarks import reported
+from benchmarks.report import cards
+from benchmarks.report.frame import Row
+from benchmarks.reported import Measured, Reported, Verdict
+
+# The budget nearest to a paper's own protocol is the one that answers for it.
+_NEAREST = ("paper", "short", "post-training")
+_READ: dict[str, Callable[[Row], float]] = {
+    "top-1": lambda row: 100 * row.quality.mean,
+    "error": lambda row: 100 * (1 - row.quality.mean),
+    "ratio": lambda row: row.ratio,
+    "size_reduction": lambda row: 100 * (1 - 1 / row.ratio),
+    "bits_per_weight": lambda row: row.bits_per_weight,
+    "bytes": lambda row: row.file_bytes.mean,
+    "nonzero_share": lambda row: 100 * row.nonzero_share,
+    "macs": lambda row: row.over_seeds(lambda r: r.counted.macs).mean,
+}
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One reported number, the row that answers it (or none), and the verdict."""
+
+    method: str
+    reported: Reported
+    row: Row | None
+    measured: Measured | None
+    verdict: Verdict
+
+
+def _same(wanted: Any, found: Any) -> bool:
+    if isinstance(wanted, int | float) and isinstance(found, int | float):
+        return math.isclose(wanted, found, rel_tol=1e-6)
+    return bool(wanted == found)
+
+
+def _has(found: dict[str, Any], wanted: dict[str, Any]) -> bool:
+    return all(name in found and _same(value, found[name]) for name, value in wanted.items())
+
+
+def find(wanted: Reported, rows: Sequence[Row]) -> tuple[Row | None, str]:
+    """Among a method's rows the one that answers, or the reason why none does.
+
+    Settings that a reported row does not name are the default's where that was run; the budget is the one nearest to
+    the paper's schedule.
+    """
+    left = list(rows)
+    if not left:
+        return None, "the method has no record"
+    steps: tuple[tuple[Callable[[Row], bool], str], ...] = (
+        (lambda row: row.first.task == wanted.task, f"no record on {wanted.task}"),
+        (lambda row: row.first.network == wanted.network, f"no record of {wanted.network}"),
+        (lambda row: _has(row.first.config, wanted.config), f"no record with {cards.named(wanted.config)}"),
+        (lambda row: _has(row.first.point, wanted.point), f"no record at {cards.named(wanted.point)}"),
+    )
+    for fits, missing in steps:
+        left = [row for row in left if fits(row)]
+        if not left:
+            return None, missing
+    return min(left, key=_distance), ""
+
+
+def _distance(row: Row) -> tuple[int, int, int, str]:
+    r = row.first
+    budget = _NEAREST.index(r.budget) if r.budget in _NEAREST else len(_NEAREST)
+    return len(cards.changes(r.method, r.config)), budget, r.index, row.key
+
+
+def measured(metric: str, row: Row, reference: Row | None) -> Measured | None:
+    """The metric of a row in the unit that papers use; None for one that is not measured here."""
+    if metric not in _READ:
+        return None
+    error = 100 * row.standard_error if metric in ("top-1", "error") else 0.0
+    known = None if reference is None or reported.METRICS[metric].is_rate else _READ[metric](reference)
+    return Measured(_READ[metric](row), error, known)
+
+
+def compare(key: str, wanted: Reported, rows: Sequence[Row], references: dict[str, Row]) -> Comparison:
+    """Find, read and judge."""
+    row, why = find(wanted, rows)
+    found = measured(wanted.metric, row, references.get(wanted.network)) if row else None
+    return Comparison(key, wanted, row, found, reported.verdict(wanted, found, why))
+
+
+def comparisons(rows: Sequence[Row], references: dict[str, Row], tasks: set[str]) -> Iterator[Comparison]:
+    """All that the papers of the methods at hand report on `tasks`; raises RateBenchError for a bad reported.toml."""
+    for key in methods.names():
+        if cards.card(key) is None:  # a module that can't be imported; the page lists it among the cells not run
+            continue
+        own = [row for row in rows if row.first.method == key]
+        for wanted in reported.of(key):
+            if wanted.task in tasks:
+                yield compare(key, wanted, own, references)

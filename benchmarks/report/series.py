@@ -1,0 +1,109 @@
+"""The lines of the plots, one per method × config × budget, and their look: the same in the page and in the figures.
+
+Colour says the method (first the six of Okabe and Ito's palette, which the colour-blind tell apart),
+the symbol says method and configuration, the dash says the budget: no meaning hangs on colour alone.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from benchmarks.report import cards
+from benchmarks.report.frame import Row
+
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#999933", "#7f5fd6")
+VIEW = 0.10  # the accuracy axis starts this far below the reference, so that collapsed points don't flatten the rest
+
+
+@dataclass(frozen=True)
+class Symbol:
+    """One marker: its name in Plotly, its letter in matplotlib, its outline (SVG path, about 10 units wide)."""
+
+    plotly: str
+    matplotlib: str
+    path: str
+
+
+SYMBOLS = (
+    Symbol("circle", "o", "M-4.5 0a4.5 4.5 0 1 0 9 0a4.5 4.5 0 1 0-9 0z"),
+    Symbol("square", "s", "M-4-4h8v8h-8z"),
+    Symbol("diamond", "D", "M0-5.5 5.5 0 0 5.5-5.5 0z"),
+    Symbol("triangle-up", "^", "M0-5 5.2 4h-10.4z"),
+    Symbol("triangle-down", "v", "M0 5 5.2-4h-10.4z"),
+    Symbol("cross", "P", "M-1.7-5h3.4v3.3h3.3v3.4h-3.3v3.3h-3.4v-3.3h-3.3v-3.4h3.3z"),
+    Symbol("x", "X", "M-4.7-2.3-2.3-4.7 0-2.4 2.3-4.7 4.7-2.3 2.4 0 4.7 2.3 2.3 4.7 0 2.4-2.3 4.7-4.7 2.3-2.4 0z"),
+    Symbol("star", "*", "M0-5.5 1.3-1.8 5.2-1.7 2.1.7 3.2 4.4 0 2.2-3.2 4.4-2.1.7-5.2-1.7-1.3-1.8z"),
+)
+
+
+@dataclass(frozen=True)
+class Dash:
+    """One line pattern, named for Plotly, matplotlib and SVG."""
+
+    plotly: str
+    matplotlib: str
+    svg: str
+
+
+DASHES = {
+    "post-training": Dash("solid", "-", ""),
+    "short": Dash("dash", "--", "5 3"),
+    "paper": Dash("dashdot", "-.", "7 3 1.5 3"),
+}
+
+
+@dataclass(frozen=True)
+class Series:
+    """One line on one network's plot; `rows` in the order that the method yielded the points."""
+
+    network: str
+    method: str
+    faithful: str
+    config: str
+    budget: str
+    colour: str
+    symbol: Symbol
+    dash: Dash
+    rows: tuple[Row, ...]
+
+    @property
+    def name(self) -> str:
+        """Method, what differs from its default, budget and how faithful it is to a paper."""
+        parts = [self.method, *([] if self.config == "default" else [self.config]), self.budget]
+        return " · ".join(parts) + f" [{self.faithful}]"
+
+
+def _looks(rows: Sequence[Row]) -> dict[tuple[str, str], tuple[str, Symbol]]:
+    """(method, config hash) -> colour and symbol, over the whole suite: a method looks the same on every network."""
+    looks: dict[tuple[str, str], tuple[str, Symbol]] = {}
+    colours = itertools.cycle(COLOURS)
+    for baseline in (False, True):
+        kind = [r.first for r in rows if (r.first.faithful == "baseline") == baseline]
+        colour = {method: next(colours) for method in sorted({r.method for r in kind})}
+        pairs = {(r.method, cards.config_text(r.method, r.config) != "default", r.config_hash) for r in kind}
+        for position, (method, _, config_hash) in enumerate(sorted(pairs)):
+            shift = position // len(SYMBOLS)  # where colours repeat, symbols are out of step with them
+            looks[method, config_hash] = colour[method], SYMBOLS[(position + shift) % len(SYMBOLS)]
+    return looks
+
+
+def _line(row: Row) -> tuple[str | bool, ...]:
+    """What rows of one line share, in the order in which lines are shown: papers first, default config first."""
+    r = row.first
+    changed = cards.config_text(r.method, r.config) != "default"
+    budget = cards.budget_text(r.budget, r.epochs)
+    return r.network, r.faithful == "baseline", r.method, r.faithful, changed, r.config_hash, r.budget, budget
+
+
+def series(rows: Sequence[Row]) -> Iterator[Series]:
+    """All lines of all networks; every row is in exactly one."""
+    looks = _looks(rows)
+    for _, members in itertools.groupby(sorted(rows, key=lambda r: (_line(r), r.first.index, r.key)), key=_line):
+        line = tuple(members)
+        r = line[0].first
+        colour, symbol = looks[r.method, r.config_hash]
+        dash = DASHES.get(r.budget, DASHES["post-training"])
+        config, budget = cards.config_text(r.method, r.config), cards.budget_text(r.budget, r.epochs)
+        yield Series(r.network, r.method, r.faithful, config, budget, colour, symbol, dash, line)

@@ -1,4 +1,0 @@
-"""pass"""
-
-
-def new_method(key): ...

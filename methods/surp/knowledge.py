@@ -1,0 +1,79 @@
+"""What encoder and decoder of SuRP in rounds both know: all that a round need not tell is told by this."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from benchmarks.bitstream.bytesio import Ints
+from benchmarks.errors import BitstreamError
+from methods.surp.source import Bools
+
+LEVELS = 64  # probabilities are multiples of 1/64: dyadic, hence the same fixed point on every machine
+
+
+def mean_after(mu: float, threshold: float, times: int, n: int) -> float:
+    """The mean residual once `threshold` was subtracted so many times; rounding may not take it below zero."""
+    return max(mu - threshold * times / n, 0.0)
+
+
+class Knowledge:
+    """Touched coordinates (ascending), their û, an upper bound of each residual, and the scale of the next round."""
+
+    def __init__(self, lengths: Ints, mu: float, alpha: float, decay: float) -> None:
+        self.edges = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)])
+        self.n, self.mu, self.alpha, self.decay = int(self.edges[-1]), mu, alpha, decay
+        self.coordinates = np.zeros(0, np.int64)
+        self.u_hat = np.zeros(0)
+        self.bounds = np.zeros(0)
+        self.last = np.inf  # no untouched residual is above this
+        self.tries, self.successes = 2, 1  # of coordinates that were above every threshold so far
+
+    def starts(self) -> Ints:
+        """Rank among the untouched coordinates at which each run begins, and their number."""
+        ranks: Ints = self.edges - np.searchsorted(self.coordinates, self.edges)
+        return ranks
+
+    def gaps(self, fresh: Ints) -> tuple[Ints, Ints]:
+        """(gaps before untouched coordinates `fresh`, ascending, each within its run; how many in each run)."""
+        ranks = fresh - np.searchsorted(self.coordinates, fresh)
+        run = np.searchsorted(self.edges, fresh, side="right") - 1
+        first = np.diff(run, prepend=-1) > 0
+        before = np.where(first, self.starts()[run] - 1, np.roll(ranks, 1))
+        return ranks - before - 1, np.bincount(run, minlength=len(self.edges) - 1)
+
+    def place(self, gaps: Ints, counts: Ints) -> Ints:
+        """Inverse of `gaps`."""
+        starts, ends = self.starts(), np.cumsum(counts)
+        total = np.concatenate([np.zeros(1, np.int64), np.cumsum(gaps + 1)])
+        ranks = total[1:] - 1 + np.repeat(starts[:-1] - total[ends - counts], counts)
+        if (ranks >= np.repeat(starts[1:], counts)).any():
+            raise BitstreamError("a SuRP gap leads out of its tensors: the file is damaged")
+        skipped = self.coordinates - np.arange(len(self.coordinates))
+        placed: Ints = ranks + np.searchsorted(skipped, ranks, side="right")
+        return placed
+
+    def refine(self, threshold: float, fresh: Ints, ask: Callable[[Ints, Ints], Bools]) -> None:
+        """One round: `fresh` are touched for the first time; `ask` tells which of the open coordinates are above.
+
+        It is given coordinates and the probability of each in 1/LEVELS, again and again until none is open.
+        """
+        joined = np.concatenate([self.coordinates, fresh])
+        order = np.argsort(joined, kind="stable")  # two ascending runs: a merge
+        self.coordinates = joined[order]
+        self.u_hat = np.concatenate([self.u_hat, np.full(len(fresh), threshold)])[order]
+        self.bounds = np.concatenate([self.bounds, np.full(len(fresh), self.last - threshold)])[order]
+        times = len(fresh)
+        while len(tried := np.flatnonzero(self.bounds > threshold)):
+            bounds = self.bounds[tried]
+            unbounded = np.isinf(bounds)
+            share = np.where(unbounded, self.successes / self.tries, 1 - threshold / bounds)
+            above = ask(self.coordinates[tried], np.clip((share * LEVELS).astype(np.int64), 1, LEVELS - 1))
+            self.tries += int(unbounded.sum())
+            self.successes += int(above[unbounded].sum())
+            self.bounds[tried] = np.where(above, bounds - threshold, threshold)
+            self.u_hat[tried[above]] += threshold
+            times += int(above.sum())
+        self.mu, self.alpha = mean_after(self.mu, threshold, times, self.n), self.alpha * self.decay
+        self.last = threshold

@@ -1,0 +1,247 @@
+"""SuRP in rounds: one threshold per round, and all coordinates above it are refined at once.
+
+Round r, on both sides: T = a·mu; every residual loses T, and its û gains T, until it is not above T any more (most lose
+it once, entries of small tensors more often); mu -= T·(times in all)/n; a *= decay. There is no order to send: the rate
+is lower, and the result deterministic. What a round tells is *which* coordinates:
+
+* untouched ones by the gaps between them. Tensors come in order of size: normalised weights of tensors of like size
+  have like scale, so each run of sizes within a factor of two has its own count, and by it its own Rice parameter;
+* touched ones by one bit each time, range coded, and only where it is open: both sides know that the residual is below
+  `bound` (the last threshold that it did not exceed, less what was subtracted since). Where bound <= T there is nothing
+  to send; else the residual is taken as uniform below the bound: P(above T) = (bound - T) / bound.
+
+A file is a prefix of the rounds and, so that a point has the very sparsity asked for, a last round with a higher T.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import constriction
+import numpy as np
+import numpy.typing as npt
+
+from benchmarks.bitstream.bytesio import (
+    Ints,
+    Reader,
+    pack_bits,
+    read_fields,
+    unpack_bits,
+    varints,
+    write_fields,
+)
+from benchmarks.bitstream.codecs.raw import from_floats, to_floats
+from benchmarks.bitstream.entropy import decode_integers, encode_integers
+from benchmarks.errors import BitstreamError
+from methods.interface import Coded, Part
+from methods.surp.knowledge import LEVELS, Knowledge, mean_after
+from methods.surp.source import FLOOR, Bools, Floats, Source, mean_magnitude, rice_bits, scalars, wanted, weights
+
+NAME = "surp.rounds"
+MAX_ROUNDS = 2**11
+_NONE: Ints = np.zeros(0, np.int64)
+_BITS = constriction.stream.model.Bernoulli(perfect=False)
+
+
+@dataclass(frozen=True)
+class Round:
+    """The coordinates that a round refines, ascending, and how many times each loses the threshold."""
+
+    coordinates: Ints
+    times: Ints
+
+
+@dataclass(frozen=True)
+class Mark:
+    """An operating point: so many whole rounds, then (if there is a `cut`) one more at a `threshold` of its own."""
+
+    rounds: int
+    threshold: float = 0.0
+    cut: Round | None = None
+
+
+@dataclass(frozen=True)
+class Pass:
+    """What one pass decides: its rounds, and a mark for each sparsity reached, highest first."""
+
+    mu: float
+    alpha: float
+    decay: float
+    rounds: tuple[Round, ...]
+    marks: tuple[Mark, ...]
+
+
+def select(u: Floats, sparsities: Sequence[float], alpha: float, decay: float = 0.95, floor: float = FLOOR) -> Pass:
+    """One pass over magnitudes `u` (n,) down to the lowest of `sparsities`, in O(n) a round.
+
+    It ends early when the mean residual has fallen to `floor` of the mean magnitude: its end is then the last mark.
+    """
+    n = len(u)
+    goals = wanted(sparsities, n)
+    start = mu = mean_magnitude(u)
+    a, stop, non_zeros = alpha, floor * mu, 0
+    residual, touched = u.copy(), np.zeros(n, bool)
+    rounds: list[Round] = []
+    marks: list[Mark] = []
+    while mu > stop and len(marks) < len(goals):
+        threshold = a * mu
+        hits = np.flatnonzero(residual > threshold)
+        fresh = -np.sort(-residual[hits[~touched[hits]]])
+        while len(marks) < len(goals) and goals[len(marks)] <= non_zeros + len(fresh):
+            missing = goals[len(marks)] - non_zeros
+            if missing == 0:
+                marks.append(Mark(len(rounds)))
+            else:
+                higher = float(fresh[missing]) if missing < len(fresh) else threshold
+                above = hits[residual[hits] > higher]
+                marks.append(Mark(len(rounds), higher, Round(above, _subtract(residual[above], higher))))
+        left = residual[hits]
+        rounds.append(Round(hits, _subtract(left, threshold)))
+        residual[hits] = left
+        touched[hits] = True
+        non_zeros += len(fresh)
+        mu, a = mean_after(mu, threshold, int(rounds[-1].times.sum()), n), a * decay
+    if len(marks) < len(goals):
+        marks.append(Mark(len(rounds)))
+    return Pass(start, alpha, decay, tuple(rounds), tuple(marks))
+
+
+def _subtract(residual: Floats, threshold: float) -> Ints:
+    """Lower, in place, every entry by `threshold` until none is above it; how many times it took."""
+    times = np.zeros(len(residual), np.int64)
+    above = np.flatnonzero(residual > threshold)
+    while len(above):
+        residual[above] -= threshold
+        times[above] += 1
+        above = above[residual[above] > threshold]
+    return times
+
+
+def runs(sizes: Sequence[int]) -> Ints:
+    """Total sizes of the runs of neighbouring tensors with the same floor(log2(size))."""
+    lengths: list[int] = []
+    previous = -1
+    for size in sizes:
+        if size.bit_length() == previous:
+            lengths[-1] += size
+        else:
+            lengths.append(size)
+        previous = size.bit_length()
+    return np.array(lengths, np.int64)
+
+
+def _gap_bits(table: Ints, lengths: Ints) -> Ints:
+    """Rice parameters of all gaps; `table` counts the untouched coordinates that each round (row) hit in each run."""
+    untouched = lengths - (np.cumsum(table, axis=0) - table)
+    return np.repeat(rice_bits(untouched, table).ravel(), table.ravel())
+
+
+def part(targets: Sequence[str], source: Source, sizes: Sequence[int], made: Pass, mark: Mark) -> Part:
+    """Code the tensors `targets` of `sizes`, which `source` was made of, at one mark of a pass."""
+    data = {"source": source, "sizes": tuple(sizes), "pass": made, "mark": mark}
+    return Part(NAME, tuple(targets), "indices", data)
+
+
+def encode(part: Part) -> Coded:
+    source, made, mark = part.data["source"], part.data["pass"], part.data["mark"]
+    rounds = [*made.rounds[: mark.rounds], *([mark.cut] if mark.cut else [])]
+    if len(rounds) > MAX_ROUNDS:
+        msg = f"SuRP took {len(rounds)} rounds, more than the {MAX_ROUNDS} that a file may have: lower its decay"
+        raise BitstreamError(msg)
+    lengths = runs(part.data["sizes"])
+    known = Knowledge(lengths, made.mu, made.alpha, made.decay)
+    due = np.zeros(len(source.u), np.int32)  # how many times each coordinate is above the threshold of this round
+    table, gaps, bits, levels = [_NONE], [_NONE], [_NONE], [_NONE]
+
+    def answer(coordinates: Ints, level: Ints) -> Bools:
+        above: Bools = due[coordinates] > 0
+        due[coordinates[above]] -= 1
+        bits.append(above.astype(np.int64))
+        levels.append(level)
+        return above
+
+    for index, made_round in enumerate(rounds):
+        fresh = np.setdiff1d(made_round.coordinates, known.coordinates, assume_unique=True)
+        gap, counts = known.gaps(fresh)
+        gaps.append(gap)
+        table.append(counts)
+        due[made_round.coordinates] = made_round.times
+        due[fresh] -= 1
+        known.refine(known.alpha * known.mu if index < mark.rounds else mark.threshold, fresh, answer)
+    counted = np.concatenate(table).reshape(-1, len(lengths))
+    values, low = np.concatenate(gaps), _gap_bits(counted, lengths)
+    coder = constriction.stream.queue.RangeEncoder()
+    coder.encode(np.concatenate(bits).astype(np.int32), _BITS, np.concatenate(levels) / LEVELS)
+    norms = to_floats(source.norms, "float32", f"the norm of {part.targets[0]} or of a later tensor")
+    meta = {"mu": made.mu, "alpha": made.alpha, "decay": made.decay, "rounds": mark.rounds, "last": mark.threshold}
+    return Coded(
+        meta,
+        (
+            ("indices", varints(counted.ravel().tolist())),
+            ("indices", encode_integers(values >> low)),
+            ("indices", write_fields(values & ((1 << low) - 1), low)),
+            ("indices", coder.get_compressed().astype("<u4").tobytes()),
+            ("weights", pack_bits(source.negative[known.coordinates])),
+            ("weights", norms),
+        ),
+    )
+
+
+def decode(
+    meta: Mapping[str, Any], streams: list[bytes], shapes: list[tuple[int, ...]]
+) -> list[npt.NDArray[np.float32]]:
+    table_stream, quotients, remainders, refinements, signs, norms_stream = streams
+    lengths = runs([math.prod(shape) for shape in shapes])
+    whole, last = meta["rounds"], float(meta["last"])
+    norms = from_floats(norms_stream, "float32")
+    valid = isinstance(whole, int) and 0 <= whole < MAX_ROUNDS and 0 <= last < np.inf and len(refinements) % 4 == 0
+    if not valid or len(norms) != len(shapes) or (norms < 0).any():
+        raise BitstreamError("a SuRP part is malformed: the file is damaged")
+    known = Knowledge(lengths, *scalars(meta))
+    table = _table(table_stream, whole + (last > 0), lengths)
+    total = int(table.sum())
+    negative = unpack_bits(signs, total).astype(bool)  # also the proof that `total` is no empty promise
+    low = _gap_bits(table, lengths)
+    high = decode_integers(quotients, total)
+    if total and not 0 <= int(high.min()) <= int(high.max()) <= known.n:
+        raise BitstreamError("a SuRP gap is longer than its tensors: the file is damaged")
+    gaps = np.split((high << low) + read_fields(remainders, low), np.cumsum(table.sum(axis=1))[:-1])
+    coder = constriction.stream.queue.RangeDecoder(np.frombuffer(refinements, "<u4").astype(np.uint32))
+    answers = 45 * (8 * len(refinements) + 64)  # an answer of probability 63/64 takes 1/44 of a bit
+
+    def read(_: Ints, level: Ints) -> Bools:
+        nonlocal answers
+        answers -= len(level)
+        if answers < 0:
+            raise BitstreamError("a SuRP part asks for more bits than its stream can hold: the file is damaged")
+        try:
+            return np.asarray(coder.decode(_BITS, level / LEVELS)).astype(bool)
+        except Exception as error:  # constriction raises its own kinds for invalid data
+            raise BitstreamError("a range-coded stream can't be decoded: the file is damaged") from error
+
+    for index, counts in enumerate(table):
+        threshold = known.alpha * known.mu if index < whole else last
+        if not threshold > 0:
+            raise BitstreamError("a SuRP round has no threshold: the file is damaged")
+        known.refine(threshold, known.place(gaps[index], counts), read)
+    if not coder.maybe_exhausted():
+        raise BitstreamError("a range-coded stream is longer than its symbols: the file is damaged")
+    u_hat = np.zeros(known.n)
+    u_hat[known.coordinates] = known.u_hat
+    return weights(u_hat, known.coordinates, negative, norms, shapes)
+
+
+def _table(stream: bytes, rounds: int, lengths: Ints) -> Ints:
+    """Untouched coordinates hit by round and run, checked against the lengths of the runs."""
+    if rounds * len(lengths) > len(stream):
+        raise BitstreamError("a SuRP part promises more rounds than its stream can hold: the file is damaged")
+    reader, limit = Reader(stream), int(lengths.max()) + 1
+    values = [reader.varint(limit) for _ in range(rounds * len(lengths))]
+    reader.end()
+    table = np.array(values, np.int64).reshape(rounds, len(lengths))
+    if (table.sum(axis=0) > lengths).any():
+        raise BitstreamError("a SuRP part touches more weights than there are: the file is damaged")
+    return table

@@ -1,0 +1,286 @@
+"""SuRP one coordinate at a time: send which of the coordinates above the threshold is refined, again and again.
+
+Step t, on both sides: T = a·mu; one coordinate m with residual above T is named; û[m] += T; mu *= 1 - a/n. As T is
+subtracted from one of n residuals, mu *is* their mean at all times, and the decoder needs no update of it. When no
+residual is above T, a *= decay: a new stage begins. The decoder is told how many steps each stage has.
+
+Each step draws an order of all coordinates for both sides (visiting.py). What is sent is the position of the first
+candidate in it: a geometric variable, in log2(e·n/candidates) bits, whose coordinate the decoder computes at once.
+
+A file is a prefix of the pass: the first steps are the same for every operating point.
+"""
+
+from __future__ import annotations
+
+import heapq
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from benchmarks.bitstream.bytesio import Ints, Reader, pack_bits, read_rice, unpack_bits, varints, write_rice
+from benchmarks.bitstream.codecs.raw import from_floats, to_floats
+from benchmarks.bitstream.entropy import decode_integers, encode_integers
+from benchmarks.errors import BitstreamError
+from methods.interface import Coded, Part
+from methods.surp.source import FLOOR, Floats, Source, mean_magnitude, scalars, wanted, weights
+from methods.surp.visiting import orders, smallest_prime
+
+NAME = "surp.sequential"
+BLOCK = 4096  # steps whose thresholds and orders are made at once
+RUN = 32  # steps that share a Rice parameter
+MAX_LOW_BITS = 31
+
+
+@dataclass(frozen=True)
+class Pass:
+    """What one pass over a source decides.
+
+    `positions` and `coordinates` (one per step) say what was sent and what it meant; `stages` is the number of steps
+    before each lowering of `alpha`; `marks[i]` is the number of steps after which the i-th of the sparsities, highest
+    first, was reached.
+    """
+
+    mu: float
+    alpha: float
+    decay: float
+    seed: int
+    positions: Ints
+    coordinates: Ints
+    stages: tuple[int, ...]
+    marks: tuple[int, ...]
+
+
+def ladder(mu: float, alpha: float, n: int, count: int) -> Floats:
+    """Mean residuals before each of `count` steps and after the last: count + 1 values, rounded step by step."""
+    factors = np.full(count + 1, 1 - alpha / n)
+    factors[0] = mu
+    return np.cumprod(factors)
+
+
+class _Candidates:
+    """Coordinates with a residual above a threshold that never rises; untouched ones wait sorted, others in a heap."""
+
+    def __init__(self, u: Floats, prime: int) -> None:
+        self.prime = prime
+        self.residual = u.copy()
+        self.order = np.argsort(-u)
+        self.keys = np.append(-u[self.order], np.inf)  # ascending, with a sentinel
+        self.next, self.next_key = 0, float(self.keys[0])
+        self.heap: list[tuple[float, int]] = []
+        self.where = np.full(prime, -1, np.int32)  # index in `members`, or -1; also the membership bitmap
+        self.members = np.empty(len(u), np.int64)
+        self.count = 0
+
+    def admit(self, threshold: float) -> None:
+        """Add all coordinates with a residual above `threshold`, which never rises."""
+        if -self.next_key > threshold:
+            end = self.next + int(np.searchsorted(self.keys[self.next :], -threshold))
+            fresh = self.order[self.next : end]
+            self.members[self.count : self.count + len(fresh)] = fresh
+            self.where[fresh] = np.arange(self.count, self.count + len(fresh))
+            self.count += len(fresh)
+            self.next, self.next_key = end, float(self.keys[end])
+        while self.heap and -self.heap[0][0] > threshold:
+            self._add(heapq.heappop(self.heap)[1])
+
+    def _add(self, coordinate: int) -> None:
+        self.members[self.count] = coordinate
+        self.where[coordinate] = self.count
+        self.count += 1
+
+    def first(self, a: int, b: int, inverse: int) -> tuple[int, int]:
+        """(position, coordinate) of the candidate that comes first in the order (a, b)."""
+        if self.count * self.count <= 16 * self.prime:  # few (a look-up costs 16 products): where does each stand?
+            positions = (self.members[: self.count] * a + b) % self.prime
+            nearest = int(positions.argmin())
+            return int(positions[nearest]), int(self.members[nearest])
+        width = self.prime // self.count + 16  # many: who stands in front?
+        for start in range(0, self.prime, width):
+            line = (np.arange(start - b, min(start + width, self.prime) - b) * inverse) % self.prime
+            hits = self.where[line] >= 0
+            hit = int(hits.argmax())
+            if hits[hit]:
+                return start + hit, int(line[hit])
+        raise AssertionError("there are candidates, so one of them comes first")
+
+    def refine(self, coordinate: int, threshold: float, following: float) -> None:
+        """Subtract `threshold`; the coordinate leaves unless it is above the `following` threshold as well."""
+        left = float(self.residual[coordinate]) - threshold
+        self.residual[coordinate] = left
+        if left <= following:
+            slot, self.count = int(self.where[coordinate]), self.count - 1
+            last = int(self.members[self.count])
+            self.members[slot] = last
+            self.where[last] = slot
+            self.where[coordinate] = -1
+            heapq.heappush(self.heap, (-left, coordinate))
+
+
+def _drawn(seed: int, prime: int) -> Iterator[tuple[int, int, int]]:
+    skip = 0
+    while True:
+        yield from zip(*(x.tolist() for x in orders(seed, prime, BLOCK, skip)), strict=True)
+        skip += BLOCK
+
+
+def select(
+    u: Floats, sparsities: Sequence[float], seed: int, alpha: float, decay: float = 0.9, floor: float = FLOOR
+) -> Pass:
+    """One pass over magnitudes `u` (n,) down to the lowest of `sparsities`, without an O(n) step in its loop.
+
+    It ends early when the mean residual has fallen to `floor` of the mean magnitude: its end is then the last mark.
+    """
+    n = len(u)
+    goals = wanted(sparsities, n)
+    mu = mean_magnitude(u)
+    start, a, stop = mu, alpha, floor * mu
+    prime = smallest_prime(n)
+    pool, draws = _Candidates(u, prime), _drawn(seed, prime)
+    touched = bytearray(n)
+    non_zeros, in_stage = 0, 0
+    positions: list[int] = []
+    coordinates: list[int] = []
+    stages: list[int] = []
+    marks: list[int] = []
+    means, at = [mu], 0
+    while mu > stop:
+        while len(marks) < len(goals) and non_zeros >= goals[len(marks)]:
+            marks.append(len(positions))
+        if len(marks) == len(goals):
+            break
+        threshold = a * mu
+        if a < n:  # else T would be above n times the mean, and no residual is
+            pool.admit(threshold)
+        if pool.count == 0:
+            stages.append(in_stage)
+            in_stage = 0
+            a *= decay
+            means, at = [mu], 0
+            continue
+        if at + 1 == len(means):
+            means, at = ladder(mu, a, n, BLOCK).tolist(), 0
+        position, coordinate = pool.first(*next(draws))
+        at += 1
+        mu = means[at]
+        pool.refine(coordinate, threshold, a * mu)
+        positions.append(position)
+        coordinates.append(coordinate)
+        in_stage += 1
+        if not touched[coordinate]:
+            touched[coordinate] = 1
+            non_zeros += 1
+    stages.append(in_stage)
+    if len(marks) < len(goals):
+        marks.append(len(positions))
+    sent, meant = np.array(positions, np.int64), np.array(coordinates, np.int64)
+    return Pass(start, alpha, decay, seed, sent, meant, tuple(stages), tuple(marks))
+
+
+def replay(n: int, mu: float, alpha: float, decay: float, stages: Sequence[int], coordinates: Ints) -> Floats:
+    """û (n,) after the steps that name `coordinates`; the additions happen in the order of the steps."""
+    thresholds, left, a = [], len(coordinates), alpha
+    for length in stages:
+        taken = min(length, left)
+        if taken:
+            means = ladder(mu, a, n, taken)
+            thresholds.append(a * means[:-1])
+            mu, left = float(means[-1]), left - taken
+        a *= decay
+    u_hat = np.zeros(n)
+    if thresholds:
+        np.add.at(u_hat, coordinates, np.concatenate(thresholds))
+    return u_hat
+
+
+def touches(coordinates: Ints) -> Ints:
+    """Each coordinate once, in the order of its first step: the order of the signs."""
+    first = np.unique(coordinates, return_index=True)[1]
+    ordered: Ints = coordinates[np.sort(first)]
+    return ordered
+
+
+def _best_bits(positions: Ints) -> Ints:
+    """The Rice parameter that codes each run of RUN positions shortest.
+
+    The number of candidates is the encoder's alone, and it is far from smooth: it drains within a stage, unless lower
+    thresholds let in as many as leave. A parameter for every RUN steps costs 0.1 bit a step and follows all of it.
+    """
+    starts = np.arange(0, len(positions), RUN)
+    sizes = np.diff(starts, append=len(positions))
+    costs = [np.add.reduceat(positions >> k, starts) + k * sizes for k in range(MAX_LOW_BITS + 1)]
+    best: Ints = np.argmin(costs, axis=0)
+    return best
+
+
+def part(targets: Sequence[str], source: Source, made: Pass, steps: int) -> Part:
+    """Code the tensors `targets`, which `source` was made of, by the first `steps` of a pass."""
+    return Part(NAME, tuple(targets), "indices", {"source": source, "pass": made, "steps": int(steps)})
+
+
+def encode(part: Part) -> Coded:
+    source, made, steps = part.data["source"], part.data["pass"], part.data["steps"]
+    ends = np.cumsum(made.stages)
+    stages = made.stages[: int(np.searchsorted(ends, steps)) + 1] if steps else ()
+    positions = made.positions[:steps]
+    low_bits = _best_bits(positions) if steps else positions
+    unary, remainders = write_rice(positions, np.repeat(low_bits, RUN)[:steps])
+    signs = pack_bits(source.negative[touches(made.coordinates[:steps])])
+    meta = {"mu": made.mu, "alpha": made.alpha, "decay": made.decay, "seed": made.seed, "steps": steps}
+    norms = to_floats(source.norms, "float32", f"the norm of {part.targets[0]} or of a later tensor")
+    return Coded(
+        meta,
+        (
+            ("indices", varints(stages)),
+            ("indices", encode_integers(low_bits)),
+            ("indices", unary),
+            ("indices", remainders),
+            ("weights", signs),
+            ("weights", norms),
+        ),
+    )
+
+
+def decode(
+    meta: Mapping[str, Any], streams: list[bytes], shapes: list[tuple[int, ...]]
+) -> list[npt.NDArray[np.float32]]:
+    table, parameters, unary, remainders, signs, norms_stream = streams
+    n = sum(map(math.prod, shapes))
+    mu, alpha, decay = scalars(meta)
+    steps, seed = meta["steps"], meta["seed"]
+    norms = from_floats(norms_stream, "float32")
+    valid = isinstance(steps, int) and isinstance(seed, int) and 0 <= steps <= 8 * len(unary) and 0 <= seed < 2**64
+    if not valid or len(norms) != len(shapes) or (norms < 0).any():
+        raise BitstreamError("a SuRP part is malformed: the file is damaged")
+    stages = _stages(table, steps, n, alpha, decay)
+    prime = smallest_prime(n)
+    low_bits = decode_integers(parameters, -(-steps // RUN))
+    if steps and not 0 <= int(low_bits.min()) <= int(low_bits.max()) <= MAX_LOW_BITS:
+        raise BitstreamError("a SuRP part has an impossible Rice parameter: the file is damaged")
+    positions = read_rice(unary, remainders, np.repeat(low_bits, RUN)[:steps])
+    if steps and int(positions.max()) >= prime:
+        raise BitstreamError("a SuRP position is beyond the last one: the file is damaged")
+    _, b, inverse = orders(seed, prime, steps)
+    coordinates = (positions + (prime - b)) % prime * inverse % prime
+    if steps and int(coordinates.max()) >= n:
+        raise BitstreamError("a SuRP position belongs to no weight: the file is damaged")
+    touched = touches(coordinates)
+    negative = unpack_bits(signs, len(touched)).astype(bool)
+    u_hat = replay(n, mu, alpha, decay, stages, coordinates)
+    return weights(u_hat, touched, negative, norms, shapes)
+
+
+def _stages(table: bytes, steps: int, n: int, alpha: float, decay: float) -> list[int]:
+    """The stage table, checked: it ends in the stage of the last step, and no step is taken at alpha >= n."""
+    reader, stages, left = Reader(table), [], steps
+    while left > 0:
+        stages.append(reader.varint(2**40))
+        if stages[-1] and alpha >= n:
+            raise BitstreamError("a SuRP stage refines what can't exceed its threshold: the file is damaged")
+        left -= stages[-1]
+        alpha *= decay
+    reader.end()
+    return stages

@@ -1,0 +1,134 @@
+#!/usr/bin/env python3
+"""The verbs of RateBench. `nox -l` lists them; where nox is missing, `python3 noxfile.py -s digits` brings it along."""
+
+import os
+import subprocess
+import sys
+import venv
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+
+try:
+    import nox
+except ModuleNotFoundError:  # a bare machine: nox goes into .venv, which runs this file again
+    python = HERE / ".venv" / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+    if __name__ != "__main__" or Path(sys.prefix) == python.parent.parent:
+        raise
+    if not python.exists():
+        venv.create(HERE / ".venv", with_pip=True)
+    pinned = ["-c", str(HERE / "constraints.txt"), "nox", "virtualenv"]
+    subprocess.run([python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *pinned], check=True)
+    sys.exit(subprocess.run([python, __file__, *sys.argv[1:]], check=False).returncode)
+
+nox.needs_version = ">=2024.10.9"
+nox.options.sessions = ["digits"]
+nox.options.default_venv_backend = "virtualenv"
+nox.options.reuse_venv = "yes"
+
+PYPROJECT = nox.project.load_toml("pyproject.toml")
+# torch is large: one environment serves every verb that needs it, instead of one each.
+ENVIRONMENT = HERE / ".nox" / "ratebench"
+BIN = ENVIRONMENT / ("Scripts" if os.name == "nt" else "bin")
+
+
+def verb(function):
+    """A session that runs in the shared environment."""
+    return nox.session(venv_backend="none")(function)
+
+
+def install(session: nox.Session, *groups: str) -> None:
+    """Bring the shared environment to what constraints.txt pins: the suite, its peers and some dependency groups."""
+    if not BIN.exists():
+        session.run(sys.executable, "-m", "venv", str(ENVIRONMENT), external=True)
+    tools = nox.project.dependency_groups(PYPROJECT, *groups) if groups else ()
+    pip = [str(BIN / "python"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    session.run(*pip, "-c", "constraints.txt", "-e", ".[peers]", *tools, external=True)
+
+
+def run(session: nox.Session, program: str, *arguments: str) -> None:
+    """Run a program of the shared environment."""
+    session.run(str(BIN / program), *arguments, external=True)
+
+
+def measure(session: nox.Session, suite: str) -> None:
+    """Run what is not recorded yet, then render the report over all records."""
+    install(session)
+    run(session, "ratebench", "run", suite, *session.posargs)
+    run(session, "ratebench", "report", suite)
+
+
+@verb
+def digits(session: nox.Session) -> None:
+    """Compress, decode and score a small network on the embedded digits; prints where the report is."""
+    measure(session, "digits")
+
+
+@verb
+def cifar10(session: nox.Session) -> None:
+    """Replicate the CIFAR-10 leaderboard; `-- --budget short --method surp` for more."""
+    measure(session, "cifar10")
+
+
+@verb
+def report(session: nox.Session) -> None:
+    """Render the reports of suites (`-- digits`; cifar10 if none is named) from their records."""
+    install(session)
+    for suite in session.posargs or ["cifar10"]:
+        run(session, "ratebench", "report", suite)
+
+
+@verb
+def verify(session: nox.Session) -> None:
+    """Decode and score the artefacts at hand again (`-- digits`; cifar10 if none is named)."""
+    install(session)
+    for suite in session.posargs or ["cifar10"]:
+        run(session, "ratebench", "verify", suite)
+
+
+@verb
+def new_method(session: nox.Session) -> None:
+    """Write the template of a new method: `nox -s new_method -- key`."""
+    install(session)
+    run(session, "ratebench", "new-method", *session.posargs)
+
+
+@verb
+def repro(session: nox.Session) -> None:
+    """Reproduce the stages of dvc.yaml that are out of date; arguments go to `dvc repro`."""
+    install(session, "pipeline")
+    run(session, "dvc", "repro", *session.posargs)
+
+
+@verb
+def tests(session: nox.Session) -> None:
+    """Run the tests; those on real CIFAR-10 need RATEBENCH_MIRROR or a filled cache."""
+    install(session, "test", "pipeline")
+    run(session, "pytest", *session.posargs)
+
+
+@verb
+def perf(session: nox.Session) -> None:
+    """Time the hot paths against a naive loop or a peer, in one run; prints ratios."""
+    install(session, "test")
+    run(session, "pytest", "benchmarks/perf", "-q", "-s", *session.posargs)
+
+
+@verb
+def types(session: nox.Session) -> None:
+    """Check the types of the interface, the bitstream and the records (mypy, strict)."""
+    install(session, "types")
+    run(session, "mypy")
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Check style and spelling (ruff, codespell)."""
+    session.install("--quiet", "-c", "constraints.txt", *nox.project.dependency_groups(PYPROJECT, "lint"))
+    session.run("ruff", "check")
+    session.run("ruff", "format", "--check")
+    session.run("codespell", "methods", "benchmarks", "tests", "README.md", "CONTRIBUTING.md", "CHANGELOG.md")
+
+
+if __name__ == "__main__":
+    nox.main()

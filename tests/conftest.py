@@ -1,0 +1,62 @@
+"""What all tests share: one thread, property tests without a clock or chance, fresh processes, a guard for real data."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import HealthCheck, settings
+
+from benchmarks import storage
+
+ROOT = Path(__file__).resolve().parent.parent
+CIFAR10 = "cifar-10-batches-py"
+
+torch.set_num_threads(1)
+settings.register_profile(
+    "ratebench",
+    deadline=None,
+    derandomize=True,
+    max_examples=60,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+)
+settings.load_profile("ratebench")
+
+
+def _real_cifar10() -> bool:
+    mirror = os.environ.get("RATEBENCH_MIRROR")
+    folders = [storage.cache_folder(), *([Path(mirror).expanduser()] if mirror else [])]
+    return any((folder / CIFAR10).is_dir() for folder in folders)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip what is marked `mirror` where the real CIFAR-10 is neither in RATEBENCH_MIRROR nor in the cache."""
+    marked = [item for item in items if item.get_closest_marker("mirror")]
+    if marked and not _real_cifar10():
+        skip = pytest.mark.skip(reason=f"needs {CIFAR10} in the folder RATEBENCH_MIRROR or in the cache folder")
+        for item in marked:
+            item.add_marker(skip)
+
+
+@pytest.fixture(scope="session")
+def fresh_python() -> Callable[..., str]:
+    """Run code in a Python process of its own, which finds the project and `tests`; returns what it prints."""
+
+    def run(code: str, *arguments: str | Path, timeout: float = 300) -> str:
+        places = [str(ROOT), str(ROOT / "tests"), os.environ.get("PYTHONPATH", "")]
+        done = subprocess.run(
+            [sys.executable, "-c", code, *map(str, arguments)],
+            env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, places)), "OMP_NUM_THREADS": "1"},
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    return run

@@ -1,0 +1,177 @@
+"""What the tests of the report share: invented records, and a page as a browser would see it."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import hashlib
+import json
+import os
+import signal
+import subprocess
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+from benchmarks import measure, record
+from benchmarks.record import CellState, Record
+
+CHROMIUM = "/usr/bin/chromium"
+SUITE = "invented"
+REFERENCE_BYTES = 40_000
+
+
+def made(method: str = "alpha", seed: int = 0, index: int = 0, **changes: Any) -> Record:
+    """An invented record; keyword arguments replace fields, `correct` and `file_bytes` what follows from them too."""
+    correct, size = changes.pop("correct", 900 - 50 * index), changes.pop("file_bytes", 10_000 // (index + 1) + seed)
+    network, budget = changes.pop("network", "net"), changes.pop("budget", "post-training")
+    config = changes.pop("config", {"mode": "plain", "steps": 3})
+    config_hash = hashlib.sha256(json.dumps(config).encode()).hexdigest()[:8]
+    low, high = measure.wilson(correct, 1000)
+    fields: dict[str, Any] = {
+        "schema": record.SCHEMA,
+        "id": f"{SUITE}/{network}/{method}/{config_hash}-{budget}-s{seed}/p{index:02d}",
+        "suite": SUITE,
+        "task": "digits",
+        "network": network,
+        "method": method,
+        "faithful": "reconstruction",
+        "config": config,
+        "config_hash": config_hash,
+        "budget": budget,
+        "epochs": 0,
+        "seed": seed,
+        "index": index,
+        "point": {"sparsity": 0.5 + 0.1 * index},
+        "rate": record.Rate(
+            file_bytes=size,
+            by_role={"weights": size - 300, "norm_bias": 200, "header": 100},
+            reference_bytes=REFERENCE_BYTES,
+            ratio=REFERENCE_BYTES / size,
+            bits_per_weight=8 * size / (REFERENCE_BYTES / 4),
+        ),
+        "counted": record.Counted(elements=10_000, nonzero=5_000 - 1_000 * index, macs=1_234_567),
+        "quality": record.Quality(
+            metric="top-1", correct=correct, total=1000, value=correct / 1000, low=low, high=high
+        ),
+        "speed": record.Speed(
+            device="a processor",
+            threads=2,
+            encode_s=0.5,
+            decode_s=0.1 / 3,
+            latency_ms_batch1=1.0 + seed / 7,
+            latency_ms_batch128=30.0,
+        ),
+        "wall_s": 12.5,
+        "provenance": record.Provenance(
+            fingerprint="0123456789abcdef",
+            commit="c" * 40,
+            dirty=False,
+            command=f"ratebench run {SUITE} --method {method}",
+            started=f"2026-01-0{seed + 1}T10:00:00+00:00",
+            versions={"python": "3.11"},
+            cpu="a processor",
+            gpu=None,
+            data={"data": "md5:0"},
+            artefact_sha256="a" * 64,
+        ),
+    }
+    return Record(**{**fields, **changes})
+
+
+def reference(network: str = "net") -> Record:
+    return made("plain", network=network, file_bytes=REFERENCE_BYTES, correct=950, faithful="baseline", config={})
+
+
+def several() -> list[Record]:
+    curves = [made(seed=seed, index=index) for seed in (0, 1, 2) for index in (0, 1)]
+    other = [made("beta", index=i, network="other", faithful="paper", budget="short", epochs=5) for i in (0, 1, 2)]
+    return [*curves, *other, reference(), reference("other")]
+
+
+def store(results: Path, records: list[Record]) -> Path:
+    """Write records and the states of their cells; names that are no path are stored under another one."""
+    for number, known in enumerate(records):
+        parts = known.id.split("/")
+        place = known.id if len(parts) == 5 and "<" not in known.id else f"{SUITE}/x/y{number}/z-s0/p00"
+        record.write(results / f"{place}.json", known)
+        record.write((results / place).parent / "cell.json", CellState(record.SCHEMA, "x", "complete", 1, 1.0))
+    return results
+
+
+class Page(HTMLParser):
+    """What a browser would see: scripts by id or position, table rows by key, and whatever names a resource."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.scripts: dict[str, str] = {}
+        self.rows: dict[str, list[str]] = {}
+        self.resources: list[str] = []
+        self.links: list[str] = []
+        self.handlers: list[str] = []
+        self._script: str | None = None
+        self._row: list[str] | None = None
+        self.text = path.read_text(encoding="utf-8")
+        self.feed(self.text)
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        known = dict(attributes)
+        self.handlers += [name for name in known if name.startswith("on")]
+        self.resources += [known[name] or "" for name in ("src", "srcset", "data", "poster", "action") if name in known]
+        if "href" in known:
+            (self.links if tag == "a" else self.resources).append(known["href"] or "")
+        if tag == "script":
+            self._script = known.get("id") or f"script {len(self.scripts)}"
+            self.scripts[self._script] = ""
+        elif tag == "tr":
+            self._row = self.rows.setdefault(known["data-key"] or "", []) if "data-key" in known else None
+        elif tag in ("td", "th") and self._row is not None:
+            self._row.append("")
+
+    def handle_endtag(self, tag: str) -> None:
+        self._script = None if tag == "script" else self._script
+
+    def handle_data(self, data: str) -> None:
+        if self._script is not None:
+            self.scripts[self._script] += data
+        elif self._row:
+            self._row[-1] += data
+
+    @property
+    def data(self) -> Any:
+        return json.loads(self.scripts["data"])
+
+    @property
+    def records(self) -> Any:
+        return json.loads(gzip.decompress(base64.b64decode(self.scripts["records"])))
+
+
+FLAGS = (
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--host-resolver-rules=MAP * ~NOTFOUND",
+    "--enable-logging=stderr",
+    "--virtual-time-budget=8000",
+    "--dump-dom",
+)
+
+
+def browse(page: Path, folder: Path) -> tuple[str, list[str]]:
+    """The document after its scripts have run, in a browser without a network, and what it complained of."""
+    command = [CHROMIUM, *FLAGS, f"--user-data-dir={folder / 'profile'}", page.as_uri()]
+    # Files and a session of its own: a browser that hangs keeps pipes open through its children, and is ended whole.
+    with (folder / "out").open("wb") as out, (folder / "err").open("wb") as err:
+        process = subprocess.Popen(command, stdout=out, stderr=err, start_new_session=True)
+        try:
+            process.wait(timeout=90)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            raise
+    console = [line for line in (folder / "err").read_text(errors="replace").splitlines() if "CONSOLE" in line]
+    return (folder / "out").read_text(encoding="utf-8"), console

@@ -1,0 +1,195 @@
+"""What holds for every method, run on the embedded digits: a contributed method is tested from its first day."""
+
+from __future__ import annotations
+
+import copy
+import functools
+import hashlib
+import inspect
+import itertools
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+import torch
+
+import methods
+from benchmarks import bitstream, reported, seeds, tasks
+from benchmarks.bitstream import blueprint, codecs
+from benchmarks.training import correct_predictions
+from methods.interface import Budget, Compressed, Method
+
+POST_TRAINING, SHORT = Budget("post-training", 0.0), Budget("short", 2.0)
+every_method = pytest.mark.parametrize("key", methods.names())
+
+
+class MemoryRun:
+    """A run whose checkpoints live in a dictionary, so that a test can interrupt it and go on."""
+
+    def __init__(self, budget: Budget, seed: int = 0, saved: dict[str, dict[str, Any]] | None = None) -> None:
+        self.seed, self.budget, self.device = seed, budget, torch.device("cpu")
+        self.saved = {} if saved is None else saved
+        self.messages: list[str] = []
+
+    def generator(self, *names: str | int) -> torch.Generator:
+        return seeds.generator(self.seed, *names)
+
+    def checkpoint(self, stage: str, state: Mapping[str, Any]) -> None:
+        self.saved[stage] = copy.deepcopy(dict(state))
+
+    def restore(self, stage: str) -> dict[str, Any] | None:
+        return self.saved.get(stage)
+
+    def progress(self, message: str) -> None:
+        self.messages.append(message)
+
+
+def method_or_skip(key: str) -> Method:
+    method = methods.get(key)
+    if (reason := method.unsupported(tasks.load("digits", "digits_cnn"), method.Config())) is not None:
+        pytest.skip(reason)
+    return method
+
+
+def points(key: str, budget: Budget, run: MemoryRun | None = None) -> Iterator[Compressed]:
+    method = method_or_skip(key)
+    return method.compress(tasks.load("digits", "digits_cnn"), method.Config(), run or MemoryRun(budget))
+
+
+@functools.cache
+def curve(key: str) -> tuple[tuple[Compressed, bytes], ...]:
+    """The post-training points of a method with their files, computed once for all tests here."""
+    return tuple((c, bitstream.encode(c)) for c in points(key, POST_TRAINING))
+
+
+def tensor_hash(network: torch.nn.Module) -> str:
+    digest = hashlib.sha256()
+    for name, tensor in network.state_dict().items():
+        digest.update(name.encode() + tensor.contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+@every_method
+def test_the_card_says_who_and_how_faithful(key: str) -> None:
+    card = methods.get(key).CARD
+    assert card.key == key
+    assert card.title
+    assert card.faithful in ("paper", "reconstruction", "baseline")
+    assert card.faithful != "reconstruction" or card.note, "a reconstruction says what it was rebuilt from"
+
+
+@every_method
+def test_the_config_is_plain_data(key: str) -> None:
+    config = methods.get(key).Config()
+    again = msgspec.convert(msgspec.json.decode(msgspec.json.encode(config)), type(config))
+    assert again == config
+
+
+@every_method
+def test_unsupported_is_a_sentence_or_none_for_every_task(key: str) -> None:
+    method = methods.get(key)
+    for task in tasks.names():
+        for network in tasks.get(task).NETWORKS:
+            reason = method.unsupported(tasks.load(task, network), method.Config())
+            assert reason is None or len(reason) > 10
+
+
+@every_method
+def test_reported_rows_follow_the_schema(key: str) -> None:
+    assert all(row.source for row in reported.of(key))
+
+
+@every_method
+def test_no_method_reaches_for_test_images(key: str) -> None:
+    source = methods.source(key)
+    for file in [source] if source.is_file() else source.rglob("*.py"):
+        assert "test_split" not in file.read_text(encoding="utf-8")
+
+
+@every_method
+def test_the_curve_falls_from_high_rate_to_low(key: str) -> None:
+    sizes = [len(data) for _, data in curve(key)]
+    assert len(sizes) >= 2
+    assert all(later < earlier for earlier, later in itertools.pairwise(sizes))
+
+
+@every_method
+def test_points_have_labels_of_their_own(key: str) -> None:
+    labels = [msgspec.json.encode(dict(c.point), order="sorted") for c, _ in curve(key)]
+    assert len(set(labels)) == len(labels)
+
+
+@every_method
+def test_the_file_holds_what_its_parts_declare(key: str) -> None:
+    for compressed, data in curve(key):
+        network = bitstream.decode(data)
+        tensors = blueprint.state(network)
+        for part in compressed.parts:
+            coded = codecs.get(part.codec).encode(part)
+            shapes = [tuple(tensors[target].shape) for target in part.targets]
+            arrays = codecs.get(part.codec).decode(coded.meta, [stream for _, stream in coded.streams], shapes)
+            for target, array in zip(part.targets, arrays, strict=True):
+                assert torch.equal(tensors[target], torch.from_numpy(array)), target
+
+
+@every_method
+def test_bytes_by_role_add_up(key: str) -> None:
+    assert all(sum(bitstream.bytes_by_role(data).values()) == len(data) for _, data in curve(key))
+
+
+@every_method
+def test_a_fresh_process_decodes_the_same_network(key: str, tmp_path: Path) -> None:
+    data = curve(key)[-1][1]
+    (tmp_path / "x.rbn").write_bytes(data)
+    script = (
+        "import sys, pathlib, hashlib\n"
+        "from benchmarks import bitstream\n"
+        f"{inspect.getsource(tensor_hash).replace('torch.nn.Module', 'object')}\n"
+        "print(tensor_hash(bitstream.decode(pathlib.Path(sys.argv[1]).read_bytes())))"
+    )
+    command = [sys.executable, "-c", script, str(tmp_path / "x.rbn")]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == tensor_hash(bitstream.decode(data))
+
+
+@every_method
+def test_the_first_point_is_close_to_the_reference(key: str) -> None:
+    task = tasks.load("digits", "digits_cnn")
+    dense = correct_predictions(task.reference(), task.validation, task)
+    first = correct_predictions(bitstream.decode(curve(key)[0][1]), task.validation, task)
+    assert first >= dense - 0.05 * len(task.validation)
+
+
+@every_method
+def test_the_same_seed_gives_the_same_bytes_and_global_state_is_left_alone(key: str) -> None:
+    task = tasks.load("digits", "digits_cnn")
+    before, random_before = tensor_hash(task.reference()), torch.random.get_rng_state()
+    assert [bitstream.encode(c) for c in points(key, POST_TRAINING)] == [data for _, data in curve(key)]
+    assert tensor_hash(task.reference()) == before
+    assert torch.equal(torch.random.get_rng_state(), random_before)
+
+
+@every_method
+def test_the_seed_matters_only_where_the_config_says_so(key: str) -> None:
+    other = [bitstream.encode(c) for c in points(key, POST_TRAINING, MemoryRun(POST_TRAINING, seed=1))]
+    if not getattr(methods.get(key).Config(), "random", False):
+        assert other == [data for _, data in curve(key)]
+    assert len(other) == len(curve(key))
+
+
+@every_method
+def test_an_interrupted_run_goes_on_to_the_same_bytes(key: str) -> None:
+    budget = SHORT if "short" in methods.get(key).CARD.budgets else POST_TRAINING
+    whole = [bitstream.encode(c) for c in points(key, budget)]
+    saved: dict[str, dict[str, Any]] = {}
+    begun = points(key, budget, MemoryRun(budget, saved=saved))
+    first = bitstream.encode(next(begun))
+    begun.close()
+    again = MemoryRun(budget, saved=saved)
+    resumed = [bitstream.encode(c) for c in points(key, budget, again)]
+    assert first == whole[0]
+    assert resumed == whole

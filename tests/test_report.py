@@ -1,0 +1,156 @@
+"""The report: right numbers, the same bytes every time, nothing fetched, nothing of a record run."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pandas as pd
+import pytest
+from invented import CHROMIUM, REFERENCE_BYTES, SUITE, Page, browse, made, several, store
+
+from benchmarks import record
+from benchmarks.errors import RateBenchError, RecordError
+from benchmarks.record import Record
+from benchmarks.report import payload, render
+from benchmarks.report.columns import COLUMNS
+
+HOSTILE = (
+    "</script><script>document.title='ran'</script><img src=x onerror=\"document.title='ran'\"><!-- $\\frac% {{ 7*7 }}"
+)
+
+
+@pytest.fixture(scope="module")
+def rendered(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Record]]:
+    folder = tmp_path_factory.mktemp("report")
+    return render(SUITE, store(folder / "results", several()), folder / "reports"), several()
+
+
+def test_same_records_give_the_same_files(rendered: tuple[Path, list[Record]], tmp_path: Path) -> None:
+    page, records = rendered
+    again = render(SUITE, store(tmp_path / "results", records[::-1]), tmp_path / "reports")
+    names = sorted(path.name for path in page.parent.iterdir())
+    assert names == [
+        "index.html",
+        "rate-accuracy-net.pdf",
+        "rate-accuracy-net.svg",
+        "rate-accuracy-other.pdf",
+        "rate-accuracy-other.svg",
+        "records.csv",
+    ]
+    for name in names:
+        assert (page.parent / name).read_bytes() == (again.parent / name).read_bytes(), name
+
+
+def test_page_is_small_and_fetches_nothing(rendered: tuple[Path, list[Record]]) -> None:
+    page = Page(rendered[0])
+    assert len(page.text.encode()) < 3_000_000
+    assert all(address.startswith(("data:", "#")) for address in page.resources)
+    assert all(re.match(r"#|https://(doi|arxiv)\.org/", address) for address in page.links)
+    assert not page.handlers
+    own = [text for name, text in page.scripts.items() if name.startswith("script")]
+    assert not re.search(r"https?://|fetch\(|XMLHttpRequest|import\(", "".join(own))
+    assert not re.search(r"url\(|@import", page.text.partition("</style>")[0])
+    policy = re.search(r'Content-Security-Policy" content="([^"]*)"', page.text)
+    assert policy and policy[1].startswith("default-src 'none'") and "'unsafe-inline'; script-src 'sha256-" in policy[1]
+
+
+def test_every_number_is_its_record(rendered: tuple[Path, list[Record]]) -> None:
+    page, records = Page(rendered[0]), {r.id: r for r in rendered[1]}
+    assert {r.pop("id"): r.pop("current") for r in page.records} == dict.fromkeys(records)
+    for shown in page.records:
+        known = msgspec.to_builtins(records[shown["id"]])
+        assert {**shown, "current": None} == {**known, "current": None}
+    assert {row["key"] for row in page.data["rows"]} == set(page.rows)
+    for row in page.data["rows"]:
+        own = [records[page.records[i]["id"]] for i in row["records"]]
+        check_row(row, page.rows[row["key"]], own)
+
+
+def check_row(row: dict[str, Any], cells_shown: list[str], own: list[Record]) -> None:
+    """Compare one row, as data and as text, with the records behind it."""
+    n, values = len(own), row["values"]
+    mean = sum(r.rate.file_bytes for r in own) / n
+    assert (values["seeds"], values["network"]) == (n, own[0].network)
+    assert values["bytes"] == pytest.approx(mean, rel=1e-12)
+    assert values["ratio"] == pytest.approx(REFERENCE_BYTES / mean, rel=1e-12)
+    assert values["bits"] == pytest.approx(sum(r.rate.bits_per_weight for r in own) / n, rel=1e-12)
+    assert values["quality"] == pytest.approx(100 * sum(r.quality.correct for r in own) / (1000 * n), rel=1e-12)
+    assert values["nonzero"] == pytest.approx(100 * sum(r.counted.nonzero for r in own) / (10_000 * n), rel=1e-12)
+    assert values["macs"] == 1_234_567
+    assert values["decode"] == own[0].speed.decode_s
+    cells_shown = [text.strip() for text in cells_shown]
+    shown = dict(zip((c.key for c in COLUMNS), [*cells_shown[1:9], *cells_shown[10:]], strict=True))
+    assert own[0].method in cells_shown[0] and own[0].faithful in cells_shown[0]
+    assert shown["bytes"] == f"{mean:,.0f}"
+    assert shown["ratio"] == f"{REFERENCE_BYTES / mean:,.2f}"
+    assert shown["quality"].startswith(f"{values['quality']:.2f} {row['interval'][0]:.2f}–{row['interval'][1]:.2f}")
+    assert shown["nonzero"] == f"{values['nonzero']:.1f}"
+    assert shown["macs"] == "1.23"
+    assert f"weights {mean - 300:,.0f}" in cells_shown[9]
+
+
+def test_csv_reads_back_exactly(rendered: tuple[Path, list[Record]]) -> None:
+    content = (rendered[0].parent / "records.csv").read_bytes()
+    table = pd.read_csv(io.BytesIO(content), float_precision="round_trip").set_index("id")
+    assert len(table) == len(rendered[1])
+    for known in rendered[1]:
+        row = table.loc[known.id]
+        assert row["rate.file_bytes"] == known.rate.file_bytes
+        assert row["rate.ratio"] == known.rate.ratio
+        assert row["quality.low"] == known.quality.low
+        assert row["speed.decode_s"] == known.speed.decode_s
+        assert row["rate.by_role.indices"] == 0
+        assert json.loads(str(row["point"])) == known.point
+        assert row["provenance.started"] == known.provenance.started
+
+
+def test_hostile_names_are_text(tmp_path: Path) -> None:
+    records = [*several(), made(HOSTILE, point={HOSTILE: HOSTILE}, config={HOSTILE: HOSTILE}, budget=HOSTILE)]
+    records.append(made("_under", network="../" + HOSTILE))
+    path = render(SUITE, store(tmp_path / "results", records), tmp_path / "reports")
+    page = Page(path)
+    assert not page.handlers and not [address for address in page.resources if not address.startswith(("data:", "#"))]
+    assert len(page.scripts) == 4
+    assert HOSTILE in {r["method"] for r in page.records} and HOSTILE in {row["method"] for row in page.data["rows"]}
+    assert any(HOSTILE in row[0] for row in page.rows.values())
+    assert {p.parent for p in tmp_path.rglob("*.svg")} == {path.parent}
+    if Path(CHROMIUM).exists():
+        document, errors = browse(path, tmp_path)
+        assert not errors and "<title>RateBench" in document
+
+
+def test_script_data_cannot_end_its_element() -> None:
+    text = str(payload.for_script({"a": "</script><!--&\u2028"}))
+    assert not set("<>&\u2028") & set(text)
+    assert json.loads(text) == {"a": "</script><!--&\u2028"}
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        payload.for_script(float("nan"))
+
+
+def test_no_records_writes_nothing(tmp_path: Path) -> None:
+    with pytest.raises(RateBenchError, match=r"there are no records of 'invented' in .*: `ratebench run invented`"):
+        render(SUITE, tmp_path / "results", tmp_path / "reports")
+    assert not (tmp_path / "reports").exists()
+
+
+def test_a_damaged_record_is_named(tmp_path: Path) -> None:
+    results = store(tmp_path / "results", several())
+    victim = record.paths(results, SUITE)[2]
+    victim.write_bytes(victim.read_bytes()[:200])
+    with pytest.raises(RecordError, match=re.escape(str(victim))):
+        render(SUITE, results, tmp_path / "reports")
+    assert not (tmp_path / "reports").exists()
+
+
+@pytest.mark.skipif(not Path(CHROMIUM).exists(), reason=f"there is no {CHROMIUM} to open the page with")
+def test_page_works_in_a_browser(rendered: tuple[Path, list[Record]], tmp_path: Path) -> None:
+    document, errors = browse(rendered[0], tmp_path)
+    assert not errors
+    assert 'class="main-svg"' in document
+    assert "3 of 3 operating points on net" in document
+    assert document.count('class="trace scatter') == 2

@@ -1,0 +1,127 @@
+"""Records become rows, lines and gaps: aggregation, looks, and cells without a result."""
+
+from __future__ import annotations
+
+import math
+import re
+from pathlib import Path
+
+import msgspec
+import pytest
+from invented import SUITE, made, reference, several, store
+
+from benchmarks import measure, record, suites
+from benchmarks.record import CellState
+from benchmarks.report import cards, cells, frame, series
+from benchmarks.report.columns import significant
+from benchmarks.suites import Cell
+from methods.interface import Budget
+
+
+def test_aggregation_on_a_hand_worked_case() -> None:
+    """Three seeds: bytes 1000, 2000, 6000; correct 900, 910, 950 of 1000."""
+    known = [(0, 1000, 900), (1, 2000, 910), (2, 6000, 950)]
+    (row,) = frame.aggregate([made(seed=s, file_bytes=b, correct=c) for s, b, c in reversed(known)])
+    assert [r.seed for r in row.records] == [0, 1, 2]
+    assert row.file_bytes == frame.Spread(3000, 1000, 6000)
+    assert row.ratio == pytest.approx(40_000 / 3000)
+    assert row.quality.mean == pytest.approx(0.92)
+    assert row.interval == measure.wilson(920, 1000)
+    # p(1-p)/N = 0.92 × 0.08 / 1000 = 7.36e-5; variance of (0.90, 0.91, 0.95) = 7e-4, over 3 seeds 2.3333e-4
+    assert row.standard_error == pytest.approx(math.sqrt(7.36e-5 + 7e-4 / 3))
+    assert row.by_role == {"weights": 2700, "norm_bias": 200, "header": 100}
+    assert row.timed(lambda r: r.speed.latency_ms_batch1) == pytest.approx(1 + 1 / 7)
+
+
+def test_only_seeds_are_averaged() -> None:
+    slow = msgspec.structs.replace(made(seed=1).speed, device="another processor")
+    rows = frame.aggregate(
+        [
+            made(),
+            made(seed=1, speed=slow),
+            made(seed=2, point={"sparsity": 0.51}),
+            made(budget="short", epochs=5),
+            made(config={"mode": "other", "steps": 3}),
+            made("beta"),
+        ]
+    )
+    assert sorted(len(row.records) for row in rows) == [1, 1, 1, 1, 2]
+    assert len({row.key for row in rows}) == 5
+    (pair,) = [row for row in rows if len(row.records) == 2]
+    assert pair.timed(lambda r: r.speed.decode_s) is None
+
+
+def test_reference_is_the_baseline_that_compresses_nothing() -> None:
+    rows = frame.aggregate([*several(), made("half", faithful="baseline", file_bytes=20_000)])
+    assert {network: row.first.method for network, row in frame.references(rows).items()} == {
+        "net": "plain",
+        "other": "plain",
+    }
+    assert frame.references(frame.aggregate([made()])) == {}
+
+
+def test_snapshot_depends_on_contents_alone() -> None:
+    records = several()
+    known = frame.snapshot(records)
+    assert re.fullmatch(r"[0-9a-f]{12}", known)
+    assert frame.snapshot(records[::-1]) == known
+    assert frame.snapshot(records[1:]) != known
+    assert frame.snapshot([msgspec.structs.replace(records[0], wall_s=12.6), *records[1:]]) != known
+
+
+def test_a_method_keeps_its_colour_and_lines_differ() -> None:
+    many = [made(f"m{i:02d}", network=network) for i in range(20) for network in ("net", "other")]
+    lines = list(series.series(frame.aggregate([*many, reference()])))
+    assert len({(line.method, line.colour, line.symbol) for line in lines}) == 21
+    assert len({(line.colour, line.symbol) for line in lines}) == 21
+    assert lines[0].name == "m00 · mode=plain, steps=3 · post-training [reconstruction]"
+
+
+def test_code_changed_since() -> None:
+    cell = Cell("digits", "digits", "digits_cnn", "reference", {}, Budget("post-training", 0), 0)
+    known = made("reference", suite="digits", network="digits_cnn", config={}, epochs=0)
+    same = msgspec.structs.replace(known.provenance, fingerprint=cell.fingerprint())
+    assert cards.is_current(msgspec.structs.replace(known, provenance=same)) is True
+    assert cards.is_current(known) is False
+    assert cards.is_current(made()) is None
+
+
+def test_cells_without_a_result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "params.yaml").write_text(
+        f"{SUITE}: {{task: digits, networks: [digits_cnn], methods: [gone], baselines: [reference], seeds: [0]}}\n"
+        "budgets: {post-training: {epochs: 0}}\nconfigs: {}\n"
+    )
+    monkeypatch.setattr(suites, "PARAMS", tmp_path / "params.yaml")
+    suites._params.cache_clear()
+    failed = CellState(record.SCHEMA, "x", "failed", 0, 1.0, "out of <b>memory</b>")
+    results = store(tmp_path / "results", [made(), made("beta")])
+    for seed in (0, 1):
+        record.write(results / SUITE / f"net/alpha/abc-short-s{seed}/cell.json", failed)
+    next((results / SUITE / "net" / "beta").glob("*/cell.json")).unlink()
+    try:
+        gaps = cells.gaps(results, SUITE, [made()])
+    finally:
+        suites._params.cache_clear()
+    found = {gap.status: gap for gap in gaps}
+    assert [gap.status for gap in gaps] == ["failed", "unfinished", "not run", "not run"]
+    assert (found["failed"].seeds, found["failed"].reason) == ((0, 1), "out of <b>memory</b>")
+    assert found["unfinished"].method == "beta"
+    assert {(gap.method, gap.reason) for gap in gaps[2:]} == {
+        ("gone", "the method's code can't be loaded"),
+        ("reference", ""),
+    }
+
+
+def test_unsupported_cells_show_their_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cell = Cell(SUITE, "digits", "digits_cnn", "reference", {}, Budget("post-training", 0), 0)
+    monkeypatch.setattr(cells, "_planned", lambda suite: [cell])
+    monkeypatch.setattr(Cell, "unsupported", lambda self: "needs residual blocks")
+    (gap,) = cells.gaps(tmp_path, SUITE, [])
+    assert (gap.status, gap.reason) == ("not applicable", "needs residual blocks")
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(0, "0"), (0.012345, "0.0123"), (1.234, "1.23"), (45.678, "45.7"), (1234.5, "1,234")]
+)
+def test_significant(value: float, text: str) -> None:
+    assert significant(value) == text

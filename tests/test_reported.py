@@ -1,0 +1,152 @@
+"""Reported numbers: the file's schema, the verdicts, and which record answers. Every number here is invented."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from invented import made, reference
+
+import methods
+from benchmarks import reported
+from benchmarks.errors import RateBenchError
+from benchmarks.report import cards, frame, replication
+from benchmarks.reported import Measured, Reported, Size, verdict
+
+FILE = """
+[[row]]
+task = "digits"
+network = "net"
+point = {sparsity = 0.5}
+metric = "top-1"
+value = 91.2
+baseline = 95
+size = {value = 12.5, unit = "ratio", counts = "weights only"}
+source = "Table 2, p. 7"
+tolerance = 0.3
+"""
+
+
+def row(**changes: Any) -> Reported:
+    fields: dict[str, Any] = {"task": "digits", "network": "net", "metric": "top-1", "value": 90.0, "source": "Table 1"}
+    return Reported(**{**fields, **changes})
+
+
+def test_file_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "reported.toml").write_text(FILE)
+    monkeypatch.setattr(methods, "source", lambda key: tmp_path)
+    (read,) = reported.of("alpha")
+    assert (read.value, read.baseline, read.point, read.known_gap) == (91.2, 95, {"sparsity": 0.5}, "")
+    assert read.size == Size(value=12.5, unit="ratio", counts="weights only")
+
+
+def test_a_method_may_report_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(methods, "source", lambda key: tmp_path)
+    assert reported.of("alpha") == []
+    monkeypatch.setattr(methods, "source", lambda key: tmp_path / "baseline.py")
+    assert reported.of("alpha") == []
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        (FILE + 'digitised = "yes"', "digitised"),
+        (FILE.replace('"weights only"', '"bits"'), "Invalid enum value"),
+        (FILE.replace("value = 91.2", 'value = "91.2"'), "Expected `float`"),
+        (FILE.replace('source = "Table 2, p. 7"', ""), "source"),
+        ("[[rows]]", "rows"),
+        ("row = [", ""),
+        ("\udcff", ""),
+    ],
+)
+def test_a_wrong_file_is_named(tmp_path: Path, text: str, reason: str) -> None:
+    path = tmp_path / "reported.toml"
+    path.write_bytes(text.encode(errors="surrogateescape"))
+    with pytest.raises(RateBenchError, match=f"reported.toml.*{reason}"):
+        reported.read(path)
+    with pytest.raises(RateBenchError, match=r"can't read .*absent.toml"):
+        reported.read(tmp_path / "absent.toml")
+
+
+@pytest.mark.parametrize(
+    ("wanted", "found", "text"),
+    [
+        (row(tolerance=0.5), Measured(89.5, 0.1), "replicated"),  # exactly the tolerance
+        (row(tolerance=0.5), Measured(89.4, 0.1), "short by 0.60 points"),
+        (row(), Measured(89.4, 0.3), "replicated"),  # two standard errors
+        (row(tolerance=0.1), Measured(90.7, 0.3), "better"),
+        (row(baseline=91.0), Measured(92.0, 0.1, reference=93.0), "replicated"),  # both lose one point
+        (row(baseline=91.0), Measured(91.0, 0.1, reference=93.0), "short by 1.00 points"),
+        (row(baseline=91.0), Measured(91.0, 0.1), "better"),  # no reference here: plain values
+        (row(metric="error", value=10.0), Measured(12.0, 0.1), "short by 2.00 points"),
+        (row(metric="bytes", value=5000), Measured(6000, 0), "short by 1,000 bytes"),
+        (row(metric="bytes", value=5000, baseline=9000), Measured(4000, 0, reference=10_000), "better"),
+        (row(metric="ratio", value=12.0), Measured(11.5, 0), "short by 0.50 ×"),
+        (row(metric="psnr"), None, "not comparable"),
+        (row(comparable="read off a figure"), Measured(90.0, 0.1), "not comparable"),
+        (row(), None, "not attempted"),
+    ],
+)
+def test_verdicts(wanted: Reported, found: Measured | None, text: str) -> None:
+    assert verdict(wanted, found, "no record").text == text
+
+
+def test_another_accounting_is_not_comparable() -> None:
+    counted = Size(value=12.0, unit="ratio", counts="weights only")
+    judged = verdict(row(metric="ratio", value=12.0, size=counted), Measured(12.0, 0))
+    assert (judged.outcome, "weights only" in judged.reason) == ("not comparable", True)
+    assert verdict(row(size=counted), Measured(90.0, 0.1)).outcome == "replicated"  # accuracy is not counted in bytes
+
+
+def test_reasons_are_kept() -> None:
+    assert verdict(row(known_gap="fewer epochs"), Measured(80.0, 0.1)).reason == "fewer epochs"
+    assert verdict(row(), None, "no record of net").reason == "no record of net"
+
+
+def test_every_metric_can_be_read() -> None:
+    assert set(replication._READ) == set(reported.METRICS)
+    (measured_row,) = frame.aggregate([made(file_bytes=10_000, correct=900)])
+    values = {name: read(measured_row) for name, read in replication._READ.items()}
+    assert values == pytest.approx(
+        {
+            "top-1": 90.0,
+            "error": 10.0,
+            "ratio": 4.0,
+            "size_reduction": 75.0,
+            "bits_per_weight": 8.0,
+            "bytes": 10_000,
+            "nonzero_share": 50.0,
+            "macs": 1_234_567,
+        }
+    )
+
+
+def test_the_row_that_answers() -> None:
+    """The point has to fit; of several, the configuration nearest the default and the budget nearest the paper's."""
+    rows = frame.aggregate([made(), made(index=1), made(budget="short", epochs=5), made(budget="paper", epochs=None)])
+    found, why = replication.find(row(point={"sparsity": 0.5}), rows)
+    assert found is not None and (found.first.budget, found.first.index, why) == ("paper", 0, "")
+    for wanted, reason in [
+        (row(point={"sparsity": 0.9}), "no record at sparsity=0.9"),
+        (row(network="vgg"), "no record of vgg"),
+        (row(task="cifar"), "no record on cifar"),
+        (row(config={"mode": "other"}), "no record with mode=other"),
+    ]:
+        assert replication.find(wanted, rows) == (None, reason)
+    assert replication.find(row(), []) == (None, "the method has no record")
+
+
+def test_comparisons(monkeypatch: pytest.MonkeyPatch) -> None:
+    """95.0 % is the reference here; the paper goes from 96.0 to 91.0, as the record does from 95.0 to 90.0."""
+    wanted = [row(point={"sparsity": 0.5}, value=91.0, baseline=96.0), row(task="another")]
+    monkeypatch.setattr(methods, "names", lambda: ["alpha", "broken"])
+    monkeypatch.setattr(cards, "card", lambda key: None if key == "broken" else object())
+    monkeypatch.setattr(reported, "of", lambda key: wanted)
+    rows = frame.aggregate([made(correct=900), reference()])
+    (comparison,) = replication.comparisons(rows, frame.references(rows), {"digits"})
+    assert (comparison.verdict.outcome, comparison.verdict.of_change) == ("replicated", True)
+    assert comparison.verdict.delta == pytest.approx(0.0)
+    measured = comparison.measured
+    assert measured is not None and (measured.value, measured.reference) == (90.0, 95.0)
+    assert measured.standard_error == pytest.approx(100 * (0.9 * 0.1 / 1000) ** 0.5)
