@@ -165,10 +165,10 @@ def test_empty_rice_streams_hold_nothing() -> None:
 
 
 @pytest.mark.parametrize("probability", [0.9, 0.5, 0.3, 0.1, 0.03, 0.01, 1e-3, 1e-4, 1e-6])
-def test_rice_parameter_is_the_best_or_costs_a_hundredth_of_a_bit_more(probability: float) -> None:
+def test_rice_parameter_costs_at_most_one_percent_more_than_the_best(probability: float) -> None:
     def expected_bits(k: int) -> float:
         stays = (1 - probability) ** (1 << k)
         return 1 + k + stays / (1 - stays)
 
     best = min(map(expected_bits, range(31)))
-    assert expected_bits(bytesio.rice_parameter(probability)) <= best + 0.01 * max(1, best)
+    assert expected_bits(bytesio.rice_parameter(probability)) <= 1.01 * best

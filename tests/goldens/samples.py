@@ -1,0 +1,158 @@
+"""A small network for each codec, made by integer arithmetic alone: the same one with every release of every library.
+
+Golden files are these networks as the encoder of this format version wrote them (`<name>.rbn`, and in `goldens.json`
+the hash of what each decodes to). GENERATE_GOLDENS=1 writes them anew; a change of theirs means that files of earlier
+releases are lost, so the format version has to rise.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from torch import nn
+
+from benchmarks.bitstream import blueprint, codecs
+from benchmarks.bitstream.codecs import constant, index, mask, raw, sparse, uniform
+from methods.interface import Compressed, ModuleSpec, Part
+
+FOLDER = Path(__file__).parent
+ARCHITECTURE, ARGUMENTS = "digits_cnn", {"width": 4}
+# Its tensors: 0.weight (4, 1, 3, 3), 3.weight (8, 4, 3, 3), 7.weight (8, 8, 3, 3), 12.weight (10, 8), 12.bias (10,), and
+# the BatchNorms 1 (4 channels), 4 and 8 (8 channels) with weight, bias, running_mean and running_var.
+
+
+def integers(shape: Sequence[int], low: int, high: int, salt: int = 0) -> npt.NDArray[np.int64]:
+    """Integers in [low, high) that look random: a multiplicative hash of the position and `salt`."""
+    k = np.arange(math.prod(shape), dtype=np.int64) + 7919 * salt + 1
+    mixed = k * 2654435761 & 0xFFFFFFFF
+    mixed = (mixed ^ mixed >> 15) * 40503 & 0xFFFFFFFF
+    return (low + (mixed >> 8) % (high - low)).reshape(shape)
+
+
+def peaked(shape: Sequence[int], salt: int = 0) -> npt.NDArray[np.int64]:
+    """Small integers, most of them near 0, as quantised weights are."""
+    return integers(shape, -3, 4, salt) * integers(shape, 0, 3, salt + 1) // 2
+
+
+def floats(shape: Sequence[int], salt: int = 0) -> npt.NDArray[np.float32]:
+    """Positive numbers of few bits: multiples of 1/64 up to 2, which fp16 holds exactly."""
+    return integers(shape, 1, 129, salt).astype(np.float32) / 64
+
+
+def whole(
+    parts: Sequence[Part], edits: Mapping[str, ModuleSpec] | None = None, tied: Mapping[str, str] | None = None
+) -> Compressed:
+    """The small network with `parts`; what they do not fill is stored as raw fp16 numbers."""
+    edits, tied = edits or {}, tied or {}
+    tensors = blueprint.state(blueprint.skeleton(ARCHITECTURE, ARGUMENTS, edits, tied), tied)
+    filled = {target for part in parts for target in part.targets}
+    rest = {name: floats(t.shape, salt) for salt, (name, t) in enumerate(tensors.items()) if name not in filled}
+    others = (raw.part(list(rest), list(rest.values()), "norm_bias", "float16"),) if rest else ()
+    return Compressed(ARCHITECTURE, ARGUMENTS, (*parts, *others), {}, edits, tied)
+
+
+def _constant() -> Compressed:
+    parts = [constant.part([f"{i}.running_mean" for i in (1, 4, 8)], 0.0, "norm_bias")]
+    return whole([*parts, constant.part(["12.bias"], -0.375, "norm_bias")])
+
+
+def _index() -> Compressed:
+    """Packed (a permutation of channels) and entropy coded (codewords, most of them alike)."""
+    edits = {"2": ModuleSpec("Gather", {"channels": 4})}
+    codewords = integers((8, 8, 3, 3), 0, 40, 1) // 39 * 200
+    parts = [index.part(["2.index"], [np.array([2, 0, 3, 1])], 4)]
+    return whole([*parts, index.part(["7.weight"], [codewords], 256)], edits)
+
+
+def _mask() -> Compressed:
+    targets, shapes = ["1.weight", "7.weight", "8.weight"], [(4,), (8, 8, 3, 3), (8,)]
+    masks = [integers(shape, 0, 10, salt) < 4 - salt for salt, shape in enumerate(shapes)]
+    return whole([mask.part(targets, masks)])
+
+
+def _raw() -> Compressed:
+    thirds = integers((8, 4, 3, 3), -500, 500).astype(np.float32) / np.float32(3)
+    return whole([raw.part(["3.weight", "12.weight"], [thirds, floats((10, 8), 1)], "weights")])
+
+
+def _sparse() -> Compressed:
+    values = [peaked((8, 4, 3, 3)) // 3, np.zeros((8, 8, 3, 3))]
+    return whole(
+        [
+            sparse.part(["3.weight", "7.weight"], values, "weights", steps=[0.125, 0.25]),
+            sparse.part(["12.weight"], [peaked((10, 8), 4) / 7], "weights"),
+            sparse.part(["0.weight"], [peaked((4, 1, 3, 3), 6) / 7], "weights", dtype="float32"),
+        ]
+    )
+
+
+def _uniform() -> Compressed:
+    """One step, a step per channel, and codes so far apart that some escape the table."""
+    far = peaked((10, 8), 2) + np.where(integers((10, 8), 0, 20, 3) == 0, 1 << 20, 0)
+    steps = [np.float32(0.1), integers((8,), 1, 50).astype(np.float32) / 256, np.float32(2.0**-12)]
+    codes = [peaked((8, 4, 3, 3)), peaked((8, 8, 3, 3), 1), far]
+    return whole([uniform.part(["3.weight", "7.weight", "12.weight"], codes, steps, "weights")])
+
+
+def _edits() -> Compressed:
+    """A narrower convolution with what follows it, a pair of factors in place of a convolution, and an Identity."""
+    edits = {
+        "0": ModuleSpec("Conv2d", {"in_channels": 1, "out_channels": 3, "kernel_size": 3, "padding": 1, "bias": False}),
+        "1": ModuleSpec("BatchNorm2d", {"num_features": 3}),
+        "2": ModuleSpec("Identity"),
+        "3": ModuleSpec(
+            "Sequential",
+            children=(
+                ModuleSpec("Conv2d", {"in_channels": 3, "out_channels": 2, "kernel_size": (3, 1), "padding": (1, 0)}),
+                ModuleSpec("Conv2d", {"in_channels": 2, "out_channels": 8, "kernel_size": (1, 3), "padding": (0, 1)}),
+            ),
+        ),
+        "12": ModuleSpec("Linear", {"in_features": 8, "out_features": 10, "bias": True}),
+    }
+    targets, shapes = ["0.weight", "3.0.weight", "3.1.weight"], [(3, 1, 3, 3), (2, 3, 3, 1), (8, 2, 1, 3)]
+    codes = [peaked(shape, salt) for salt, shape in enumerate(shapes)]
+    return whole([uniform.part(targets, codes, [0.5, 0.25, 0.125], "weights")], edits)
+
+
+def _tied() -> Compressed:
+    """Two BatchNorms that share their weight; the bias of one is the other's as well."""
+    return whole([], tied={"8.weight": "4.weight", "4.bias": "8.bias"})
+
+
+def _surp() -> Compressed:
+    """All parameters by one pass over magnitudes that are integers over 1024."""
+    codec = codecs.get("surp.sequential")
+    shapes = {n: tuple(p.shape) for n, p in blueprint.skeleton(ARCHITECTURE, ARGUMENTS, {}, {}).named_parameters()}
+    size = sum(map(math.prod, shapes.values()))
+    magnitudes = integers((size,), 0, 33) ** 2 / 1024
+    norms = floats((len(shapes),))
+    source = codec.Source(magnitudes, integers((size,), 0, 2, 1) == 1, norms)
+    made = codec.select(magnitudes, (0.7,), seed=5, alpha=10.0)
+    return whole([codec.part(list(shapes), source, made, made.marks[0])])
+
+
+SAMPLES: dict[str, Callable[[], Compressed]] = {
+    "constant": _constant,
+    "edits": _edits,
+    "index": _index,
+    "mask": _mask,
+    "raw": _raw,
+    "sparse": _sparse,
+    "surp.sequential": _surp,
+    "tied": _tied,
+    "uniform": _uniform,
+}
+
+
+def digest(network: nn.Module) -> str:
+    """SHA-256 of a network's tensors: names, shapes and values in little-endian bytes, shared ones under each name."""
+    sha = hashlib.sha256()
+    for name, tensor in sorted(network.state_dict().items()):
+        kind = "<f4" if tensor.is_floating_point() else "<i8"
+        sha.update(f"{name} {tuple(tensor.shape)} {kind}\n".encode() + tensor.numpy().astype(kind).tobytes())
+    return sha.hexdigest()

@@ -1,0 +1,267 @@
+"""Whole files: goldens, a fresh process, roles, edits, shared tensors, and every reason why a file can't be written."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from goldens import samples
+from goldens.samples import FOLDER, SAMPLES, digest, whole
+from torch import nn
+
+from benchmarks import discovery
+from benchmarks.bitstream import blueprint, bytes_by_role, codecs, container, decode, encode
+from benchmarks.bitstream.codecs import constant, raw, uniform
+from benchmarks.errors import BitstreamError, UnknownName
+from methods.interface import Compressed, ModuleSpec, Part
+
+HASHES = FOLDER / "goldens.json"
+
+
+def described(name: str) -> Compressed:
+    """A sample; skips the test where the method that brings its codec is not installed."""
+    if "." in name:
+        try:
+            codecs.get(name)
+        except (UnknownName, ImportError) as error:
+            pytest.skip(str(error))
+    return SAMPLES[name]()
+
+
+def forward(network: nn.Module) -> torch.Tensor:
+    return network(torch.arange(128.0).reshape(2, 1, 8, 8) / 64 - 1)
+
+
+def hashes() -> dict[str, str]:
+    return json.loads(HASHES.read_text()) if HASHES.exists() else {}
+
+
+@pytest.mark.parametrize("name", SAMPLES)
+def test_encoder_writes_the_golden_file_to_the_byte(name: str) -> None:
+    data = encode(described(name))
+    if os.environ.get("GENERATE_GOLDENS"):
+        (FOLDER / f"{name}.rbn").write_bytes(data)
+        HASHES.write_text(json.dumps(hashes() | {name: digest(decode(data))}, indent=1, sort_keys=True) + "\n")
+    assert data == (FOLDER / f"{name}.rbn").read_bytes()
+
+
+@pytest.mark.parametrize("name", SAMPLES)
+def test_decoder_reads_the_golden_file(name: str) -> None:
+    described(name)
+    network = decode((FOLDER / f"{name}.rbn").read_bytes())
+    assert digest(network) == hashes()[name]
+    assert torch.isfinite(forward(network)).all()
+
+
+def test_every_codec_of_the_suite_has_a_golden_file() -> None:
+    files = {path.stem for path in FOLDER.glob("*.rbn")}
+    assert set(discovery.names("benchmarks.bitstream.codecs")) <= files == set(SAMPLES) == set(hashes())
+
+
+def test_fresh_process_decodes_the_same_tensors(fresh_python: Callable[..., str]) -> None:
+    code = """
+import sys
+from pathlib import Path
+from goldens.samples import digest
+from benchmarks.bitstream import decode
+for path in sys.argv[1:]:
+    print(digest(decode(Path(path).read_bytes())))
+"""
+    names = [name for name in SAMPLES if "." not in name]
+    printed = fresh_python(code, *(FOLDER / f"{name}.rbn" for name in names))
+    assert printed.split() == [hashes()[name] for name in names]
+
+
+@pytest.mark.parametrize("name", SAMPLES)
+def test_bytes_by_role_sum_to_the_length_of_the_file(name: str) -> None:
+    data = encode(described(name))
+    roles = bytes_by_role(data)
+    assert sum(roles.values()) == len(data)
+    assert roles["header"] >= 18
+    assert all(size >= 0 for size in roles.values())
+
+
+def test_bytes_by_role_names_what_is_stored() -> None:
+    roles = bytes_by_role(encode(SAMPLES["raw"]()))
+    assert roles["weights"] == 4 * (8 * 4 * 9 + 10 * 8)
+    assert roles["norm_bias"] == 2 * (4 * 9 + 8 * 8 * 9 + 4 * (4 + 8 + 8) + 10)
+
+
+def test_decoding_leaves_the_global_random_state_alone() -> None:
+    files = [encode(SAMPLES[name]()) for name in ("raw", "edits", "tied", "index")]
+    torch.manual_seed(3)
+    before = torch.get_rng_state()
+    np_before = np.random.get_state()[1].tolist()  # noqa: NPY002
+    for data in files:
+        decode(data)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert np.random.get_state()[1].tolist() == np_before  # noqa: NPY002
+
+
+def test_reproduction_is_ready_for_scoring() -> None:
+    network = decode(encode(SAMPLES["uniform"]()))
+    assert not any(module.training for module in network.modules())
+    assert not any(p.requires_grad for p in network.parameters())
+    assert {t.device.type for t in network.state_dict().values()} == {"cpu"}
+    counters = [b for n, b in network.named_buffers() if n.endswith("num_batches_tracked")]
+    assert [int(c) for c in counters] == [0, 0, 0]
+
+
+def test_edits_replace_modules() -> None:
+    network = decode(encode(SAMPLES["edits"]()))
+    assert [type(network[i]) for i in (0, 2, 3)] == [nn.Conv2d, nn.Identity, nn.Sequential]
+    assert (network[0].out_channels, network[1].num_features) == (3, 3)
+    assert [tuple(factor.weight.shape) for factor in network[3]] == [(2, 3, 3, 1), (8, 2, 1, 3)]
+    assert network[3][0].padding == (1, 0)
+    assert forward(network).shape == (2, 10)
+
+
+def test_gather_selects_channels() -> None:
+    network = decode(encode(SAMPLES["index"]()))
+    x = torch.randn(2, 4, 3, 3, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(network[2](x), x[:, [2, 0, 3, 1]])
+
+
+def test_tied_paths_share_one_parameter_that_is_stored_once() -> None:
+    tied, free = encode(SAMPLES["tied"]()), encode(whole([]))
+    network = decode(tied)
+    assert network[8].weight is network[4].weight
+    assert network[4].bias is network[8].bias
+    assert network[4].running_var is not network[8].running_var
+    assert bytes_by_role(free)["norm_bias"] - bytes_by_role(tied)["norm_bias"] == 2 * (8 + 8)
+
+
+@pytest.mark.filterwarnings("ignore:overflow encountered")
+def test_steps_that_overflow_fp32_are_refused() -> None:
+    part = uniform.part(["12.bias"], [np.full(10, 1 << 60)], [2.0**100], "norm_bias")
+    with pytest.raises(BitstreamError, match=r"12\.bias decodes to NaN or infinite"):
+        decode(encode(whole([part])))
+
+
+def test_part_of_another_shape_is_refused() -> None:
+    with pytest.raises(BitstreamError, match="holds 9 values where its tensors need 10"):
+        decode(encode(whole([raw.part(["12.bias"], [np.zeros(9)], "norm_bias")])))
+
+
+def test_header_that_the_decoder_would_refuse_is_not_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(container, "MAX_HEADER", 300)
+    with pytest.raises(BitstreamError, match="put large data into streams"):
+        encode(SAMPLES["sparse"]())
+
+
+def test_part_with_an_unknown_codec_is_not_written() -> None:
+    with pytest.raises(UnknownName, match="unknown codec 'uniforn': did you mean 'uniform'"):
+        encode(whole([Part("uniforn", ("12.bias",), "weights", {})]))
+
+
+def without(compressed: Compressed, target: str) -> Compressed:
+    parts = [dataclasses.replace(p, targets=tuple(t for t in p.targets if t != target)) for p in compressed.parts]
+    return dataclasses.replace(compressed, parts=tuple(parts))
+
+
+def with_part(*targets: str) -> Compressed:
+    compressed = whole([])
+    return dataclasses.replace(compressed, parts=(*compressed.parts, constant.part(targets, 1.0, "weights")))
+
+
+@pytest.mark.parametrize(
+    ("compressed", "complaint"),
+    [
+        (without(whole([]), "7.weight"), "not filled by any part: 7.weight"),
+        (dataclasses.replace(whole([]), parts=()), "not filled by any part: 0.weight, 1.weight, 1.bias and 14 more"),
+        (with_part("7.weight"), "filled more than once: 7.weight"),
+        (whole([constant.part(["12.bias", "12.bias"], 0, "weights")]), "filled more than once: 12.bias"),
+        (with_part("13.weight"), "not in the network: 13.weight"),
+        (with_part("1.num_batches_tracked"), "not in the network: 1.num_batches_tracked"),
+        (with_part(), "a part fills no tensor"),
+        (whole([constant.part(["8.weight"], 1, "weights")], tied={"4.weight": "8.weight"}), None),
+        (whole([constant.part(["4.weight"], 1, "weights")], tied={"4.weight": "8.weight"}), "not in the network: 4"),
+    ],
+)
+def test_every_tensor_is_the_target_of_exactly_one_part(compressed: Compressed, complaint: str | None) -> None:
+    if complaint is None:
+        decode(encode(compressed))
+    else:
+        with pytest.raises(BitstreamError, match=complaint):
+            encode(compressed)
+
+
+LINEAR = {"in_features": 8, "out_features": 10}
+DEEP = ModuleSpec("Identity")
+for _ in range(blueprint.MAX_DEPTH + 1):
+    DEEP = ModuleSpec("Sequential", children=(DEEP,))
+
+
+@pytest.mark.parametrize(
+    ("path", "spec", "complaint"),
+    [
+        ("2", ModuleSpec("Dropout"), "only BatchNorm2d, Conv2d"),
+        ("2", ModuleSpec("os.system", {"command": "true"}), "only BatchNorm2d"),
+        ("2", ModuleSpec("Sequential", children=(ModuleSpec("Lambda"),)), "to be a 'Lambda'"),
+        ("2", DEEP, "nested more than 32 deep"),
+        ("12", ModuleSpec("Linear", LINEAR | {"device": 0}), "not to be chosen by a file"),
+        ("12", ModuleSpec("Linear", LINEAR | {"dtype": "zeros"}), "not to be chosen by a file"),
+        ("12", ModuleSpec("Linear", LINEAR | {"out_features": 2**20 + 1}), "out of bounds"),
+        ("12", ModuleSpec("Linear", LINEAR | {"out_features": "10"}), "out of bounds"),
+        ("12", ModuleSpec("Linear", LINEAR | {"out_features": None}), "can't be built as Linear"),
+        ("12", ModuleSpec("Linear", LINEAR | {"out_features": -1}), "can't be built as Linear"),
+        ("12", ModuleSpec("Linear", LINEAR | {"out_features": 1.5}), "can't be built as Linear"),
+        ("12", ModuleSpec("Linear", LINEAR | {"color": 1}), "can't be built as Linear"),
+        ("12", ModuleSpec("Linear", LINEAR, children=(ModuleSpec("Identity"),)), "can't be built as Linear"),
+        ("12", ModuleSpec("Linear", dict.fromkeys(LINEAR, 2**20)), "the network promises 10995"),
+        ("0", ModuleSpec("Conv2d", {"in_channels": 1, "out_channels": 4, "kernel_size": [3] * 5}), "out of bounds"),
+        ("0", ModuleSpec("Conv2d", {"in_channels": 1, "out_channels": 4, "kernel_size": (2**20,) * 4}), "can't be"),
+        ("0", ModuleSpec("Conv2d", {"in_channels": 3, "out_channels": 4, "kernel_size": 1, "groups": 2}), "can't be"),
+        ("13", ModuleSpec("Identity"), "module '13', which digits_cnn does not have"),
+        ("2.weight", ModuleSpec("Identity"), "module '2.weight', which"),
+        ("0.weight", ModuleSpec("Identity"), "module '0.weight', which"),
+        ("", ModuleSpec("Identity"), "module '', which"),
+        ("__class__", ModuleSpec("Identity"), "module '__class__', which"),
+        ("a.b.c", ModuleSpec("Identity"), "names 'a.b.c', which the network does not have"),
+    ],
+)
+def test_edit_outside_the_allow_list_is_refused(path: str, spec: ModuleSpec, complaint: str) -> None:
+    with pytest.raises(BitstreamError, match=complaint):
+        encode(Compressed(samples.ARCHITECTURE, samples.ARGUMENTS, (), {}, {path: spec}))
+
+
+@pytest.mark.parametrize(
+    "tied",
+    [
+        {"4.weight": "4.weight"},
+        {"4.weight": "8.weight", "8.weight": "4.weight"},
+        {"4.weight": "8.weight", "8.weight": "4.bias"},
+        {"4.weight": "1.weight"},
+        {"4.running_mean": "8.running_mean"},
+        {"4.weight": "8.running_mean"},
+        {"4.weight": "9.weight"},
+        {"4.weight": "a.b.weight"},
+        {"": "4.weight"},
+    ],
+)
+def test_ties_that_are_not_of_free_parameters_of_one_shape_are_refused(tied: Mapping[str, str]) -> None:
+    with pytest.raises(BitstreamError, match=r"ties|does not have"):
+        encode(Compressed(samples.ARCHITECTURE, samples.ARGUMENTS, (), {}, {}, tied))
+
+
+@pytest.mark.parametrize(
+    ("architecture", "arguments"),
+    [
+        ("digits_cn", {}),
+        ("..", {}),
+        ("digits_cnn", {"width": 257}),
+        ("digits_cnn", {"width": "4"}),
+        ("digits_cnn", {"height": 4}),
+        ("cifar_resnet", {"depth": 10**9}),
+        ("cifar_resnet", {"depth": 20, "classes": 2**60}),
+    ],
+)
+def test_unknown_architecture_or_argument_is_refused(architecture: str, arguments: dict[str, Any]) -> None:
+    with pytest.raises(BitstreamError, match="architecture"):
+        encode(Compressed(architecture, arguments, (), {}))

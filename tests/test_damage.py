@@ -1,0 +1,243 @@
+"""Damaged, truncated, foreign and hostile files: each gives a BitstreamError or a well-formed network, nothing else."""
+
+from __future__ import annotations
+
+import copy
+import json
+import pickle
+import random
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+import torch
+from goldens.hostile import deflated, hostile, opened, sealed
+from goldens.samples import FOLDER
+
+from benchmarks.bitstream import bytes_by_role, codecs, container, decode
+from benchmarks.errors import BitstreamError, RateBenchError
+
+pytestmark = pytest.mark.filterwarnings("ignore:overflow encountered", "ignore:The truth value of an empty array")
+resource = pytest.importorskip("resource", reason="memory is measured by a module that is there on Unix alone")
+
+SIZES = {path.stem: path.stat().st_size for path in sorted(FOLDER.glob("*.rbn"))}
+Mutation = Callable[[list[Any], bytes, random.Random], tuple[bytes, bytes]]
+
+
+def file_of(name: str) -> bytes:
+    return (FOLDER / f"{name}.rbn").read_bytes()
+
+
+def outcome(data: bytes) -> str:
+    """What decoding comes to; any exception but BitstreamError passes through and fails the test."""
+    try:
+        network = decode(data)
+    except BitstreamError:
+        return "refused"
+    assert all(torch.isfinite(tensor).all() for tensor in network.state_dict().values())
+    assert sum(bytes_by_role(data).values()) == len(data)
+    return "decoded"
+
+
+@pytest.mark.parametrize("name", ["sparse", "surp.sequential"])
+def test_every_truncation_is_refused(name: str) -> None:
+    data = file_of(name)
+    for length in range(len(data)):
+        with pytest.raises(BitstreamError):
+            decode(data[:length])
+
+
+def test_ten_thousand_changed_bytes_are_refused() -> None:
+    r = random.Random(1)
+    files = [file_of(name) for name in SIZES]
+    for _ in range(10_000):
+        data = bytearray(r.choice(files))
+        data[r.randrange(len(data))] ^= r.randrange(1, 256)
+        with pytest.raises(BitstreamError):
+            decode(bytes(data))
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"\x89",
+        container.MAGIC,
+        container.MAGIC + bytes(100),
+        b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR" + bytes(100),
+        b"PK\x03\x04" + bytes(100),
+        pickle.dumps({"weight": [1.0, 2.0]}),
+        random.Random(2).randbytes(5000),
+        file_of("raw") + b"\0",
+        file_of("raw") * 2,
+        b"\0" + file_of("raw"),
+    ],
+    ids=["empty", "a byte", "magic", "zeros", "png", "zip", "pickle", "noise", "a byte more", "twice", "shifted"],
+)
+def test_foreign_files_are_refused(data: bytes) -> None:
+    for reads in (decode, bytes_by_role):
+        with pytest.raises(BitstreamError):
+            reads(data)
+
+
+HOSTILE: list[Any] = [
+    None,
+    True,
+    "",
+    "x",
+    "uniform",
+    "0.weight",
+    b"ab",
+    [],
+    {},
+    [[]],
+    [None] * 17,
+    {"a": []},
+    "a" * 999,
+]
+HOSTILE += [-1, 0, 1, 2, 7, 255, 1023, 2**20, 2**31, 2**40, 2**60, 2**63 - 1, 2**63, 2**64 - 1, -(2**63)]
+HOSTILE += [0.5, -1e300, 1e38, 1e300, float("inf"), float("nan"), msgspec.msgpack.Ext(5, b"x")]
+
+
+def _places(node: Any) -> Iterator[tuple[Any, Any]]:
+    """Every (container, key) below a node."""
+    for key in range(len(node)) if isinstance(node, list) else list(node) if isinstance(node, dict) else ():
+        yield node, key
+        yield from _places(node[key])
+
+
+def _changed(data: bytes, r: random.Random) -> bytes:
+    out = bytearray(data)
+    for _ in range(r.choice((1, 1, 2, 4, 16)) if out else 0):
+        at = r.randrange(len(out))
+        out[at] = r.choice((r.randrange(256), out[at] ^ 1 << r.randrange(8), 0, 0x7F, 0x80, 0xFF))
+    return bytes(out)
+
+
+def in_header_bytes(header: list[Any], payload: bytes, r: random.Random) -> tuple[bytes, bytes]:
+    return _changed(msgspec.msgpack.encode(header), r), payload
+
+
+def in_header_values(header: list[Any], payload: bytes, r: random.Random) -> tuple[bytes, bytes]:
+    """Another type or an extreme, a neighbouring number, a value from elsewhere, an entry more or fewer."""
+    for _ in range(r.choice((1, 1, 2, 3))):
+        places = list(_places(header))
+        (node, key), (other, where) = r.choice(places), r.choice(places)
+        way = r.randrange(4)
+        if way == 0:
+            node[key] = copy.deepcopy(other[where])
+        elif way == 1 and type(node[key]) in (int, float) and abs(node[key]) < 2**60:
+            node[key] += r.choice((-1, 1, 2, 100))
+        elif way == 2 and isinstance(node, list):
+            node.insert(key, copy.deepcopy(node[key])) if r.random() < 0.5 else node.pop(key)
+        else:
+            node[key] = copy.deepcopy(r.choice(HOSTILE))
+    return msgspec.msgpack.encode(header), payload
+
+
+def in_streams(header: list[Any], payload: bytes, r: random.Random) -> tuple[bytes, bytes]:
+    """Change, cut, lengthen or replace one stream; its length in the header stays true."""
+    sizes = [size for part in header[4] for size in part[3]]
+    ends = [sum(size for _, size in sizes[: i + 1]) for i in range(len(sizes))]
+    chosen = r.choice([i for i, (_, size) in enumerate(sizes) if size])
+    start, length = ends[chosen] - sizes[chosen][1], sizes[chosen][1]
+    stream = payload[start : start + length]
+    first = min(length, r.choice((4, 16, 64)))
+    way, at = r.randrange(6), r.randrange(length)
+    stream = [
+        _changed(stream[:first], r) + stream[first:],
+        _changed(stream[:first], r) + stream[first:],
+        _changed(stream, r),
+        stream[:at],
+        stream[:at] + r.randbytes(r.choice((1, 2, 8))) + stream[at:],
+        r.randbytes(length),
+    ][way]
+    sizes[chosen][1] = len(stream)
+    return msgspec.msgpack.encode(header), payload[:start] + stream + payload[start + length :]
+
+
+@pytest.mark.parametrize("mutation", [in_header_bytes, in_header_values, in_streams])
+@pytest.mark.parametrize("name", SIZES)
+def test_damage_under_a_valid_checksum_is_refused_or_well_formed(name: str, mutation: Mutation) -> None:
+    if "." in name:
+        try:
+            codecs.get(name)
+        except (RateBenchError, ImportError) as error:
+            pytest.skip(str(error))
+    data, r, seen = file_of(name), random.Random(f"{name} {mutation.__name__}"), Counter[str]()
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    for _ in range(150):
+        plain, payload = mutation(*opened(data), r)
+        start = time.process_time()
+        seen[outcome(sealed(deflated(plain), payload))] += 1
+        assert time.process_time() - start < 5
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - peak < 500 * 1024
+    assert seen["refused"] > 0
+
+
+@pytest.mark.parametrize(
+    ("codec", "field", "values"),
+    [
+        ("constant", "value", [None, [], {}, "x", [1, 2], float("nan"), float("inf"), 1e300]),
+        ("raw", "dtype", [None, [], {}, 1, "float64", "O", 2**63]),
+        ("uniform", "per_channel", [None, 0, [], {}, [True, True], "xy", [[]] * 99, 2**63]),
+        ("index", "limit", [None, [], "x", -1, 2**31 + 1, 2**64 - 1, 1e300, float("nan")]),
+        ("index", "packed", [None, 0, [], [False, False], "xy", 2**63]),
+        ("sparse", "kind", [None, [], {}, 7, "float64", "O", "uniform "]),
+    ],
+)
+def test_meta_of_wrong_types_is_refused(codec: str, field: str, values: list[Any]) -> None:
+    header, payload = opened(file_of(codec))
+    entry = next(part for part in header[4] if part[0] == codec)
+    assert outcome(sealed(deflated(msgspec.msgpack.encode(header)), payload)) == "decoded"
+    for value in values:
+        entry[2][field] = value
+        assert outcome(sealed(deflated(msgspec.msgpack.encode(header)), payload)) == "refused", value
+    del entry[2][field]
+    assert outcome(sealed(deflated(msgspec.msgpack.encode(header)), payload)) == "refused"
+
+
+HOSTILE_FILES = hostile()
+JUDGE = """
+import json, resource, sys, pathlib
+from benchmarks.bitstream import decode
+from benchmarks.errors import BitstreamError
+paths = [pathlib.Path(p) for p in sys.argv[1:]]
+decode(paths[0].read_bytes())
+statm = pathlib.Path("/proc/self/statm")
+if statm.exists():
+    limit = int(statm.read_text().split()[0]) * resource.getpagesize() + 2**30
+    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+for path in paths[1:]:
+    data, before = path.read_bytes(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    try:
+        decode(data)
+        end = "decoded"
+    except BitstreamError:
+        end = "refused"
+    except BaseException as error:
+        end = repr(error)[:300]
+    print(json.dumps([end, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before]))
+"""
+
+
+@pytest.fixture(scope="module")
+def verdicts(tmp_path_factory: pytest.TempPathFactory, fresh_python: Callable[..., str]) -> dict[str, tuple[str, int]]:
+    """What became of each hostile file, and by how many KiB it raised the peak memory of a fresh process."""
+    folder: Path = tmp_path_factory.mktemp("hostile")
+    paths = [folder / f"{i}.rbn" for i in range(len(HOSTILE_FILES))]
+    for path, data in zip(paths, HOSTILE_FILES.values(), strict=True):
+        path.write_bytes(data)
+    lines = fresh_python(JUDGE, FOLDER / "raw.rbn", *paths).splitlines()
+    return dict(zip(HOSTILE_FILES, map(json.loads, lines), strict=True))
+
+
+@pytest.mark.parametrize("name", HOSTILE_FILES)
+def test_hostile_file_is_refused_in_little_memory(name: str, verdicts: dict[str, tuple[str, int]]) -> None:
+    end, kibibytes = verdicts[name]
+    assert end == "refused"
+    assert kibibytes < 300 * 1024
