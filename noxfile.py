@@ -47,8 +47,9 @@ def install(session: nox.Session, *groups: str) -> None:
 
 
 def run(session: nox.Session, program: str, *arguments: str) -> None:
-    """Run a program of the shared environment."""
-    session.run(str(BIN / program), *arguments, external=True)
+    """Run a program of the shared environment, which is first on the path: DVC's stages call `ratebench` by name."""
+    path = os.pathsep.join((str(BIN), os.environ.get("PATH", "")))
+    session.run(str(BIN / program), *arguments, external=True, env={"PATH": path})
 
 
 def measure(session: nox.Session, suite: str) -> None:

@@ -172,12 +172,13 @@ def decode(
     network = bitstream.decode(data)
     roles = ", ".join(f"{role} {size:,}" for role, size in bitstream.bytes_by_role(data).items())
     tensors = {name: tensor.contiguous() for name, tensor in network.state_dict().items()}
-    console.print(f"{file}: {len(data):,} bytes ({roles}), {sum(t.numel() for t in tensors.values()):,} values")
+    values = sum(tensor.numel() for tensor in tensors.values())
+    console.print(escape(f"{file}: {len(data):,} bytes ({roles}), {values:,} values"), soft_wrap=True)
     if to is None:
         console.print(escape(str(network)))
     else:
         storage.write(to, save({name: tensor.clone() for name, tensor in tensors.items()}))
-        console.print(f"wrote {to}")
+        console.print(escape(f"wrote {to}"), soft_wrap=True)
 
 
 @app.command()
@@ -189,7 +190,7 @@ def fetch(task: Annotated[str, typer.Argument(help="cifar10, …")], network: Ne
     wanted = [f for n in network for f in module.files(n)] if network else module.files()
     for file in dict.fromkeys(f.name for f in wanted):
         place = fetching.fetch(next(f for f in wanted if f.name == file))
-        console.print(f"{file}: verified in {place if place.is_dir() else place.parent}")
+        console.print(escape(f"{file}: verified in {place if place.is_dir() else place.parent}"), soft_wrap=True)
     if not wanted:
         console.print(f"{task} is embedded: nothing to fetch")
 
@@ -206,8 +207,12 @@ def list_methods() -> None:
     """List the methods at hand."""
     table = Table("method", "title", "year", "faithful", "budgets")
     for key in methods.names():
-        card = methods.get(key).CARD
-        table.add_row(key, card.title, str(card.year), card.faithful, ", ".join(card.budgets))
+        try:
+            card = methods.get(key).CARD
+        except RateBenchError as error:  # one broken plug-in must not hide the others
+            table.add_row(key, escape(str(error)), "", "", "")
+        else:
+            table.add_row(key, escape(card.title), str(card.year), card.faithful, ", ".join(card.budgets))
     console.print(table)
 
 
@@ -219,7 +224,7 @@ def report(
     from benchmarks.report import render
 
     page = render(suite, results, reports)
-    console.print(f"report: {page.resolve()}")
+    console.print(escape(f"report: {page.resolve()}"), soft_wrap=True)
 
 
 def main() -> None:

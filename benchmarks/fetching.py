@@ -6,15 +6,17 @@ unpacked). An air-gapped laboratory fills a folder once and needs no network aft
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import tarfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pooch
 import requests
+from filelock import FileLock
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
 from benchmarks import storage
@@ -52,13 +54,33 @@ def fetch(file: RemoteFile) -> Path:
     Raises TaskError, one sentence: no source reachable, a wrong hash (the bad file is removed), a damaged archive.
     """
     cache = storage.cache_folder()
-    wanted = file.targets()
-    if not all(matches(cache / name, digest) for name, digest in wanted.items()):
-        mirror = os.environ.get("RATEBENCH_MIRROR", "")
-        if not (mirror and _from_mirror(mirror, file, cache)):
-            _download(file.url, file, cache, mirror)
-            _unpack(file, cache)
+    if not _complete(file, cache):
+        with _alone(cache / f"{file.name}.lock"):
+            mirror = os.environ.get("RATEBENCH_MIRROR", "")
+            if not _complete(file, cache) and not (mirror and _from_mirror(mirror, file, cache)):
+                _download(file.url, file, cache, mirror)
+                _unpack(file, cache)
     return cache / file.name if not file.members else cache
+
+
+def _complete(file: RemoteFile, cache: Path) -> bool:
+    return all(matches(cache / name, digest) for name, digest in file.targets().items())
+
+
+@contextlib.contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """Of several processes that want a file, one fetches it and the others wait."""
+    lock = FileLock(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+    except OSError as error:
+        msg = f"can't write in {path.parent}: {error.strerror or error}; set RATEBENCH_CACHE to another folder"
+        raise TaskError(msg) from error
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _from_mirror(mirror: str, file: RemoteFile, cache: Path) -> bool:
@@ -117,26 +139,28 @@ def _download(url: str, file: RemoteFile, cache: Path, mirror: str) -> None:
     try:
         part.parent.mkdir(parents=True, exist_ok=True)
         done = part.stat().st_size if part.exists() else 0
-        headers = {"Range": f"bytes={done}-"} if done else {}
+        headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={done}-"} if done else {})
         with requests.get(url, headers=headers, stream=True, timeout=30) as answer:
             if answer.status_code == requests.codes.not_found:
-                msg = f"{url} does not exist"
-                raise _Missing(msg)
+                raise _Missing(_unavailable(file, url, mirror, "it is not there"))
             if answer.status_code != requests.codes.requested_range_not_satisfiable:  # 416: all of it is here
                 answer.raise_for_status()
                 resumed = answer.status_code == requests.codes.partial_content
                 _stream(answer, part, done if resumed else 0, file.name)
     except requests.RequestException as error:
-        where = f"RATEBENCH_MIRROR ({mirror}) does not have it" if mirror else "RATEBENCH_MIRROR is not set"
-        msg = (
-            f"can't download {file.name} from {url} ({type(error).__name__}) and {where}: connect to the network, or set "
-            f"RATEBENCH_MIRROR to a folder that holds {file.name}"
-        )
-        raise TaskError(msg) from error
+        raise TaskError(_unavailable(file, url, mirror, type(error).__name__)) from error
     except OSError as error:
         msg = f"can't write {part}: {error.strerror or error}"
         raise TaskError(msg) from error
     _accept(part, cache / file.name, file.known_hash, f"the download of {file.name}")
+
+
+def _unavailable(file: RemoteFile, url: str, mirror: str, why: str) -> str:
+    where = f"RATEBENCH_MIRROR ({mirror}) does not have it" if mirror else "RATEBENCH_MIRROR is not set"
+    return (
+        f"can't download {file.name} from {url} ({why}) and {where}: connect to the network, or set "
+        f"RATEBENCH_MIRROR to a folder that holds {file.name}"
+    )
 
 
 def _stream(answer: requests.Response, part: Path, done: int, name: str) -> None:

@@ -95,10 +95,26 @@ def _typed(key: str, config: dict[str, Any]) -> Any:
     return msgspec.convert(config, methods.get(key).Config)
 
 
+class _Spent(msgspec.Struct, forbid_unknown_fields=True):
+    epochs: float | None
+
+
+class _Params(msgspec.Struct):
+    """What params.yaml holds besides suites."""
+
+    budgets: dict[str, _Spent]
+    configs: dict[str, dict[str, list[dict[str, Any]]]]
+
+
 @functools.cache
 def _params() -> dict[str, Any]:
     try:
-        return cast(dict[str, Any], yaml.safe_load(PARAMS.read_text(encoding="utf-8")))
+        found = yaml.safe_load(PARAMS.read_text(encoding="utf-8"))
+        msgspec.convert(found, _Params)
+        return cast(dict[str, Any], found)
+    except msgspec.ValidationError as error:
+        msg = f"{PARAMS}: {error}"
+        raise RateBenchError(msg) from error
     except FileNotFoundError as error:
         msg = f"there is no {PARAMS} in {Path.cwd()}: run in the root of the RateBench checkout"
         raise RateBenchError(msg) from error

@@ -34,10 +34,14 @@ def names() -> list[str]:
 
 
 def get(key: str) -> Method:
-    """The method called `key`; raises UnknownName with the nearest keys, MethodError if the module lacks a name."""
+    """The method called `key`; raises UnknownName with the nearest keys, MethodError if it is broken."""
     if key not in _locations():
         raise UnknownName("method", key, _locations())
-    module = importlib.import_module(_locations()[key])
+    try:
+        module = importlib.import_module(_locations()[key])
+    except ImportError as error:
+        msg = f"method {key!r} can't be imported: {error}"
+        raise MethodError(msg) from error
     missing = [name for name in ("CARD", "Config", "unsupported", "compress") if not hasattr(module, name)]
     if missing:
         msg = f"method {key!r} ({module.__name__}) lacks {', '.join(missing)}: see methods/interface.py"

@@ -1,0 +1,294 @@
+"""The runner with a tiny method: what is recorded is kept, the rest is measured, and no failure stops the others.
+
+`Laboratory` is shared with the other tests: a checkout of its own, with one third-party method found by entry point.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Self
+
+import pytest
+import torch
+import yaml
+from filelock import FileLock
+
+import methods
+from benchmarks import cli, fingerprint, measure, record, runner, scorer, suites, tasks
+from benchmarks.suites import Cell
+
+TINY = '''
+"""A method for tests: the network in fp32, scaled a little at each point; TINY in the environment makes it misbehave."""
+import os
+import time
+from dataclasses import dataclass
+
+from benchmarks.bitstream import blueprint
+from benchmarks.bitstream.codecs import raw
+from benchmarks.training import Recipe, fit
+from methods.interface import Card, Compressed
+
+CARD = Card("tiny", "A tiny method", ("N. Body",), "Nowhere", 2026, ("storage",), "reconstruction",
+            ("post-training", "short"))
+
+
+@dataclass(frozen=True)
+class Config:
+    points: int = 3
+    epochs: int = 0
+
+
+def unsupported(task, config):
+    return None
+
+
+def compress(task, config, run):
+    network, trouble = task.reference(), os.environ.get("TINY", "")
+    if trouble == "slow":
+        say = run.progress
+        run.progress = lambda message: (say(message), time.sleep(0.5))
+    if config.epochs:
+        fit(network, task, run, Recipe(config.epochs, 0.01), "train")
+    tensors = blueprint.state(network)
+    for index in range(config.points):
+        if trouble == "die":
+            os._exit(1)
+        if trouble == "hang" or (index == 1 and trouble == "pause"):
+            open(f"hangs-{config.points}", "w").close()
+            time.sleep(600)
+        if index == 1 and trouble == "fail" and config.points == 3:
+            raise ValueError("the tiny method [/gave] up")
+        data = [tensor.detach().numpy() * (1 - index / 64) for tensor in tensors.values()]
+        yield Compressed(task.architecture, task.arguments, (raw.part(list(tensors), data, "weights"),), {"n": index})
+'''
+BUDGETS = {"post-training": {"epochs": 0}, "short": {"epochs": 2.5}, "paper": {"epochs": None}}
+
+
+class InProcess:
+    """Stands for the fresh process where a test is not about it: the same scoring, without the start or the clock."""
+
+    def __init__(self, task: str, network: str, device: torch.device) -> None:
+        self.place = (task, network, device)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        pass
+
+    def score(self, path: Path) -> scorer.Measurement:
+        return scorer.score(path, *self.place)
+
+
+class Laboratory:
+    """A checkout in a folder of its own: params.yaml with the tiny method, and the command in this process or another."""
+
+    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.folder, self.results, self.patch = folder, folder / "results", monkeypatch
+        info = folder / "packages" / "tiny-1.0.dist-info"
+        info.mkdir(parents=True)
+        (info / "METADATA").write_text("Metadata-Version: 2.1\nName: tiny\nVersion: 1.0\n")
+        (info / "entry_points.txt").write_text("[ratebench.methods]\ntiny = tiny\n")
+        (info.parent / "tiny.py").write_text(TINY)
+        monkeypatch.syspath_prepend(str(info.parent))
+        monkeypatch.setenv("PYTHONPATH", os.pathsep.join((str(fingerprint.ROOT), str(info.parent))))
+        monkeypatch.delenv("TINY", raising=False)
+        monkeypatch.chdir(folder)
+        monkeypatch.setattr(runner, "Scorer", InProcess)
+        monkeypatch.setattr(measure, "latency_ms", lambda *_: 1.0)
+        self.forget()
+        self.configure()
+
+    def forget(self) -> None:
+        """Let this process see code and parameters as a new one would."""
+        sys.modules.pop("tiny", None)
+        importlib.invalidate_caches()
+        methods._locations.cache_clear()
+        fingerprint._file_hash.cache_clear()
+        fingerprint._imports.cache_clear()
+
+    def configure(self, *configs: dict[str, Any], **changes: Any) -> None:
+        """Write params.yaml with these configurations of the tiny method; keywords replace whole entries."""
+        suite = {"task": "digits", "networks": ["digits_cnn"], "methods": ["tiny"], "baselines": [], "seeds": [0]}
+        chosen = {"post-training": {"tiny": list(configs)}} if configs else {}
+        params = {"digits": suite, "budgets": BUDGETS, "configs": chosen} | changes
+        (self.folder / "params.yaml").write_text(yaml.safe_dump(params))
+        suites._params.cache_clear()
+
+    def cells(self) -> list[Cell]:
+        return suites.plan("digits")
+
+    def run(self, results: Path | None = None, fresh: bool = False) -> tuple[list[str], list[str]]:
+        """(outcomes, lines said) of all cells, run in this process whether they are recorded or not."""
+        said: list[str] = []
+        ended = runner.run(self.cells(), results or self.results, said.append, fresh=fresh)
+        return [outcome for _, outcome in ended], said
+
+    def ratebench(self, *arguments: str) -> int:
+        """The command in this process; its exit status."""
+        self.patch.setattr(sys, "argv", ["ratebench", *arguments])
+        try:
+            cli.main()
+        except SystemExit as end:
+            return int(end.code or 0)
+        return 0
+
+    @contextlib.contextmanager
+    def start(self, *arguments: str, trouble: str = "") -> Iterator[subprocess.Popen[str]]:
+        """The command in a process group of its own, which is killed in the end."""
+        command = [sys.executable, "-m", "benchmarks.cli", *arguments]
+        environment = os.environ | {"TINY": trouble, "OMP_NUM_THREADS": "1"}
+        streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        with subprocess.Popen(command, env=environment, text=True, start_new_session=True, **streams) as process:
+            try:
+                yield process
+            finally:
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
+
+    def files(self, pattern: str, results: Path | None = None) -> dict[str, bytes]:
+        results = results or self.results
+        return {str(p.relative_to(results)): p.read_bytes() for p in sorted(results.glob(f"digits/*/*/*/{pattern}"))}
+
+
+def wait_until(ready: Callable[[], bool], process: subprocess.Popen[str], seconds: float = 60) -> None:
+    """Wait for something that a process does; fails with its complaint if it ends before."""
+    deadline = time.monotonic() + seconds
+    while not ready():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline, "it takes too long"
+        time.sleep(0.02)
+
+
+@pytest.fixture
+def laboratory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Laboratory]:
+    yield Laboratory(tmp_path, monkeypatch)
+    monkeypatch.undo()
+    methods._locations.cache_clear()
+    suites._params.cache_clear()
+
+
+def test_second_run_changes_nothing(laboratory: Laboratory, capsys: pytest.CaptureFixture[str]) -> None:
+    assert laboratory.ratebench("run", "digits") == 0
+    files = [path for path in laboratory.results.rglob("*") if path.is_file()]
+    assert {path.name for path in files} >= {"p00.json", "p00.rbn", "p02.json", "p02.rbn", "cell.json"}
+    before = {path: path.stat().st_mtime_ns for path in files}
+    assert laboratory.ratebench("run", "digits") == 0
+    assert "0 to run" in capsys.readouterr().out
+    assert {path: path.stat().st_mtime_ns for path in laboratory.results.rglob("*") if path.is_file()} == before
+
+
+@pytest.mark.parametrize("harm", ["missing", "cut in half", "of other code"])
+def test_only_points_without_a_valid_record_are_measured_again(laboratory: Laboratory, harm: str) -> None:
+    laboratory.run()
+    paths = record.paths(laboratory.results, "digits")
+    before, content = [path.stat().st_mtime_ns for path in paths], paths[1].read_text()
+    if harm == "missing":
+        paths[1].unlink()
+    else:
+        stale = re.sub('"fingerprint": "[0-9a-f]+"', '"fingerprint": "0"', content)
+        paths[1].write_text(stale if harm == "of other code" else content[: len(content) // 2])
+    assert runner.state(laboratory.cells()[0], laboratory.results) is None
+    assert laboratory.ratebench("run", "digits") == 0
+    after = [path.stat().st_mtime_ns for path in paths]
+    assert [a == b for a, b in zip(before, after, strict=True)] == [True, False, True]
+    assert json.loads(paths[1].read_text())["rate"] == json.loads(content)["rate"]
+
+
+def test_a_change_of_the_methods_code_measures_all_points_again(laboratory: Laboratory) -> None:
+    laboratory.run()
+    (laboratory.folder / "packages" / "tiny.py").write_text(TINY.replace("index / 64", "index / 32"))
+    laboratory.forget()
+    assert runner.state(laboratory.cells()[0], laboratory.results) is None
+    before = laboratory.files("p*.rbn")
+    laboratory.run()
+    changed = [before[name] != data for name, data in laboratory.files("p*.rbn").items()]
+    assert changed == [False, True, True] and runner.state(laboratory.cells()[0], laboratory.results)
+
+
+def test_points_of_an_older_longer_curve_are_removed(laboratory: Laboratory) -> None:
+    laboratory.run()
+    folder = laboratory.results / laboratory.cells()[0].id
+    (folder / "p07.json").write_bytes((folder / "p02.json").read_bytes())
+    (folder / "p07.rbn").write_bytes(b"old")
+    (folder / "p00.json").unlink()
+    (folder / "plot.png").write_bytes(b"somebody's own")
+    laboratory.run()
+    assert sorted(path.name for path in folder.glob("p*.json")) == ["p00.json", "p01.json", "p02.json"]
+    assert not (folder / "p07.rbn").exists() and (folder / "plot.png").exists()
+
+
+def test_a_failing_method_is_recorded_and_the_other_cells_go_on(
+    laboratory: Laboratory, capsys: pytest.CaptureFixture[str]
+) -> None:
+    laboratory.configure({}, {"points": 1})
+    laboratory.patch.setenv("TINY", "fail")
+    assert laboratory.ratebench("run", "digits") == 1
+    shown = capsys.readouterr()
+    assert "1 of 2 cells failed" in shown.err and "ValueError: the tiny method [/gave] up" in shown.out
+    failed, complete = (runner.state(cell, laboratory.results) for cell in laboratory.cells())
+    assert failed and failed.status == "failed" and failed.error == "ValueError: the tiny method [/gave] up"
+    assert failed.points == 1 and complete and complete.status == "complete"
+    assert laboratory.ratebench("plan", "digits") == 0
+    assert "[/gave]" in capsys.readouterr().out
+    laboratory.patch.delenv("TINY")
+    assert laboratory.ratebench("run", "digits") == 0
+    assert "2 cells: 1 to run" in capsys.readouterr().out
+
+
+def test_a_cell_that_another_process_finished_meanwhile_is_not_run_again(laboratory: Laboratory) -> None:
+    laboratory.run()
+    outcomes, said = laboratory.run()
+    assert outcomes == ["complete"] and not said
+
+
+def test_cells_of_a_network_with_a_dot_in_its_name_have_locks_of_their_own(laboratory: Laboratory) -> None:
+    trained = tasks.load("digits", "digits_cnn").reference().state_dict()
+    laboratory.patch.setattr("benchmarks.tasks.digits._train", lambda task: trained)
+    laboratory.patch.setitem(tasks.get("digits").NETWORKS, "cnn_0.75", {"width": 16})
+    suite = {"task": "digits", "networks": ["cnn_0.75"], "methods": ["tiny"], "baselines": [], "seeds": [0]}
+    laboratory.configure({"points": 1}, {"points": 2}, digits=suite)
+    (laboratory.results / runner.WORK).mkdir(parents=True)
+    held = laboratory.cells()[0].id.replace("/", "--")
+    with FileLock(laboratory.results / runner.WORK / f"{held}.lock"):
+        assert laboratory.run()[0] == ["busy", "complete"]
+
+
+def test_a_cell_in_progress_is_left_alone_and_survives_a_kill(
+    laboratory: Laboratory, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    laboratory.run(tmp_path / "uninterrupted")
+    first = laboratory.results / laboratory.cells()[0].id / "p00.json"
+    with laboratory.start("run", "digits", trouble="pause") as process:
+        wait_until(first.exists, process)
+        measured = first.stat().st_mtime_ns
+        assert laboratory.ratebench("run", "digits") == 0
+        shown = " ".join(capsys.readouterr().out.split())
+        assert "another process is at it; left to that one" in shown
+        assert "1 cells are with another process: run again when it has ended" in shown
+        assert len(laboratory.files("*")) == 2 and first.stat().st_mtime_ns == measured
+    assert process.returncode == -signal.SIGKILL
+    assert laboratory.ratebench("run", "digits") == 0
+    assert first.stat().st_mtime_ns == measured
+    assert laboratory.files("p*.rbn") == laboratory.files("p*.rbn", tmp_path / "uninterrupted")
+    assert runner.state(laboratory.cells()[0], laboratory.results)
+
+
+def test_two_jobs_write_the_bytes_that_one_writes(laboratory: Laboratory, tmp_path: Path) -> None:
+    laboratory.configure({"points": 1, "epochs": 1}, {"points": 1})
+    torch.set_num_threads(1)
+    laboratory.run(tmp_path / "one")
+    ended = runner.run(laboratory.cells(), laboratory.results, print, jobs=2)
+    assert sorted(outcome for _, outcome in ended) == ["complete", "complete"]
+    artefacts = laboratory.files("p*.rbn")
+    assert len(set(artefacts.values())) == 2 and artefacts == laboratory.files("p*.rbn", tmp_path / "one")
