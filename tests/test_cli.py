@@ -221,7 +221,7 @@ def test_an_interruption_ends_all_jobs_at_once(laboratory: Laboratory) -> None:
     with laboratory.start("run", "digits", "-j", "2", trouble="hang") as process:
         wait_until(lambda: any(laboratory.folder.glob("hangs-*")), process)
         os.killpg(process.pid, signal.SIGINT)
-        _, complaint = process.communicate(timeout=30)
+        _, complaint = process.communicate(timeout=120)
     assert process.returncode == 130
     assert complaint == "interrupted: what is recorded is kept; the same command goes on from there\n"
 

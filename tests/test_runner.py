@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib
 import json
 import os
@@ -148,8 +149,10 @@ class Laboratory:
         """The command in a process group of its own, which is killed in the end."""
         command = [sys.executable, "-m", "benchmarks.cli", *arguments]
         environment = os.environ | {"TINY": trouble, "OMP_NUM_THREADS": "1"}
-        streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-        with subprocess.Popen(command, env=environment, text=True, start_new_session=True, **streams) as process:
+        options: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "start_new_session": True}
+        # A shell starts background jobs, and so perhaps these tests, with Ctrl-C ignored; the command must not inherit that.
+        options["preexec_fn"] = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+        with subprocess.Popen(command, env=environment, text=True, **options) as process:
             try:
                 yield process
             finally:
