@@ -84,6 +84,7 @@ def run(
     budget: BudgetOption = "post-training",
     seed: Seeds = None,
     jobs: Annotated[int, typer.Option("--jobs", "-j", min=1, help="Cells at a time.")] = 1,
+    address: Annotated[str | None, typer.Option("--cluster", help="Run on the Ray cluster at this address.")] = None,
     fresh: Annotated[bool, typer.Option(help="Discard checkpoints of unfinished cells.")] = False,
     results: Results = Path("results"),
 ) -> None:
@@ -105,7 +106,11 @@ def run(
     failed = busy = 0
     with Progress(*columns, console=console, disable=not todo) as progress:
         bar = progress.add_task(suite, total=len(todo))
-        for _, outcome in runner.run(todo, results, lambda line: progress.console.print(escape(line)), jobs, fresh):
+
+        def say(line: str) -> None:
+            progress.console.print(escape(line))
+
+        for _, outcome in runner.run(todo, results, say, jobs, fresh, address):
             failed += outcome == "failed"
             busy += outcome == "busy"
             progress.advance(bar)

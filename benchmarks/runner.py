@@ -26,7 +26,7 @@ import torch
 from filelock import FileLock, Timeout
 
 import methods
-from benchmarks import bitstream, environment, measure, record, seeds, storage, tasks
+from benchmarks import bitstream, cluster, environment, measure, record, seeds, storage, tasks
 from benchmarks.errors import RateBenchError, RecordError, StaleCheckpoint
 from benchmarks.record import CellState, Record
 from benchmarks.scorer import Measurement, Scorer
@@ -262,9 +262,15 @@ def _in_worker(cell: Cell, results: Path, threads: int, fresh: bool) -> tuple[Ou
 
 
 def run(
-    cells: Sequence[Cell], results: Path, say: Say, jobs: int = 1, fresh: bool = False
+    cells: Sequence[Cell], results: Path, say: Say, jobs: int = 1, fresh: bool = False, address: str | None = None
 ) -> Iterator[tuple[Cell, Outcome]]:
-    """Execute cells, `jobs` at a time, each with its share of the cores; yields each as it ends."""
+    """Execute cells, `jobs` at a time with their share of the cores, or on a Ray cluster; yields each as it ends."""
+    if address is not None:
+        for cell, (outcome, said) in cluster.completed(cells, results, address, _in_worker, fresh):
+            for line in said:
+                say(line)
+            yield cell, outcome
+        return
     if jobs == 1:
         for cell in cells:
             yield cell, execute(cell, results, say, fresh)
