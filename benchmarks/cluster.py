@@ -37,7 +37,8 @@ def completed(
             (done,), _ = ray.wait(list(pending), num_returns=1)
             yield pending.pop(done), ray.get(done)
     except (ConnectionError, ray.exceptions.RayError) as error:
-        msg = f"the Ray cluster at {address!r} failed ({str(error).strip().splitlines()[-1]}): what is recorded is kept; run again"
+        reason = str(error).strip().splitlines()[-1]
+        msg = f"the Ray cluster at {address!r} failed ({reason}): what is recorded is kept; run again"
         raise RateBenchError(msg) from error
     finally:
         ray.shutdown()
