@@ -92,7 +92,13 @@ class Scorer:
     def score(self, path: Path) -> Measurement:
         """Measure one artefact; raises BitstreamError with the process's own sentence if it can't be decoded."""
         if self._process is None:
-            self._process = subprocess.Popen(self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+            self._process = subprocess.Popen(
+                self._command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                text=True,
+                process_group=0,  # ctrl-C is the harness's to handle: this process ends with its pipe
+            )
         assert self._process.stdin is not None and self._process.stdout is not None
         answer = ""
         try:

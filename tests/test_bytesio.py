@@ -125,6 +125,14 @@ def test_fields_of_another_length_are_refused(change: object) -> None:
         bytesio.read_fields(change(packed), widths)  # type: ignore[operator]
 
 
+@given(st.integers(0, 32).flatmap(lambda w: st.tuples(st.just(w), st.lists(st.integers(0, (1 << w) - 1)))))
+def test_fields_of_one_width_are_the_same_bytes(given_width: tuple[int, list[int]]) -> None:
+    width, values = given_width[0], np.array(given_width[1], np.int64)
+    packed = bytesio.write_fixed(values, width)
+    assert packed == bytesio.write_fields(values, np.full(len(values), width, np.int64))
+    assert bytesio.read_fixed(packed, len(values), width).tolist() == values.tolist()
+
+
 @given(st.lists(st.tuples(st.integers(0, 3000), st.integers(0, 31)), max_size=40))
 def test_rice_codes_come_back(pairs: list[tuple[int, int]]) -> None:
     values, low_bits = (np.array([p[i] for p in pairs], np.int64) for i in (0, 1))

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from benchmarks.bitstream import codecs
-from benchmarks.bitstream.bytesio import varints, zigzag
+from benchmarks.bitstream.bytesio import Reader, varints, zigzag
 from benchmarks.bitstream.codecs import constant, index, mask, raw, sparse, uniform
 from benchmarks.bitstream.entropy import MAX_ALPHABET, decode_bits, decode_integers, encode_bits, encode_integers
 from benchmarks.errors import BitstreamError, UnknownName
@@ -105,6 +105,30 @@ def test_rate_of_even_codes_is_near_their_entropy(symbols: int) -> None:
     assert 8 * len(encode_integers(values)) <= 1.01 * empirical_bits(values) + 8 * 64
 
 
+@pytest.mark.parametrize("scale", [0.3, 4.0, 100.0, 3000.0])
+@pytest.mark.parametrize("n", [20, 432])
+def test_the_few_weights_of_a_small_layer_carry_no_table(scale: float, n: int) -> None:
+    values = np.rint(np.random.default_rng(4).laplace(7, scale, n)).astype(np.int64)
+    rate = 8 * len(encode_integers(values)) / n
+    ideal = np.log2(2 * np.e * max(scale, 0.5))  # differential entropy of a Laplace variable
+    assert rate <= ideal + 0.6 + 112 / n + 4 * (np.ptp(values) >= MAX_ALPHABET)
+
+
+@given(st.lists(st.integers(-600, 600), min_size=1, max_size=8), st.integers(1, 60))
+def test_integers_come_back_from_both_kinds_of_frequencies(values: list[int], times: int) -> None:
+    few, many = values, values * times
+    assert decode_integers(encode_integers(few), len(few)).tolist() == few
+    assert decode_integers(encode_integers(many), len(many)).tolist() == many
+
+
+@pytest.mark.parametrize(("scale", "geometric"), [(3.0, True), (0.4, False)])
+def test_frequencies_are_a_model_only_where_that_is_shorter(scale: float, geometric: bool) -> None:
+    values = np.rint(np.random.default_rng(5).normal(0, scale, 300 if geometric else 30_000)).astype(np.int64)
+    reader = Reader(encode_integers(values))
+    reader.varint()
+    assert bool(reader.varint() & 1) is geometric
+
+
 @pytest.mark.parametrize("p", [1e-4, 1e-3, 0.01, 0.1, 0.3, 0.5])
 def test_rate_of_a_bit_mask_is_near_its_entropy(p: float) -> None:
     n = 500_000
@@ -114,7 +138,7 @@ def test_rate_of_a_bit_mask_is_near_its_entropy(p: float) -> None:
 
 
 def head(low: int, escapes: int, frequencies: list[int]) -> bytes:
-    return varints([zigzag(low), len(frequencies), escapes, *frequencies])
+    return varints([zigzag(low), 2 * len(frequencies), escapes, *frequencies])
 
 
 @pytest.mark.parametrize(
@@ -122,7 +146,11 @@ def head(low: int, escapes: int, frequencies: list[int]) -> bytes:
     [
         b"",
         varints([0, 2**60]),  # an alphabet of 2^60 symbols
-        varints([0, 3, 2**60, 1, 1, 4094]),  # 2^60 escapes
+        varints([0, 6, 2**60, 1, 1, 4094]),  # 2^60 escapes
+        varints([0, 1, 0, 0, 0]),  # a geometric model of no symbol
+        varints([0, 7, 0, 3, 100]) + b"\0" * 4,  # its centre outside
+        varints([0, 7, 0, 1, 4096]) + b"\0" * 4,  # frequencies that grow
+        varints([0, 7, 5, 1, 100, 9, 9, 9, 9, 9]) + b"\0" * 4,  # nothing but escapes
         head(0, 0, [4096, 1, 0]),  # more than the table holds
         head(0, 0, [1000, 1, 0]),  # less, without escapes
         head(0, 1, [4000, 96, 0]) + b"\0",  # escapes without a frequency

@@ -265,3 +265,9 @@ def test_ties_that_are_not_of_free_parameters_of_one_shape_are_refused(tied: Map
 def test_unknown_architecture_or_argument_is_refused(architecture: str, arguments: dict[str, Any]) -> None:
     with pytest.raises(BitstreamError, match="architecture"):
         encode(Compressed(architecture, arguments, (), {}))
+
+
+def test_a_tensor_without_axes_is_filled() -> None:
+    scale = torch.zeros(())
+    container._fill(scale, np.array(2.5, np.float32), "scale")
+    assert scale == 2.5

@@ -120,6 +120,73 @@ def test_pruned_weights_stay_exactly_zero_under_momentum_and_weight_decay(task: 
         assert torch.equal(zero, ~masks[name]) if name in masks else not zero.any()
 
 
+class Freezing:
+    """Steering that freezes a layer's weight where it stands at an epoch, and clears the momentum that moves it."""
+
+    def __init__(self, layer: nn.Linear, epoch: int) -> None:
+        self.layer, self.epoch, self.calls = layer, epoch, 0
+        self.frozen: torch.Tensor | None = None
+
+    def before_epoch(self, epoch: int, optimiser: torch.optim.Optimizer) -> None:
+        self.calls += 1
+        if epoch == self.epoch:
+            optimiser.state[self.layer.weight]["momentum_buffer"].zero_()
+            self.frozen = self.layer.weight.detach().clone()
+
+    def after_step(self) -> None:
+        if self.frozen is not None:
+            self.layer.weight.copy_(self.frozen)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"frozen": self.frozen, "calls": self.calls}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.frozen, self.calls = state["frozen"], state["calls"]
+
+
+@pytest.mark.parametrize("stop_after", [1, 2, 3])
+def test_steering_changes_a_training_and_is_resumed_with_it(task: Task, stop_after: int) -> None:
+    def trained(run: Bench) -> tuple[nn.Module, Freezing]:
+        network = untrained()
+        (layer,) = (m for m in network.modules() if isinstance(m, nn.Linear))
+        steering = Freezing(layer, 1)
+        fit(network, task, run, Recipe(3, 0.05), "stage", steering=steering)
+        assert torch.equal(layer.weight, steering.frozen)  # type: ignore[arg-type]
+        return network, steering
+
+    whole, steering = trained(Bench())
+    run = Bench(stop_after)
+    with pytest.raises(KeyboardInterrupt):
+        trained(run)
+    run.stop_after = None
+    resumed, again = trained(run)
+    assert same(whole, resumed) and steering.calls == again.calls == 3
+
+
+@pytest.mark.parametrize("decay_norm", [True, False])
+@pytest.mark.parametrize("optimiser", ["sgd", "adamw"])
+def test_weight_decay_acts_on_norms_only_if_asked(task: Task, optimiser: Any, decay_norm: bool) -> None:
+    weak, strong = untrained(), untrained()
+    for network in (weak, strong):
+        for norm in (m for m in network.modules() if isinstance(m, nn.BatchNorm2d)):
+            nn.init.ones_(norm.bias)  # nothing decays from the zero that it starts at
+    for network, decay in ((weak, 0.0), (strong, 1.0)):
+        recipe = Recipe(0.01, 1e-3, optimiser=optimiser, weight_decay=decay, decay_norm=decay_norm)
+        fit(network, task, Bench(), recipe, "one step")
+    norms = {
+        f"{path}.{n}" for path, m in weak.named_modules() if isinstance(m, nn.BatchNorm2d) for n in ("weight", "bias")
+    }
+    equal = {name for name, p in weak.named_parameters() if torch.equal(p, strong.get_parameter(name))}
+    assert equal == (set() if decay_norm else norms)
+
+
+def test_nesterov_momentum_is_another_step(task: Task) -> None:
+    plain, nesterov = untrained(), untrained()
+    fit(plain, task, Bench(), Recipe(0.2, 0.05), "stage")
+    fit(nesterov, task, Bench(), Recipe(0.2, 0.05, nesterov=True), "stage")
+    assert not same(plain, nesterov)
+
+
 def test_an_epoch_may_be_fractional(task: Task, monkeypatch: pytest.MonkeyPatch) -> None:
     steps: list[float] = []
 

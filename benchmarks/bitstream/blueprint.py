@@ -96,6 +96,15 @@ def skeleton(
     return network
 
 
+def allocate(network: nn.Module, tied: Mapping[str, str]) -> None:
+    """Give a skeleton memory on the CPU, in place: values are undefined, batch counters zero, shared tensors shared."""
+    network.to_empty(device="cpu")
+    tie(network, tied)  # to_empty gave each path memory of its own
+    for name, buffer in network.named_buffers():
+        if name.endswith("num_batches_tracked"):
+            buffer.zero_()
+
+
 def tie(network: nn.Module, tied: Mapping[str, str]) -> None:
     """Make each parameter path of `tied` hold the very Parameter of the path that it names."""
     for path, source in tied.items():

@@ -89,8 +89,7 @@ def decode(data: bytes) -> nn.Module:
     if promised > max(2**20, ELEMENTS_PER_BYTE * len(data)):
         msg = f"a file of {len(data)} bytes promises {promised} values: refused as damaged or hostile"
         raise BitstreamError(msg)
-    network.to_empty(device="cpu")
-    blueprint.tie(network, header.tied)  # to_empty gave each path memory of its own
+    blueprint.allocate(network, header.tied)
     tensors = blueprint.state(network, header.tied)
     for entry, payload in zip(header.parts, streams, strict=True):
         shapes = [tuple(tensors[target].shape) for target in entry.targets]
@@ -103,9 +102,6 @@ def decode(data: bytes) -> nn.Module:
             raise BitstreamError(msg) from error
         for target, array in zip(entry.targets, arrays, strict=True):
             _fill(tensors[target], array, target)
-    for name, buffer in network.named_buffers():
-        if name.endswith("num_batches_tracked"):
-            buffer.zero_()
     return network.eval().requires_grad_(False)
 
 
@@ -128,7 +124,7 @@ def _fill(tensor: torch.Tensor, array: np.ndarray[Any, Any], target: str) -> Non
         msg = f"{target} decodes to NaN or infinite values: the file is damaged, or a step overflows fp32"
         raise BitstreamError(msg)
     with torch.no_grad():
-        tensor.copy_(torch.from_numpy(np.ascontiguousarray(array)))
+        tensor.copy_(torch.from_numpy(np.ascontiguousarray(array)).reshape(tensor.shape))  # numpy lifts a scalar to 1-D
 
 
 def _check_targets(wanted: Mapping[str, torch.Tensor], targets: Sequence[Sequence[str]]) -> None:

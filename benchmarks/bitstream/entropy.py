@@ -6,6 +6,8 @@ fixed-point conversion is exact: a stream written on one machine decodes on ever
 
 from __future__ import annotations
 
+import math
+
 import constriction
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +16,8 @@ from benchmarks.bitstream.bytesio import Ints, Reader, unzigzag, varints, zigzag
 from benchmarks.errors import BitstreamError
 
 MAX_ALPHABET = 1024  # wider ranges escape: the table would cost more than it saves
+_GEOMETRIC_BITS = 20
+_SMALL = 2**16  # of more values, a table is always the smaller part
 
 
 def _table_bits(alphabet: int) -> int:
@@ -23,22 +27,32 @@ def _table_bits(alphabet: int) -> int:
 
 def _dyadic(counts: Ints, bits: int) -> Ints:
     """Scale `counts` to integers that sum to 2^bits and are positive where counts are (largest remainders)."""
-    total = 1 << bits
-    present = counts > 0
-    ideal = counts * (total / counts.sum())
-    scaled = np.where(present, np.maximum(np.floor(ideal), 1), 0).astype(np.int64)
-    order = np.argsort(-(ideal - scaled), kind="stable")
-    short = total - int(scaled.sum())
+    shares, remainders = np.divmod(counts << bits, counts.sum())
+    scaled = np.where(counts > 0, np.maximum(shares, 1), 0)
+    short = (1 << bits) - int(scaled.sum())
     if short > 0:
-        give = order[present[order]]
-        scaled[give[: short % len(give)]] += 1
-        scaled[give] += short // len(give)
+        scaled[np.argsort(-remainders, kind="stable")[:short]] += 1
     while short < 0:  # many rare symbols were lifted to 1: take it back from the frequent ones
         largest = int(np.argmax(scaled))
         take = min(-short, max(1, int(scaled[largest]) // 2))
         scaled[largest] -= take
         short += take
     return scaled
+
+
+def _geometric(size: int, centre: int, ratio: int, escaped: int, inside: int) -> Ints:
+    """Frequencies that fall from `centre` on by ratio/4096 a step on both sides; the last one is for escapes, if any.
+
+    Two numbers instead of a table: shorter for the few hundred weights of a small layer. Integers only, so that every
+    machine computes the same.
+    """
+    falling = [1 << 20]
+    while len(falling) <= max(centre, size - 1 - centre):
+        falling.append(max(1, falling[-1] * ratio >> 12))
+    counts = np.array(falling, np.int64)[np.abs(np.arange(size) - centre)]
+    if escaped:
+        counts = np.append(counts, np.clip(int(counts.sum()) * escaped // max(inside, 1), 1, 2**40))
+    return _dyadic(counts, _GEOMETRIC_BITS)
 
 
 def _model(frequencies: Ints) -> constriction.stream.model.Categorical:
@@ -67,9 +81,10 @@ def _range_decode(data: bytes, count: int, frequencies: Ints) -> Ints:
 
 
 def encode_integers(values: npt.ArrayLike) -> bytes:
-    """Entropy-code integers (any shape, |value| < 2^62) with their own static frequency table.
+    """Entropy-code integers (any shape, |value| < 2^62) with their own static frequencies.
 
-    The table covers a window of at most `MAX_ALPHABET` values; what falls outside is escaped and stored as varints.
+    The frequencies cover a window of at most `MAX_ALPHABET` values; what falls outside is escaped and stored as varints.
+    They are a table or, where that is shorter in all, a two-sided geometric distribution.
     """
     flat = np.asarray(values).reshape(-1).astype(np.int64)
     if flat.size == 0:
@@ -84,13 +99,21 @@ def encode_integers(values: npt.ArrayLike) -> bytes:
     escapes = flat[~inside]
     size = high - low + 1
     symbols = np.where(inside, flat - low, size)
-    counts = np.bincount(symbols, minlength=size + (1 if escapes.size else 0))
-    frequencies = _dyadic(counts, _table_bits(size))
-    head = varints([zigzag(low), size, escapes.size, *frequencies[:size].tolist()])
-    head += varints(zigzag(int(v)) for v in escapes)
-    if np.count_nonzero(frequencies) == 1:
-        return head
-    return head + _range_encode(symbols, frequencies)
+    table = _dyadic(np.bincount(symbols, minlength=size + (escapes.size > 0)), _table_bits(size))
+    coded = _with_frequencies([zigzag(low), size << 1, escapes.size, *table[:size].tolist()], escapes, symbols, table)
+    if flat.size > _SMALL:
+        return coded
+    centre = int(np.clip(int(np.median(flat)) - low, 0, size - 1))
+    spread = float(np.abs(symbols[inside] - centre).mean()) if inside.any() else 0.0
+    ratio = min(4095, round(4096 * (math.sqrt(1 + spread**2) - 1) / spread)) if spread else 0
+    model = _geometric(size, centre, ratio, escapes.size, flat.size - escapes.size)
+    head = [zigzag(low), size << 1 | 1, escapes.size, centre, ratio]
+    return min(coded, _with_frequencies(head, escapes, symbols, model), key=len)
+
+
+def _with_frequencies(head: list[int], escapes: Ints, symbols: Ints, frequencies: Ints) -> bytes:
+    start = varints(head) + varints(zigzag(int(v)) for v in escapes)
+    return start if np.count_nonzero(frequencies) == 1 else start + _range_encode(symbols, frequencies)
 
 
 def decode_integers(data: bytes, count: int) -> Ints:
@@ -100,21 +123,22 @@ def decode_integers(data: bytes, count: int) -> Ints:
         reader.end()
         return np.zeros(0, np.int64)
     low = unzigzag(reader.varint())
-    size = reader.varint(MAX_ALPHABET + 1)
+    size, geometric = divmod(reader.varint(2 * MAX_ALPHABET + 2), 2)
     escaped = reader.varint(count + 1)
-    total = 1 << _table_bits(size)
-    frequencies = [reader.varint(total + 1) for _ in range(size)]
-    rest = total - sum(frequencies)
-    if rest < 0 or (rest > 0) != (escaped > 0):
-        raise BitstreamError("a frequency table does not add up: the file is damaged")
-    escapes = np.array([unzigzag(reader.varint()) for _ in range(escaped)], np.int64)
-    table = np.array([*frequencies, rest] if escaped else frequencies, np.int64)
-    if np.count_nonzero(table) == 1:
-        reader.end()
-        symbols = np.full(count, int(np.flatnonzero(table)[0]), np.int64)
+    if geometric:
+        if size == 0:
+            raise BitstreamError("a stream has frequencies for no value: the file is damaged")
+        centre, ratio = reader.varint(size), reader.varint(4096)
+        frequencies = _geometric(size, centre, ratio, escaped, count - escaped)
     else:
-        symbols = _range_decode(reader.rest(), count, table)
-        if (table[symbols] == 0).any():
+        frequencies = _read_table(reader, size, escaped)
+    escapes = np.array([unzigzag(reader.varint()) for _ in range(escaped)], np.int64)
+    if np.count_nonzero(frequencies) == 1:
+        reader.end()
+        symbols = np.full(count, int(np.flatnonzero(frequencies)[0]), np.int64)
+    else:
+        symbols = _range_decode(reader.rest(), count, frequencies)
+        if (frequencies[symbols] == 0).any():
             raise BitstreamError("a stream uses a symbol of frequency zero: the file is damaged")
     outside = symbols == size
     if int(outside.sum()) != escaped:
@@ -122,6 +146,15 @@ def decode_integers(data: bytes, count: int) -> Ints:
     values = symbols + low
     values[outside] = escapes
     return values
+
+
+def _read_table(reader: Reader, size: int, escaped: int) -> Ints:
+    total = 1 << _table_bits(size)
+    table = [reader.varint(total + 1) for _ in range(size)]
+    rest = total - sum(table)
+    if rest < 0 or (rest > 0) != (escaped > 0):
+        raise BitstreamError("a frequency table does not add up: the file is damaged")
+    return np.array([*table, rest] if escaped else table, np.int64)
 
 
 def encode_bits(bits: npt.ArrayLike) -> bytes:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -21,14 +21,19 @@ from methods.interface import Run, Split, Task
 
 @dataclass(frozen=True)
 class Recipe:
-    """How to train. `epochs` may be fractional; `milestones` (epochs) and `gamma` belong to the multistep schedule."""
+    """How to train. `epochs` may be fractional; `milestones` (epochs) and `gamma` belong to the multistep schedule.
+
+    `nesterov` belongs to SGD; `decay_norm` says whether weight decay acts on BatchNorm's scale and shift, too.
+    """
 
     epochs: float
     lr: float
     batch: int = 128
     optimiser: Literal["sgd", "adamw"] = "sgd"
     momentum: float = 0.9
+    nesterov: bool = False
     weight_decay: float = 5e-4
+    decay_norm: bool = True
     schedule: Literal["cosine", "multistep"] = "cosine"
     milestones: tuple[float, ...] = ()
     gamma: float = 0.1
@@ -38,6 +43,15 @@ class Recipe:
         if self.schedule == "cosine":
             return self.lr * 0.5 * (1 + math.cos(math.pi * epoch / self.epochs))
         return self.lr * self.gamma ** sum(epoch >= m for m in self.milestones)
+
+
+class Steering(Protocol):
+    """A method's hand in the training: called between steps, and saved and restored with every checkpoint."""
+
+    def before_epoch(self, epoch: int, optimiser: torch.optim.Optimizer) -> None: ...
+    def after_step(self) -> None: ...
+    def state_dict(self) -> dict[str, Any]: ...
+    def load_state_dict(self, state: dict[str, Any]) -> None: ...
 
 
 def bf16_is_fast(device: torch.device) -> bool:
@@ -72,11 +86,13 @@ def fit(
     recipe: Recipe,
     stage: str,
     masks: Mapping[str, Tensor] | None = None,
+    steering: Steering | None = None,
 ) -> None:
     """Train `network` in place on `task.train`; leaves it in eval mode on the CPU.
 
     `stage` names this training within the run: it seeds shuffles and crops and keys the checkpoint. `masks` maps
     parameter names to boolean tensors of their shapes; where False, the parameter is and stays exactly zero.
+    `steering` may change the network in place as training goes on.
     Raises MethodError if the loss stops being finite.
     """
     device = run.device
@@ -91,17 +107,23 @@ def fit(
         done = saved["epochs"]
         if saved["optimiser"] is not None:
             optimiser.load_state_dict(saved["optimiser"])
+        if steering is not None:
+            steering.load_state_dict(saved["steering"])
     total = math.ceil(recipe.epochs)
     train = task.train.to(device) if done < total else None
     for epoch in range(done, total):
         assert train is not None
-        loss = _epoch(network, train, task, run, recipe, stage, epoch, optimiser, kept)
+        if steering is not None:
+            steering.before_epoch(epoch, optimiser)
+        loss = _epoch(network, train, task, run, recipe, stage, epoch, optimiser, kept, steering)
         if not math.isfinite(loss):
             msg = f"training {stage!r} diverged in epoch {epoch + 1}: the loss is {loss}; lower the learning rate"
             raise MethodError(msg)
         run.progress(f"{stage}: epoch {epoch + 1}/{total}, loss {loss:.3f}")
         last = epoch + 1 == total
         state = {"network": network.state_dict(), "epochs": epoch + 1}
+        if steering is not None:
+            state["steering"] = steering.state_dict()
         run.checkpoint(stage, state | {"optimiser": None if last else optimiser.state_dict()})
     network.to("cpu").eval()
 
@@ -116,6 +138,7 @@ def _epoch(
     epoch: int,
     optimiser: torch.optim.Optimizer,
     kept: Mapping[nn.Parameter, Tensor],
+    steering: Steering | None,
 ) -> float:
     """One pass (the last may be a part of one) over the shuffled training set; returns the mean loss."""
     device = train.images.device
@@ -139,16 +162,26 @@ def _epoch(
         with torch.no_grad():
             for parameter, mask in kept.items():
                 parameter.mul_(mask)
+            if steering is not None:
+                steering.after_step()
         losses += loss.detach()
     return float(losses) / last
 
 
 def _optimiser(network: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
+    groups: list[dict[str, Any]] = [{"params": list(network.parameters())}]
+    if not recipe.decay_norm:
+        norms = {p for m in network.modules() if isinstance(m, nn.BatchNorm2d) for p in m.parameters()}
+        groups = [
+            {"params": [p for p in network.parameters() if p not in norms]},
+            {"params": [p for p in network.parameters() if p in norms], "weight_decay": 0.0},
+        ]
     if recipe.optimiser == "sgd":
         return torch.optim.SGD(
-            network.parameters(),
+            groups,
             recipe.lr,
             recipe.momentum,
             weight_decay=recipe.weight_decay,
+            nesterov=recipe.nesterov,
         )
-    return torch.optim.AdamW(network.parameters(), recipe.lr, weight_decay=recipe.weight_decay)
+    return torch.optim.AdamW(groups, recipe.lr, weight_decay=recipe.weight_decay)

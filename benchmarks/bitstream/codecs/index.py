@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from benchmarks.bitstream.bytesio import join_blocks, read_fields, split_blocks, write_fields
+from benchmarks.bitstream.bytesio import join_blocks, read_fixed, split_blocks, write_fixed
 from benchmarks.bitstream.entropy import decode_integers, encode_integers
 from benchmarks.errors import BitstreamError
 from methods.interface import Coded, Part, Role
@@ -26,7 +26,7 @@ def encode_indices(values: npt.NDArray[np.int64], limit: int) -> tuple[bool, byt
     """(packed?, bytes) of the shorter of fixed-width packing and entropy coding."""
     flat = values.reshape(-1)
     width = max(limit - 1, 0).bit_length()
-    packed = write_fields(flat, np.full(flat.size, width, np.int64))
+    packed = write_fixed(flat, width)
     coded = encode_integers(flat)
     return (True, packed) if len(packed) <= len(coded) else (False, coded)
 
@@ -34,7 +34,7 @@ def encode_indices(values: npt.NDArray[np.int64], limit: int) -> tuple[bool, byt
 def decode_indices(packed: bool, data: bytes, count: int, limit: int) -> npt.NDArray[np.int64]:
     """Inverse of `encode_indices`; raises BitstreamError for an index of `limit` or more."""
     width = max(limit - 1, 0).bit_length()
-    values = read_fields(data, np.full(count, width, np.int64)) if packed else decode_integers(data, count)
+    values = read_fixed(data, count, width) if packed else decode_integers(data, count)
     if values.size and (int(values.min()) < 0 or int(values.max()) >= limit):
         msg = f"an index is outside [0, {limit}): the file is damaged"
         raise BitstreamError(msg)
