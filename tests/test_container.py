@@ -128,6 +128,34 @@ def test_gather_selects_channels() -> None:
     assert torch.equal(network[2](x), x[:, [2, 0, 3, 1]])
 
 
+def test_gather_fills_with_channels_of_zeros() -> None:
+    gather = blueprint.Gather(3)
+    gather.index.copy_(torch.tensor([4, 1, 4]))
+    x = torch.randn(2, 4, 3, 3, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(gather(x), torch.stack([0 * x[:, 0], x[:, 1], 0 * x[:, 0]], 1))
+
+
+def test_joined_convolutions_share_a_piece_of_their_kernels() -> None:
+    network = decode(encode(SAMPLES["joined"]()))
+    shared, second, last = network[3].weights[0], network[3], network[7]
+    assert last.weights[0] is shared
+    x = torch.randn(1, 4, 5, 5, generator=torch.Generator().manual_seed(0))
+    kernel = torch.cat([shared, second.weights[1]], 1)
+    assert torch.equal(second(x), nn.functional.conv2d(x, kernel, padding=1))
+    assert network[2](x).shape == (1, 4, 5, 5) and last(second(x)).shape == (1, 8, 5, 5)
+    assert sum(p.numel() for n, p in network.named_parameters() if "weights" in n) == 9 * (4 * 4 + 8 * 4 + 8 * 5)
+
+
+@pytest.mark.parametrize(
+    "change", [{"axis": 2}, {"pieces": ()}, {"pieces": (4, 0)}, {"channels": 0}, {"stride": (0, 1)}]
+)
+def test_impossible_joined_convolutions_are_refused(change: dict[str, Any]) -> None:
+    sample = SAMPLES["joined"]()
+    broken = ModuleSpec("JoinedConv2d", {**sample.edits["2"].arguments, **change})
+    with pytest.raises(BitstreamError, match="module '2' can't be built as JoinedConv2d"):
+        blueprint.skeleton(sample.architecture, sample.arguments, {"2": broken}, {})
+
+
 def test_tied_paths_share_one_parameter_that_is_stored_once() -> None:
     tied, free = encode(SAMPLES["tied"]()), encode(whole([]))
     network = decode(tied)
@@ -201,8 +229,8 @@ for _ in range(blueprint.MAX_DEPTH + 1):
 @pytest.mark.parametrize(
     ("path", "spec", "complaint"),
     [
-        ("2", ModuleSpec("Dropout"), "only BatchNorm2d, Conv2d"),
-        ("2", ModuleSpec("os.system", {"command": "true"}), "only BatchNorm2d"),
+        ("2", ModuleSpec("Dropout"), "only AvgPool2d, BatchNorm2d, Conv2d"),
+        ("2", ModuleSpec("os.system", {"command": "true"}), "only AvgPool2d"),
         ("2", ModuleSpec("Sequential", children=(ModuleSpec("Lambda"),)), "to be a 'Lambda'"),
         ("2", DEEP, "nested more than 32 deep"),
         ("12", ModuleSpec("Linear", LINEAR | {"device": 0}), "not to be chosen by a file"),

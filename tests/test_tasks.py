@@ -10,6 +10,7 @@ import pytest
 import test_runner
 import torch
 from test_runner import Laboratory
+from torch import nn
 
 from benchmarks import networks, runner, storage, tasks
 from benchmarks.bitstream import blueprint
@@ -181,3 +182,12 @@ def test_cifar10_splits_are_disjoint_and_of_the_stated_sizes() -> None:
 def test_public_references_have_their_known_accuracy(network: str, correct: int) -> None:
     task: Classification = cifar10.task(network)
     assert correct_predictions(task.reference(), cifar10.test_split(), task) == correct
+
+
+def test_option_a_shortcuts_subsample_and_pad_with_zeros() -> None:
+    network = networks.build("cifar_resnet", {"depth": 20})
+    x = torch.randn(2, 16, 7, 8, generator=torch.Generator().manual_seed(0))
+    y = network.layer2[0].shortcut(x)
+    assert y.shape == (2, 32, 4, 4)
+    assert torch.equal(y[:, 8:24], x[:, :, ::2, ::2]) and not y[:, :8].any() and not y[:, 24:].any()
+    assert torch.equal(nn.AvgPool2d(1, 2)(x), x[:, :, ::2, ::2])  # the same as a module of the allow-list

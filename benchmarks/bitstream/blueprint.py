@@ -23,7 +23,10 @@ MAX_DEPTH = 32  # of modules within modules
 
 
 class Gather(nn.Module):
-    """Selects channels: input (N, C, …) to output (N, len(index), …); `index` is coded like any tensor."""
+    """Selects channels: input (N, C, H, W) to output (N, len(index), H, W); an index of C gives a channel of zeros.
+
+    `index` is coded like any tensor.
+    """
 
     index: Tensor
 
@@ -32,14 +35,44 @@ class Gather(nn.Module):
         self.register_buffer("index", torch.zeros(channels, dtype=torch.int64))
 
     def forward(self, x: Tensor) -> Tensor:
-        return x.index_select(1, self.index)
+        return nn.functional.pad(x, (0, 0, 0, 0, 0, 1)).index_select(1, self.index)
+
+
+class JoinedConv2d(nn.Module):
+    """A convolution without bias whose kernel is joined from pieces, so that layers may share one of them.
+
+    `pieces` are channels along `axis`: 0 joins outputs, 1 inputs; `channels` is the size of the other axis. The weights
+    are (piece, channels, kH, kW) or (channels, piece, kH, kW).
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        pieces: tuple[int, ...],
+        axis: int,
+        kernel_size: tuple[int, int],
+        stride: tuple[int, int],
+        padding: tuple[int, int],
+    ) -> None:
+        super().__init__()
+        if axis not in (0, 1) or not pieces or min(channels, *pieces, *kernel_size, *stride) < 1:
+            raise ValueError("a joined convolution needs an axis of 0 or 1 and sizes of at least 1")
+        self.axis, self.stride, self.padding = axis, stride, padding
+        shapes = ((p, channels) if axis == 0 else (channels, p) for p in pieces)
+        self.weights = nn.ParameterList(torch.empty(*shape, *kernel_size) for shape in shapes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        kernel = torch.cat(list(self.weights), self.axis)
+        return nn.functional.conv2d(x, kernel, None, self.stride, self.padding)
 
 
 _ALLOWED: dict[str, type[nn.Module]] = {
+    "AvgPool2d": nn.AvgPool2d,
     "BatchNorm2d": nn.BatchNorm2d,
     "Conv2d": nn.Conv2d,
     "Gather": Gather,
     "Identity": nn.Identity,
+    "JoinedConv2d": JoinedConv2d,
     "Linear": nn.Linear,
     "Sequential": nn.Sequential,
 }

@@ -9,8 +9,19 @@ DEPTHS = (20, 32, 44, 56, 110)
 WIDTHS = (16, 32, 64)
 
 
+class Shortcut(nn.Module):
+    """Option A: every second pixel, and channels of zeros on both sides; no parameters."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.channels = channels
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.pad(x[:, :, ::2, ::2], (0, 0, 0, 0, self.channels, self.channels))
+
+
 class Block(nn.Module):
-    """Two 3×3 convolutions; the shortcut subsamples and pads with zero channels where the shape changes."""
+    """Two 3×3 convolutions and a shortcut."""
 
     def __init__(self, inputs: int, outputs: int, stride: int) -> None:
         super().__init__()
@@ -18,15 +29,11 @@ class Block(nn.Module):
         self.bn1 = nn.BatchNorm2d(outputs)
         self.conv2 = nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False)
         self.bn2 = nn.BatchNorm2d(outputs)
-        self.stride = stride
-        self.padding = (outputs - inputs) // 2
+        self.shortcut = Shortcut((outputs - inputs) // 2) if stride > 1 else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
         y = F.relu(self.bn1(self.conv1(x)))
-        y = self.bn2(self.conv2(y))
-        if self.stride > 1:
-            x = F.pad(x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, self.padding, self.padding))
-        return F.relu(y + x)
+        return F.relu(self.bn2(self.conv2(y)) + self.shortcut(x))
 
 
 class CifarResNet(nn.Module):
@@ -37,9 +44,9 @@ class CifarResNet(nn.Module):
         blocks = (depth - 2) // 6
         self.conv1 = nn.Conv2d(3, WIDTHS[0], 3, 1, 1, bias=False)
         self.bn1 = nn.BatchNorm2d(WIDTHS[0])
-        self.layer1 = _stage(WIDTHS[0], WIDTHS[0], blocks, 1)
-        self.layer2 = _stage(WIDTHS[0], WIDTHS[1], blocks, 2)
-        self.layer3 = _stage(WIDTHS[1], WIDTHS[2], blocks, 2)
+        self.layer1 = stage(WIDTHS[0], WIDTHS[0], blocks, 1)
+        self.layer2 = stage(WIDTHS[0], WIDTHS[1], blocks, 2)
+        self.layer3 = stage(WIDTHS[1], WIDTHS[2], blocks, 2)
         self.linear = nn.Linear(WIDTHS[2], classes)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -48,7 +55,8 @@ class CifarResNet(nn.Module):
         return self.linear(x.mean((2, 3)))
 
 
-def _stage(inputs: int, outputs: int, blocks: int, stride: int) -> nn.Sequential:
+def stage(inputs: int, outputs: int, blocks: int, stride: int) -> nn.Sequential:
+    """Blocks of one width; the first has the stride."""
     later = (Block(outputs, outputs, 1) for _ in range(blocks - 1))
     return nn.Sequential(Block(inputs, outputs, stride), *later)
 

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from benchmarks import seeds, storage, tasks
 from benchmarks.training import Recipe, correct_predictions, fit
-from benchmarks.training.accuracy import BATCH, normalised
+from benchmarks.training.accuracy import BATCHES, normalised
 from benchmarks.training.loop import bf16_is_fast
 from methods.interface import Budget, Task
 
@@ -73,7 +73,7 @@ def report(capsys: pytest.CaptureFixture[str], what: str, ours: float, bare: flo
 def test_evaluation(benchmark: Any, capsys: pytest.CaptureFixture[str], task: Task) -> None:
     split = tasks.get("cifar10").test_split()
     network = task.reference().to(memory_format=torch.channels_last)
-    batches = [normalised(split.images[i : i + BATCH], task) for i in range(0, len(split), BATCH)]
+    batches = [normalised(images, task) for images in split.images.split(BATCHES["cpu"])]
 
     @torch.inference_mode()
     def bare() -> None:

@@ -7,7 +7,8 @@ from torch import nn
 
 from methods.interface import Split, Task
 
-BATCH = 250  # the fastest on the CPUs tried: activations of a CIFAR ResNet stay in the cache
+# Images at a time. On a CPU, larger activations are mapped and unmapped at every layer (1.6 times slower at 250).
+BATCHES = {"cpu": 64, "cuda": 500}
 
 
 def normalised(images: torch.Tensor, task: Task) -> torch.Tensor:
@@ -23,8 +24,9 @@ def correct_predictions(network: nn.Module, split: Split, task: Task) -> int:
     device = next(network.parameters()).device
     network = network.eval().to(memory_format=torch.channels_last)
     correct = torch.zeros((), dtype=torch.int64, device=device)
-    for start in range(0, len(split), BATCH):
-        images = split.images[start : start + BATCH].to(device)
-        labels = split.labels[start : start + BATCH].to(device)
+    batch = BATCHES[device.type]
+    for start in range(0, len(split), batch):
+        images = split.images[start : start + batch].to(device)
+        labels = split.labels[start : start + batch].to(device)
         correct += (network(normalised(images, task)).argmax(1) == labels).sum()
     return int(correct)

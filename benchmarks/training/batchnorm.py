@@ -6,9 +6,11 @@ import torch
 from torch import Tensor, fx, nn
 
 from benchmarks.seeds import generator
-from benchmarks.training.accuracy import BATCH, normalised
+from benchmarks.training.accuracy import normalised
 from benchmarks.training.loop import augment
 from methods.interface import Task
+
+CHUNK = 250  # images whose variance is taken together
 
 
 def conv_bn_pairs(network: nn.Module) -> dict[str, str]:
@@ -49,7 +51,7 @@ def reestimate(network: nn.Module, task: Task, images: int) -> None:
         layer.reset_running_stats()
         layer.momentum = None  # a plain mean over the batches
     network.to(memory_format=torch.channels_last).train()
-    for chunk in batch.split(BATCH):
+    for chunk in batch.split(CHUNK):
         network(normalised(chunk, task))
     for layer, momentum in zip(layers, momenta, strict=True):
         layer.momentum = momentum

@@ -124,6 +124,19 @@ def _tied() -> Compressed:
     return whole([], tied={"8.weight": "4.weight", "4.bias": "8.bias"})
 
 
+def _joined() -> Compressed:
+    """Two convolutions in a row that share a piece of a kernel, each with a piece of its own."""
+    square = {"channels": 4, "kernel_size": (3, 3), "stride": (1, 1), "padding": (1, 1)}
+    edits = {
+        "0": ModuleSpec("Conv2d", {"in_channels": 1, "out_channels": 4, "kernel_size": 3, "padding": 1, "bias": False}),
+        "2": ModuleSpec("JoinedConv2d", {**square, "pieces": (3, 1), "axis": 0}),
+        "5": ModuleSpec("Identity"),
+        "3": ModuleSpec("JoinedConv2d", {**square, "channels": 8, "pieces": (3, 1), "axis": 1}),
+        "7": ModuleSpec("JoinedConv2d", {**square, "channels": 8, "pieces": (3, 5), "axis": 1}),
+    }
+    return whole([], edits, {"7.weights.0": "3.weights.0"})
+
+
 def _surp() -> Compressed:
     """All parameters by one pass over magnitudes that are integers over 1024."""
     codec = codecs.get("surp.sequential")
@@ -140,6 +153,7 @@ SAMPLES: dict[str, Callable[[], Compressed]] = {
     "constant": _constant,
     "edits": _edits,
     "index": _index,
+    "joined": _joined,
     "mask": _mask,
     "raw": _raw,
     "sparse": _sparse,
