@@ -94,7 +94,7 @@ def state(cell: Cell, results: Path) -> CellState | None:
     return ended if ended.fingerprint == fingerprint and fresh else None
 
 
-def execute(cell: Cell, results: Path, say: Say, fresh: bool = False) -> Outcome:
+def execute(cell: Cell, results: Path, say: Say, scorer: Scorer, fresh: bool = False) -> Outcome:
     """Run one cell to its end, unless another process has it or had it. A failure is recorded, reported and not raised.
 
     Raises StorageError where nothing can be written, for that fails every other cell as well.
@@ -109,7 +109,7 @@ def execute(cell: Cell, results: Path, say: Say, fresh: bool = False) -> Outcome
             if fresh:
                 for old in work.glob("*.pt"):
                     old.unlink()
-            return _execute(cell, results, work, say)
+            return _execute(cell, results, work, say, scorer)
     except Timeout:
         say(f"{cell.id}: another process is at it; left to that one")
         return "busy"
@@ -118,10 +118,10 @@ def execute(cell: Cell, results: Path, say: Say, fresh: bool = False) -> Outcome
         raise storage.StorageError(msg) from error
 
 
-def _execute(cell: Cell, results: Path, work: Path, say: Say) -> Outcome:
+def _execute(cell: Cell, results: Path, work: Path, say: Say, scorer: Scorer) -> Outcome:
     folder, begin, points, error = results / cell.id, time.perf_counter(), 0, None
     try:
-        for done in _points(cell, folder, work, say):
+        for done in _points(cell, folder, work, say, scorer):
             points = done.index + 1
     except Exception as problem:
         if isinstance(problem, storage.StorageError):
@@ -140,7 +140,7 @@ def _execute(cell: Cell, results: Path, work: Path, say: Say) -> Outcome:
     return status
 
 
-def _points(cell: Cell, folder: Path, work: Path, say: Say) -> Iterator[Record]:
+def _points(cell: Cell, folder: Path, work: Path, say: Say, scorer: Scorer) -> Iterator[Record]:
     """Yield the record of each operating point: the valid one at hand, or a new one."""
     method = methods.get(cell.method)
     task = tasks.load(cell.task, cell.network)
@@ -148,16 +148,15 @@ def _points(cell: Cell, folder: Path, work: Path, say: Say) -> Iterator[Record]:
     reference_bytes = measure.reference_bytes(task.reference())
     run = CellRun(cell, work, device(), say)
     start = time.perf_counter()
-    with Scorer(cell.task, cell.network, run.device) as scorer:
-        for index, compressed in enumerate(method.compress(task, cell.make_config(), run)):
-            path = folder / f"p{index:02d}.json"
-            say(f"{cell.id}: point {index} {dict(compressed.point)}")
-            known = _valid(path, fingerprint)
-            if known is None:
-                known = _measure(cell, index, compressed, path, task, scorer, reference_bytes, start)
-                record.write(path, known)
-            start = time.perf_counter()
-            yield known
+    for index, compressed in enumerate(method.compress(task, cell.make_config(), run)):
+        path = folder / f"p{index:02d}.json"
+        say(f"{cell.id}: point {index} {dict(compressed.point)}")
+        known = _valid(path, fingerprint)
+        if known is None:
+            known = _measure(cell, index, compressed, path, task, scorer, reference_bytes, start)
+            record.write(path, known)
+        start = time.perf_counter()
+        yield known
 
 
 def _valid(path: Path, fingerprint: str) -> Record | None:
@@ -258,7 +257,22 @@ def _record(
 def _in_worker(cell: Cell, results: Path, threads: int, fresh: bool) -> tuple[Outcome, list[str]]:
     torch.set_num_threads(threads)
     said: list[str] = []
-    return execute(cell, results, said.append, fresh), [line for line in said if " failed: " in line]
+    with Scorer(cell.task, cell.network, device()) as scorer:
+        outcome = execute(cell, results, said.append, scorer, fresh)
+    return outcome, [line for line in said if " failed: " in line]
+
+
+def _in_turn(cells: Sequence[Cell], results: Path, say: Say, fresh: bool) -> Iterator[tuple[Cell, Outcome]]:
+    """One cell after the other; those of one network share the process that scores, but none with a failed cell."""
+    left = list(cells)
+    while left:
+        place = (left[0].task, left[0].network)
+        with Scorer(*place, device()) as scorer:
+            outcome: Outcome = "complete"
+            while left and (left[0].task, left[0].network) == place and outcome != "failed":
+                cell = left.pop(0)
+                outcome = execute(cell, results, say, scorer, fresh)
+                yield cell, outcome
 
 
 def run(
@@ -272,8 +286,7 @@ def run(
             yield cell, outcome
         return
     if jobs == 1:
-        for cell in cells:
-            yield cell, execute(cell, results, say, fresh)
+        yield from _in_turn(cells, results, say, fresh)
         return
     threads = max(1, (os.cpu_count() or 1) // jobs)
     context = multiprocessing.get_context("spawn")
