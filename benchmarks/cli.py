@@ -93,7 +93,9 @@ def run(
     todo = []
     for cell, reason in planned:
         ended = None if reason else runner.state(cell, results)
-        if reason is None and (ended is None or ended.status == "failed"):
+        if reason is not None:
+            runner.leave_out(cell, results)
+        elif ended is None or ended.status == "failed":
             todo.append(cell)
     console.print(f"{len(planned)} cells: {len(todo)} to run, the rest is recorded or does not apply")
     columns = (

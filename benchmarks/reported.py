@@ -35,6 +35,7 @@ METRICS = {
     "bytes": Metric("bytes", False, is_rate=True),
     "nonzero_share": Metric("points", False),
     "macs": Metric("MACs", False),
+    "flops": Metric("FLOPs", False),  # 2 × MACs
 }
 
 
@@ -53,9 +54,12 @@ class Size(_Strict, frozen=True, kw_only=True):
 class Reported(_Strict, frozen=True, kw_only=True):
     """One number of a paper.
 
-    `point` names the operating point by the labels that the method yields; `config` holds what differs from the
-    method's default; `baseline` is the paper's own uncompressed network in the same metric. `comparable` is a reason
-    why the number can't be compared, `known_gap` a reason why a difference is expected.
+    `method` is a method of this suite that the number is about, where that is not the paper's own. `point` names the
+    operating point by the labels that the method yields; `config` holds what differs from the method's default;
+    `budget` is the only one that answers, where one does. `baseline` is the paper's own uncompressed network in the same
+    metric; `spread` the printed standard deviation over runs and `best` the best epoch on the test set, which is shown
+    and never compared. `comparable` is a reason why the number can't be compared, `known_gap` a reason why a difference
+    is expected.
     """
 
     task: str
@@ -63,11 +67,15 @@ class Reported(_Strict, frozen=True, kw_only=True):
     metric: str
     value: float
     source: str
+    method: str = ""
+    budget: str = ""
     point: dict[str, Any] = {}
     config: dict[str, Any] = {}
     baseline: float | None = None
     size: Size | None = None
     tolerance: float | None = None
+    spread: float | None = None
+    best: float | None = None
     known_gap: str = ""
     comparable: str = ""
     claim: str = ""
@@ -121,7 +129,7 @@ class Verdict:
         """For people: "short by 1.20 points"."""
         if self.outcome != "short" or self.delta is None:
             return self.outcome
-        decimals = 0 if self.unit in ("bytes", "MACs") else 2
+        decimals = 0 if self.unit in ("bytes", "MACs", "FLOPs") else 2
         return f"short by {abs(self.delta):,.{decimals}f} {self.unit}"
 
 

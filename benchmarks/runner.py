@@ -94,6 +94,16 @@ def state(cell: Cell, results: Path) -> CellState | None:
     return ended if ended.fingerprint == fingerprint and fresh else None
 
 
+def leave_out(cell: Cell, results: Path) -> None:
+    """Make the folder of a method whose cell does not apply: a pipeline expects it all the same."""
+    folder = results / cell.id
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        msg = f"can't write in {results}: {error.strerror or error}"
+        raise storage.StorageError(msg) from error
+
+
 def execute(cell: Cell, results: Path, say: Say, scorer: Scorer, fresh: bool = False) -> Outcome:
     """Run one cell to its end, unless another process has it or had it. A failure is recorded, reported and not raised.
 

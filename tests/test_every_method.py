@@ -21,7 +21,7 @@ import methods
 from benchmarks import bitstream, reported, seeds, tasks
 from benchmarks.bitstream import blueprint, codecs
 from benchmarks.training import correct_predictions
-from methods.interface import Budget, Compressed, Method
+from methods.interface import Budget, Compressed, Task
 
 POST_TRAINING, SHORT = Budget("post-training", 0.0), Budget("short", 2.0)
 every_method = pytest.mark.parametrize("key", methods.names())
@@ -48,16 +48,21 @@ class MemoryRun:
         self.messages.append(message)
 
 
-def method_or_skip(key: str) -> Method:
+def task_for(key: str) -> Task:
+    """The first of the embedded networks that the method supports."""
     method = methods.get(key)
-    if (reason := method.unsupported(tasks.load("digits", "digits_cnn"), method.Config())) is not None:
-        pytest.skip(reason)
-    return method
+    reasons = []
+    for network in tasks.get("digits").NETWORKS:
+        task = tasks.load("digits", network)
+        if (reason := method.unsupported(task, method.Config())) is None:
+            return task
+        reasons.append(reason)
+    pytest.skip("; ".join(reasons))
 
 
 def points(key: str, budget: Budget, run: MemoryRun | None = None) -> Iterator[Compressed]:
-    method = method_or_skip(key)
-    return method.compress(tasks.load("digits", "digits_cnn"), method.Config(), run or MemoryRun(budget))
+    method = methods.get(key)
+    return method.compress(task_for(key), method.Config(), run or MemoryRun(budget))
 
 
 @functools.cache
@@ -158,7 +163,7 @@ def test_a_fresh_process_decodes_the_same_network(key: str, tmp_path: Path) -> N
 
 @every_method
 def test_the_first_point_is_close_to_the_reference(key: str) -> None:
-    task = tasks.load("digits", "digits_cnn")
+    task = task_for(key)
     dense = correct_predictions(task.reference(), task.validation, task)
     first = correct_predictions(bitstream.decode(curve(key)[0][1]), task.validation, task)
     assert first >= dense - 0.05 * len(task.validation)
@@ -166,7 +171,7 @@ def test_the_first_point_is_close_to_the_reference(key: str) -> None:
 
 @every_method
 def test_the_same_seed_gives_the_same_bytes_and_global_state_is_left_alone(key: str) -> None:
-    task = tasks.load("digits", "digits_cnn")
+    task = task_for(key)
     before, random_before = tensor_hash(task.reference()), torch.random.get_rng_state()
     assert [bitstream.encode(c) for c in points(key, POST_TRAINING)] == [data for _, data in curve(key)]
     assert tensor_hash(task.reference()) == before

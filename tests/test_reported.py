@@ -118,6 +118,7 @@ def test_every_metric_can_be_read() -> None:
             "bytes": 10_000,
             "nonzero_share": 50.0,
             "macs": 1_234_567,
+            "flops": 2_469_134,
         }
     )
 
@@ -132,8 +133,11 @@ def test_the_row_that_answers() -> None:
         (row(network="vgg"), "no record of vgg"),
         (row(task="cifar"), "no record on cifar"),
         (row(config={"mode": "other"}), "no record with mode=other"),
+        (row(budget="long"), "no record of the budget long"),
     ]:
         assert replication.find(wanted, rows) == (None, reason)
+    short, _ = replication.find(row(point={"sparsity": 0.5}, budget="short"), rows)
+    assert short is not None and short.first.budget == "short"
     assert replication.find(row(), []) == (None, "the method has no record")
 
 
@@ -145,6 +149,9 @@ def test_comparisons(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reported, "of", lambda key: wanted)
     rows = frame.aggregate([made(correct=900), reference()])
     (comparison,) = replication.comparisons(rows, frame.references(rows), {"digits"})
+    wanted[0] = row(method="plain", value=95.0)  # what this paper says of another method
+    (other,) = replication.comparisons(rows, frame.references(rows), {"digits"})
+    assert other.row is not None and (other.method, other.row.first.method) == ("alpha", "plain")
     assert (comparison.verdict.outcome, comparison.verdict.of_change) == ("replicated", True)
     assert comparison.verdict.delta == pytest.approx(0.0)
     measured = comparison.measured

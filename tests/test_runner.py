@@ -258,7 +258,7 @@ def test_a_cell_that_another_process_finished_meanwhile_is_not_run_again(laborat
 def test_cells_of_a_network_with_a_dot_in_its_name_have_locks_of_their_own(laboratory: Laboratory) -> None:
     trained = tasks.load("digits", "digits_cnn").reference().state_dict()
     laboratory.patch.setattr("benchmarks.tasks.digits._train", lambda task: trained)
-    laboratory.patch.setitem(tasks.get("digits").NETWORKS, "cnn_0.75", {"width": 16})
+    laboratory.patch.setitem(tasks.get("digits").NETWORKS, "cnn_0.75", ("digits_cnn", {"width": 16}))
     suite = {"task": "digits", "networks": ["cnn_0.75"], "methods": ["tiny"], "baselines": [], "seeds": [0]}
     laboratory.configure({"points": 1}, {"points": 2}, digits=suite)
     (laboratory.results / runner.WORK).mkdir(parents=True)

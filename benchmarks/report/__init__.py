@@ -25,7 +25,7 @@ def render(suite: str, results: Path, reports: Path) -> Path:
     a damaged one; nothing is written then.
     """
     # Plotting libraries take seconds to import: only a report pays for them.
-    from benchmarks.report import cards, cells, figures, frame, page, replication, series
+    from benchmarks.report import cards, cells, claimed, figures, frame, page, replication, series
 
     records = sorted(record.load(results, suite), key=lambda r: r.id)
     if not records:
@@ -48,6 +48,7 @@ def render(suite: str, results: Path, reports: Path) -> Path:
         references=references,
         gaps=cells.gaps(results, suite, records),
         comparisons=list(replication.comparisons(rows, references, {r.task for r in records})),
+        claims=list(claimed.judged(rows, {r.task for r in records})),
         figures={network: files.pop("page") for network, files in drawn.items()},
     )
     html = page.render(contents)

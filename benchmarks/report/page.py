@@ -15,8 +15,9 @@ from markupsafe import Markup
 from plotly.offline import get_plotlyjs_version
 
 from benchmarks.record import Record
-from benchmarks.report import cards, payload
+from benchmarks.report import cards, claimed, payload
 from benchmarks.report.cells import Gap
+from benchmarks.report.claimed import Judged
 from benchmarks.report.columns import COLUMNS, interval, percent, significant
 from benchmarks.report.frame import Row, snapshot
 from benchmarks.report.replication import Comparison
@@ -48,6 +49,7 @@ class Contents:
     references: Mapping[str, Row]
     gaps: Sequence[Gap]
     comparisons: Sequence[Comparison]
+    claims: Sequence[Judged]
     figures: Mapping[str, bytes]
 
     @property
@@ -205,6 +207,7 @@ def render(contents: Contents) -> bytes:
         columns=COLUMNS,
         groups=[(name, len(list(group))) for name, group in itertools.groupby(COLUMNS, key=lambda c: c.group)],
         symbols=SYMBOLS,
+        claim_groups=claimed.grouped(contents.claims),
         gap_counts=Counter(gap.status for gap in contents.gaps),
         snapshot=snapshot_id,
         version=version(),

@@ -24,6 +24,7 @@ _READ: dict[str, Callable[[Row], float]] = {
     "bytes": lambda row: row.file_bytes.mean,
     "nonzero_share": lambda row: 100 * row.nonzero_share,
     "macs": lambda row: row.over_seeds(lambda r: r.counted.macs).mean,
+    "flops": lambda row: 2 * row.over_seeds(lambda r: r.counted.macs).mean,
 }
 
 
@@ -44,7 +45,8 @@ def _same(wanted: Any, found: Any) -> bool:
     return bool(wanted == found)
 
 
-def _has(found: dict[str, Any], wanted: dict[str, Any]) -> bool:
+def has(found: dict[str, Any], wanted: dict[str, Any]) -> bool:
+    """Whether all of `wanted` is in `found`; numbers may differ in their type and last digit."""
     return all(name in found and _same(value, found[name]) for name, value in wanted.items())
 
 
@@ -60,8 +62,9 @@ def find(wanted: Reported, rows: Sequence[Row]) -> tuple[Row | None, str]:
     steps: tuple[tuple[Callable[[Row], bool], str], ...] = (
         (lambda row: row.first.task == wanted.task, f"no record on {wanted.task}"),
         (lambda row: row.first.network == wanted.network, f"no record of {wanted.network}"),
-        (lambda row: _has(row.first.config, wanted.config), f"no record with {cards.named(wanted.config)}"),
-        (lambda row: _has(row.first.point, wanted.point), f"no record at {cards.named(wanted.point)}"),
+        (lambda row: wanted.budget in ("", row.first.budget), f"no record of the budget {wanted.budget}"),
+        (lambda row: has(row.first.config, wanted.config), f"no record with {cards.named(wanted.config)}"),
+        (lambda row: has(row.first.point, wanted.point), f"no record at {cards.named(wanted.point)}"),
     )
     for fits, missing in steps:
         left = [row for row in left if fits(row)]
@@ -97,7 +100,7 @@ def comparisons(rows: Sequence[Row], references: dict[str, Row], tasks: set[str]
     for key in methods.names():
         if cards.card(key) is None:  # a module that can't be imported; the page lists it among the cells not run
             continue
-        own = [row for row in rows if row.first.method == key]
         for wanted in reported.of(key):
             if wanted.task in tasks:
+                own = [row for row in rows if row.first.method == (wanted.method or key)]
                 yield compare(key, wanted, own, references)

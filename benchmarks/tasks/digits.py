@@ -1,6 +1,7 @@
 """`digits`: 1,797 handwritten digits of 8×8 pixels that ship with scikit-learn; the embedded default, nothing to fetch.
 
-The reference is a small CNN, trained once on this machine with a fixed seed (seconds) and kept in the cache folder.
+The references are a small CNN and a small ResNet, each trained once on this machine with a fixed seed (seconds) and kept
+in the cache folder.
 """
 
 from __future__ import annotations
@@ -21,7 +22,10 @@ from benchmarks.training import Recipe, fit
 from methods.interface import Budget, Split
 
 METRIC = "top-1"
-NETWORKS = {"digits_cnn": {"width": 16, "classes": 10}}
+NETWORKS = {  # architecture and its arguments
+    "digits_cnn": ("digits_cnn", {"width": 16, "classes": 10}),
+    "digits_resnet": ("digits_resnet", {"width": 8, "blocks": 3, "classes": 10}),
+}
 SIZES = (1197, 200, 400)  # train, validation, test
 RECIPE = Recipe(epochs=30, lr=0.05)
 
@@ -70,8 +74,8 @@ def task(network: str) -> Classification:
     made = Classification(
         name="digits",
         network=network,
-        architecture="digits_cnn",
-        arguments=NETWORKS[network],
+        architecture=NETWORKS[network][0],
+        arguments=NETWORKS[network][1],
         mean=(0.5,),
         std=(0.5,),
         crop_padding=1,

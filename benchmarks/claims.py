@@ -1,0 +1,79 @@
+"""What papers claim in words ("joint beats separate at equal size"), as data, and whether the records bear it out.
+
+`methods/<key>/claims.toml` names two sides and the label at which their points meet. Like `reported.toml` it is no part of
+a method's fingerprint. Nothing here knows a record.
+"""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+
+import methods
+from benchmarks.errors import RateBenchError
+from benchmarks.measure import Z95
+
+Outcome = Literal["held", "not held", "undecided"]
+
+
+class _Strict(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    pass
+
+
+class Side(_Strict, frozen=True, kw_only=True):
+    """One side of a comparison: a method, and the settings that its configuration has to have."""
+
+    method: str
+    config: dict[str, Any] = {}
+
+
+class Claim(_Strict, frozen=True, kw_only=True):
+    """`better` scores higher than `worse` where their points have the same value of the label `at`, at one budget."""
+
+    text: str
+    source: str
+    task: str
+    budget: str
+    at: str
+    better: Side
+    worse: Side
+
+
+class _File(_Strict, frozen=True):
+    claim: list[Claim] = []
+
+
+def of(key: str) -> list[Claim]:
+    """The claims of a method's paper; empty where the module brings no claims.toml.
+
+    Raises RateBenchError that names the file, the place and the reason.
+    """
+    path = methods.source(key) / "claims.toml"
+    return read(path) if path.parent.is_dir() and path.exists() else []
+
+
+def read(path: Path) -> list[Claim]:
+    try:
+        return msgspec.toml.decode(path.read_bytes(), type=_File).claim
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        msg = f"{path} does not follow the schema of claims.toml: {error}"
+        raise RateBenchError(msg) from error
+    except OSError as error:
+        msg = f"can't read {path}: {error.strerror or error}"
+        raise RateBenchError(msg) from error
+
+
+def judge(better: tuple[float, float], worse: tuple[float, float]) -> tuple[float, float, Outcome]:
+    """(difference, half width of its 95 % interval, outcome) of two (mean, standard error).
+
+    Undecided where the interval holds zero. The errors are taken as independent: both sides see the same test images, so
+    the interval is wider than it has to be.
+    """
+    difference = better[0] - worse[0]
+    margin = Z95 * math.hypot(better[1], worse[1])
+    if abs(difference) <= margin:
+        return difference, margin, "undecided"
+    return difference, margin, "held" if difference > 0 else "not held"

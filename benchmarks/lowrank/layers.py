@@ -1,0 +1,93 @@
+"""The repeated blocks of a ResNet: convolutions at one position of the blocks of one stage, which have one shape."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+
+from torch import nn
+
+from benchmarks.errors import MethodError
+
+_PATH = re.compile(r"layer(\d+)\.(\d+)\.conv(\d+)")
+
+
+@dataclass(frozen=True)
+class Group:
+    """Convolutions at one position of a stage's blocks: paths in order, and shapes as in the dense network.
+
+    `odd` is the first block's own convolution where its input is narrower than the others' ("HID layer": Chen et al.,
+    Neurocomputing 2023, §IV); it is not among `members`.
+    """
+
+    name: str
+    members: tuple[str, ...]
+    odd: str | None
+    layers: Mapping[str, nn.Conv2d]
+
+    def all(self) -> tuple[str, ...]:
+        return self.members if self.odd is None else (self.odd, *self.members)
+
+
+def base_rank(layer: nn.Conv2d, rate: float) -> int:
+    """The rank of one layer on its own at rate ρ: ⌊ρ·O⌋, or of the smaller side for a 1×1 convolution; at least 1."""
+    return whole_rank(width(layer) * exact(rate))
+
+
+def width(layer: nn.Conv2d) -> int:
+    """What a rank is a share of: outputs of a k×k convolution, the smaller side of a 1×1 one."""
+    return layer.out_channels if layer.kernel_size != (1, 1) else min(layer.in_channels, layer.out_channels)
+
+
+def whole_rank(rank: Fraction) -> int:
+    return max(1, math.floor(rank))
+
+
+def exact(decimal: float) -> Fraction:
+    """The decimal that was written, not the binary number next to it: 0.07 · 100 is 7 and not a little less."""
+    return Fraction(repr(decimal))
+
+
+def groups(network: nn.Module) -> list[Group]:
+    """The groups of stages 2 and on; the stem, the first stage, shortcuts and the classifier stay as they are.
+
+    Raises MethodError where the members of a group differ in shape, so that they can't share a factor.
+    """
+    found: dict[tuple[int, int], dict[int, str]] = defaultdict(dict)
+    layers = {path: m for path, m in network.named_modules() if isinstance(m, nn.Conv2d)}
+    for path in layers:
+        if match := _PATH.fullmatch(path):
+            stage, block, position = map(int, match.groups())
+            if stage > 1:
+                found[stage, position][block] = path
+    return list(_grouped(found, layers))
+
+
+def _grouped(found: Mapping[tuple[int, int], Mapping[int, str]], layers: Mapping[str, nn.Conv2d]) -> Iterator[Group]:
+    for (stage, position), blocks in sorted(found.items()):
+        name = f"layer{stage} conv{position}"
+        paths = [path for _, path in sorted(blocks.items())]
+        own = {path: layers[path] for path in paths}
+        odd = paths[0] if position == 1 and 0 in blocks else None
+        members = paths if odd is None else paths[1:]
+        if odd is not None and members and own[odd].in_channels == own[members[0]].in_channels:
+            odd, members = None, paths
+        shapes = {path: tuple(own[path].weight.shape) for path in members}
+        if len(set(shapes.values())) > 1:
+            listed = ", ".join(f"{path} {shape}" for path, shape in shapes.items())
+            msg = f"the convolutions of {name} have unequal shapes and can't share a factor: {listed}"
+            raise MethodError(msg)
+        for path, layer in own.items():
+            if (
+                layer.groups != 1
+                or layer.dilation != (1, 1)
+                or layer.bias is not None
+                or isinstance(layer.padding, str)
+            ):
+                msg = f"{path} is grouped, dilated, biased or padded by name: no pair of thin convolutions replaces it"
+                raise MethodError(msg)
+        yield Group(name, tuple(members), odd, own)

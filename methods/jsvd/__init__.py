@@ -1,0 +1,60 @@
+"""Joint matrix decomposition: LJSVD, RJSVD-1, RJSVD-2 and Bi-JSVD (Chen et al., Neurocomputing 2023).
+
+The convolutions at one position of a stage's blocks are unfolded to matrices and factored together: one factor is a
+single tensor for all of them, so that the same size buys nearly twice the rank.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from torch import nn
+
+from benchmarks.lowrank import Factorised, Settings, curve, groups, refused
+from methods.interface import Card, Compressed, Run, Task
+from methods.jsvd.shares import Scheme, factors, shares, structure
+
+CARD = Card(
+    key="jsvd",
+    title="Joint Matrix Decomposition for Deep Convolutional Neural Networks Compression",
+    authors=("Shaowu Chen", "Jiahao Zhou", "Weize Sun", "Lei Huang"),
+    venue="Neurocomputing 516",
+    year=2023,
+    families=("low-rank factorisation", "weight sharing"),
+    faithful="paper",
+    budgets=("post-training", "short", "paper"),
+    arxiv="2107.04386",
+    code="https://github.com/ShaowuChen/JointSVD",
+)
+
+
+@dataclass(frozen=True)
+class Config(Settings):
+    """`scheme` shares the left factor (ljsvd), the right one (rjsvd1 with the odd first layer, rjsvd2 without), or both.
+
+    `p` is the left-shared part of Bi-JSVD's rank, `sweeps` its alternations (K in the paper).
+    """
+
+    scheme: Scheme = "ljsvd"
+    p: float = 0.5
+    sweeps: int = 30
+
+
+def unsupported(task: Task, config: Config) -> str | None:
+    """Needs the repeated blocks of a ResNet, named as torchvision's or He et al.'s are."""
+    if not 0 <= config.p <= 1:
+        return f"p has to be between 0 and 1, not {config.p}"
+    if config.sweeps < 1:
+        return f"sweeps has to be at least 1, not {config.sweeps}"
+    return refused(task, config)
+
+
+def compress(task: Task, config: Config, run: Run) -> Iterator[Compressed]:
+    """One point per rate, each with the ranks that the plain SVD's size at that rate pays for."""
+
+    def decompose(network: nn.Module, rate: float) -> Factorised:
+        found = shares(groups(network), config.scheme, rate, config.p)
+        return Factorised(*structure(found), factors(found, config.sweeps))
+
+    return curve(task, config, run, decompose)
