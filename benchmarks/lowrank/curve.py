@@ -12,12 +12,12 @@ from torch import Tensor, nn
 
 from benchmarks import bitstream
 from benchmarks.bitstream import blueprint
-from benchmarks.bitstream.codecs import constant, raw, uniform
+from benchmarks.bitstream.codecs import raw, uniform
 from benchmarks.errors import MethodError
 from benchmarks.lowrank.layers import groups
 from benchmarks.measure import reference_bytes
 from benchmarks.training import Recipe, fit, reestimate
-from benchmarks.training.batchnorm import affine
+from benchmarks.training.export import norm_parts
 from methods.interface import Compressed, Json, ModuleSpec, Part, Run, Task
 
 
@@ -176,7 +176,7 @@ def describe(
     weights = {name: values for name, values in tensors.items() if values.ndim > 1}
     others = {name: values for name, values in tensors.items() if values.ndim == 1}
     if config.storage == "uniform":
-        parts = [_quantised(weights, config.bits), *_norms(network, others)]
+        parts = [_quantised(weights, config.bits), *norm_parts(network, others)]
     else:
         groups: list[tuple[dict[str, Any], Any]] = [(weights, "weights"), (others, "norm_bias")]
         parts = [raw.part(list(g), list(g.values()), role, config.storage) for g, role in groups]
@@ -188,21 +188,3 @@ def _quantised(weights: Mapping[str, Any], bits: int) -> Part:
     steps = [np.float32(max(np.abs(w).max(), np.finfo(np.float32).tiny) / levels) for w in weights.values()]
     codes = [uniform.quantise(w, step)[0] for w, step in zip(weights.values(), steps, strict=True)]
     return uniform.part(list(weights), codes, steps, "weights")
-
-
-def _norms(network: nn.Module, others: Mapping[str, Any]) -> list[Part]:
-    """BatchNorm as scale and shift with running mean 0 and variance 1 − ε, and the biases of other layers."""
-    norms = {path: m for path, m in network.named_modules() if isinstance(m, nn.BatchNorm2d)}
-    merged = {path: affine(norm) for path, norm in norms.items()}
-    values = {f"{path}.weight": scale for path, (scale, _) in merged.items()}
-    values |= {f"{path}.bias": shift for path, (_, shift) in merged.items()}
-    fixed = {f"{path}.{name}" for path in norms for name in ("weight", "bias", "running_mean", "running_var")}
-    values |= {name: tensor for name, tensor in others.items() if name not in fixed}
-    variances: dict[float, list[str]] = {}
-    for path, norm in norms.items():
-        variances.setdefault(1.0 - norm.eps, []).append(f"{path}.running_var")
-    return [
-        raw.part(list(values), list(values.values()), "norm_bias", "float16"),
-        constant.part([f"{path}.running_mean" for path in norms], 0.0, "norm_bias"),
-        *(constant.part(paths, value, "norm_bias") for value, paths in variances.items()),
-    ]
