@@ -17,7 +17,7 @@ import numpy.typing as npt
 from torch import nn
 
 from benchmarks.bitstream import blueprint, codecs
-from benchmarks.bitstream.codecs import constant, index, mask, raw, sparse, uniform
+from benchmarks.bitstream.codecs import codebook, constant, index, mask, raw, sparse, uniform
 from methods.interface import Compressed, ModuleSpec, Part
 
 FOLDER = Path(__file__).parent
@@ -54,6 +54,19 @@ def whole(
     rest = {name: floats(t.shape, salt) for salt, (name, t) in enumerate(tensors.items()) if name not in filled}
     others = (raw.part(list(rest), list(rest.values()), "norm_bias", "float16"),) if rest else ()
     return Compressed(ARCHITECTURE, ARGUMENTS, (*parts, *others), {}, edits, tied)
+
+
+def _codebook() -> Compressed:
+    """Sums of two codewords for two layers with a scale each, one of them by channel; rows of one with a mask for a third."""
+    count = (8 * 4 * 9) // 8 + -(-10 * 8 // 8)
+    codes = integers((count, 2), 0, 16)
+    words = (integers((2, 16, 8), -64, 65, 1) / 64).astype(np.float32)
+    additive = codebook.part(["3.weight", "12.weight"], codes, words, [np.float32(0.25), floats((10,), 2)])
+    kept = integers((8, 8, 3, 3), 0, 3, 3) == 0
+    rows = integers((-(-int(kept.sum()) // 6), 2), 0, 4, 4)
+    words = (integers((2, 4, 3), -64, 65, 5) / 64).astype(np.float32)
+    product = codebook.part(["7.weight"], rows, words, [np.float32(0.5)], "product", "float32", [kept])
+    return whole([additive, product])
 
 
 def _constant() -> Compressed:
@@ -150,6 +163,7 @@ def _surp() -> Compressed:
 
 
 SAMPLES: dict[str, Callable[[], Compressed]] = {
+    "codebook": _codebook,
     "constant": _constant,
     "edits": _edits,
     "index": _index,

@@ -1,0 +1,141 @@
+"""Vector quantisation: tensors cut into vectors, each a sum (or a row) of codewords from codebooks that all of them share.
+
+A tensor is flattened in its own order, padded with zeros to whole vectors of d values, divided by its scale, and its
+vectors follow those of the tensor before it. With a mask only its non-zero values are taken.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from benchmarks.bitstream.bytesio import Ints, join_blocks, split_blocks
+from benchmarks.bitstream.codecs.index import decode_indices, encode_indices
+from benchmarks.bitstream.codecs.raw import from_floats, to_floats
+from benchmarks.bitstream.entropy import decode_bits, encode_bits
+from benchmarks.errors import BitstreamError
+from methods.interface import Coded, Part
+
+NAME = "codebook"
+Floats = npt.NDArray[np.float32]
+Kind = Literal["additive", "product"]
+Storage = Literal["float16", "float32"]
+
+
+def part(
+    targets: Sequence[str],
+    codes: npt.ArrayLike,
+    codebooks: npt.ArrayLike,
+    scales: Sequence[npt.ArrayLike],
+    kind: Kind = "additive",
+    dtype: Storage = "float16",
+    masks: Sequence[npt.ArrayLike] | None = None,
+) -> Part:
+    """Code vectors (n, M) of codeword numbers below K, with codebooks (M, K, width) and one scale per target.
+
+    "additive": a vector is the sum of its M codewords, d = width; "product": they stand side by side, d = M · width. A
+    scale is a scalar, or (channels,) along a target's first axis. `masks` are booleans in the targets' shapes: codes
+    describe what is True, the rest is zero.
+    """
+    data = {
+        "codes": np.asarray(codes, np.int64),
+        "codebooks": np.asarray(codebooks, np.float32),
+        "scales": [np.asarray(s, np.float32) for s in scales],
+        "kind": kind,
+        "dtype": dtype,
+        "masks": None if masks is None else [np.asarray(m, bool) for m in masks],
+    }
+    return Part(NAME, tuple(targets), "codebooks", data)
+
+
+def vectors(codes: Ints, codebooks: Floats, kind: Kind) -> Floats:
+    """(n, d) fp32 from codes (n, M) and codebooks (M, K, width); summed in the order of the codebooks."""
+    rows = [book[column] for book, column in zip(codebooks, codes.T, strict=True)]
+    if kind == "product":
+        return np.concatenate(rows, 1)
+    total = rows[0].copy()
+    for row in rows[1:]:
+        total += row
+    return total
+
+
+def tensor(flat: Floats, shape: tuple[int, ...], scale: Floats, mask: npt.NDArray[np.bool_] | None) -> Floats:
+    """A tensor from the values of its vectors, padding and all."""
+    if mask is None:
+        values = flat[: math.prod(shape)].reshape(shape)
+    else:
+        values = np.zeros(shape, np.float32)
+        values[mask] = flat[: int(mask.sum())]
+    return values * scale.reshape(scale.shape + (1,) * (len(shape) - scale.ndim))
+
+
+def encode(part: Part) -> Coded:
+    data = part.data
+    codes, codebooks, masks = data["codes"], data["codebooks"], data["masks"]
+    books, size, width = codebooks.shape
+    if codes.size and not 0 <= int(codes.min()) <= int(codes.max()) < size:
+        msg = f"codes for {part.targets[0]} and others are outside [0, {size}): they can't be written"
+        raise BitstreamError(msg)
+    columns = [encode_indices(column, size) for column in codes.T]
+    scales = b"".join(
+        to_floats(s, "float32", f"the scale of {t}") for t, s in zip(part.targets, data["scales"], strict=True)
+    )
+    meta = {
+        "kind": data["kind"],
+        "dtype": data["dtype"],
+        "shape": [books, size, width],
+        "packed": [packed for packed, _ in columns],
+        "per_channel": [s.ndim == 1 for s in data["scales"]],
+        "masked": masks is not None,
+    }
+    streams = [
+        ("codebooks", to_floats(codebooks, data["dtype"], "a codebook")),
+        ("codebooks", scales),
+        ("indices", join_blocks(stream for _, stream in columns)),
+    ]
+    if masks is not None:
+        streams.append(("indices", join_blocks(map(encode_bits, masks))))
+    return Coded(meta, tuple(streams))
+
+
+def decode(meta: Mapping[str, Any], streams: list[bytes], shapes: list[tuple[int, ...]]) -> list[npt.NDArray[Any]]:
+    books, size, width = meta["shape"]
+    kind, per_channel, masked = meta["kind"], meta["per_channel"], bool(meta["masked"])
+    if len(streams) != 3 + masked or kind not in ("additive", "product") or min(books, size, width) < 1:
+        raise BitstreamError("a codebook part is malformed: the file is damaged")
+    values = from_floats(streams[0], meta["dtype"])
+    if values.size != books * size * width or len(meta["packed"]) != books or len(per_channel) != len(shapes):
+        raise BitstreamError("codebooks and what the header says of them do not fit: the file is damaged")
+    if any(p and not shape for p, shape in zip(per_channel, shapes, strict=True)):
+        raise BitstreamError("a scale per channel is given for a tensor without channels: the file is damaged")
+    masks: list[npt.NDArray[np.bool_] | None] = [None] * len(shapes)
+    if masked:
+        blocks = split_blocks(streams[3], len(shapes))
+        masks = [decode_bits(b, math.prod(s)).reshape(s) for b, s in zip(blocks, shapes, strict=True)]
+    dimension = width if kind == "additive" else books * width
+    sizes = [math.prod(s) if m is None else int(m.sum()) for s, m in zip(shapes, masks, strict=True)]
+    counts = [-(-n // dimension) for n in sizes]
+    columns = [
+        decode_indices(bool(packed), block, sum(counts), size)
+        for packed, block in zip(meta["packed"], split_blocks(streams[2], books), strict=True)
+    ]
+    flat = vectors(np.stack(columns, 1), values.reshape(books, size, width), kind)
+    scales = _scales(streams[1], per_channel, shapes)
+    pieces = np.split(flat, np.cumsum(counts)[:-1])
+    return [
+        tensor(piece.reshape(-1), shape, scale, mask)
+        for piece, shape, scale, mask in zip(pieces, shapes, scales, masks, strict=True)
+    ]
+
+
+def _scales(stream: bytes, per_channel: Sequence[bool], shapes: Sequence[tuple[int, ...]]) -> list[Floats]:
+    counts = [shape[0] if p else 1 for p, shape in zip(per_channel, shapes, strict=True)]
+    values = from_floats(stream, "float32")
+    if values.size != sum(counts):
+        raise BitstreamError("a codebook part has the wrong number of scales: the file is damaged")
+    pieces = np.split(values, np.cumsum(counts)[:-1])
+    return [piece if p else piece.reshape(()) for piece, p in zip(pieces, per_channel, strict=True)]

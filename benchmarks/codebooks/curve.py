@@ -1,0 +1,105 @@
+"""From codes and codebooks to operating points: train the codewords or not, and describe the network that they decode to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+
+from benchmarks.bitstream import blueprint
+from benchmarks.bitstream.codecs import codebook
+from benchmarks.codebooks.training import Decoded
+from benchmarks.codebooks.vectors import Layer
+from benchmarks.training import Recipe, fit, reestimate
+from benchmarks.training.export import norm_parts
+from methods.interface import Compressed, Json, Part, Run, Task
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What every quantiser of vectors is run with.
+
+    Weights are divided by the standard deviation of their layer or output channel (`scale`) and cut into vectors; those
+    of the modules in `skip` stay fp16. Codebooks are stored as `storage`. `recalibrate` is the number of unlabelled
+    images on which BatchNorm is re-estimated where nothing is trained. With training, codes stay, and codewords,
+    BatchNorm and biases learn by AdamW without weight decay; `epochs` belong to each point of the `paper` budget.
+    """
+
+    scale: Literal["layer", "channel", "none"] = "layer"
+    skip: tuple[str, ...] = ()
+    storage: Literal["float16", "float32"] = "float16"
+    recalibrate: int = 500
+    lr: float = 1e-3
+    epochs: int = 9
+
+
+@dataclass(frozen=True)
+class Book:
+    """Layers that share codebooks: (M, K, width) with codes (n, M) of all their vectors, in order."""
+
+    layers: Sequence[Layer]
+    codebooks: npt.NDArray[np.float32]
+    codes: npt.NDArray[np.int32]
+    kind: Literal["additive", "product"] = "additive"
+
+
+Quantise: TypeAlias = Callable[[nn.Module, Any], tuple[Sequence[Book], Mapping[str, Json]]]
+
+
+def refused(config: Settings) -> str | None:
+    """Why these settings can't be followed, in a sentence; None if they can."""
+    if config.scale not in ("layer", "channel", "none") or config.storage not in ("float16", "float32"):
+        return "scale has to be layer, channel or none, and storage float16 or float32"
+    return None
+
+
+def curve(task: Task, config: Settings, run: Run, points: Sequence[Any], quantise: Quantise) -> Iterator[Compressed]:
+    """One operating point for each of `points`, which `quantise` turns into codebooks and labels."""
+    trains = run.budget.name != "post-training"
+    for point in points:
+        network = task.reference()
+        books, labels = quantise(network, point)
+        if trains:
+            share = config.epochs if run.budget.epochs is None else run.budget.epochs / len(points)
+            decoded = Decoded(network, books)
+            recipe = Recipe(share, config.lr, optimiser="adamw", weight_decay=0.0)
+            fit(decoded, task, run, recipe, f"point {labels}")
+            books = decoded.books()
+        parts = [described(book, config) for book in books]
+        load(network, parts)
+        if not trains:
+            reestimate(network, task, config.recalibrate)
+        coded = {target for part in parts for target in part.targets}
+        rest = {n: t.detach().numpy() for n, t in blueprint.state(network).items() if n not in coded}
+        yield Compressed(task.architecture, task.arguments, (*parts, *norm_parts(network, rest)), labels)
+
+
+def described(book: Book, config: Settings) -> Part:
+    """Codes, codebooks and scales as a part of the file."""
+    masks = [layer.mask for layer in book.layers]
+    return codebook.part(
+        [layer.path for layer in book.layers],
+        book.codes,
+        book.codebooks,
+        [layer.scale for layer in book.layers],
+        book.kind,
+        config.storage,
+        None if masks[0] is None else masks,
+    )
+
+
+@torch.no_grad()
+def load(network: nn.Module, parts: Sequence[Part]) -> None:
+    """Put what the decoder will make of the parts into the network."""
+    parameters = dict(network.named_parameters())
+    for part in parts:
+        coded = codebook.encode(part)
+        shapes = [tuple(parameters[target].shape) for target in part.targets]
+        arrays = codebook.decode(coded.meta, [stream for _, stream in coded.streams], shapes)
+        for target, array in zip(part.targets, arrays, strict=True):
+            parameters[target].copy_(torch.from_numpy(array))

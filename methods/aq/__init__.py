@@ -1,0 +1,136 @@
+"""Additive quantisation of a whole network: every weight vector, of whatever layer, is a sum of M shared codewords.
+
+Sun et al., Toward Compact Parameter Representations for Architecture-Agnostic Neural Network Compression (2021).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+
+from benchmarks.codebooks import Book, Layer, Settings, collect, curve, groups, refused, stack, weights
+from methods.aq.quantizer import Search, fit
+from methods.interface import Card, Compressed, Json, Run, Task
+
+CARD = Card(
+    key="aq",
+    title="Toward Compact Parameter Representations for Architecture-Agnostic Neural Network Compression",
+    authors=("Yuezhou Sun", "Wenlong Zhao", "Lijun Zhang", "Xiao Liu", "Hui Guan", "Matei Zaharia"),
+    venue="arXiv",
+    year=2021,
+    families=("vector quantisation", "weight sharing"),
+    faithful="reconstruction",
+    budgets=("post-training", "short", "paper"),
+    arxiv="2111.10320",
+    note="Only the abstract was available: the quantiser is LSQ (Martinez et al. 2016, 2018), its settings are this module's.",
+)
+
+
+@dataclass(frozen=True)
+class Config(Settings):
+    """`points` are (M codebooks, K codewords each), one operating point each, `short_points` those with little training.
+
+    `dimension` is d, the length of a vector. `parts` is the number of contiguous groups of layers with codebooks of their own
+    (1: the whole network; 0: each layer). `start` to `relaxation` are the search's (quantizer.py). With `pruned`, that
+    share of all weights is first set to zero by magnitude; "survivors" then quantises only the rest and stores which,
+    "dense" quantises zeros like any other value.
+    """
+
+    points: tuple[tuple[int, int], ...] = (
+        (8, 256),
+        (6, 256),
+        (5, 256),
+        (4, 256),
+        (3, 256),
+        (2, 256),
+        (2, 128),
+        (1, 256),
+    )
+    short_points: tuple[tuple[int, int], ...] = ((6, 256), (4, 256), (3, 256), (2, 256), (1, 256))
+    dimension: int = 8
+    parts: int = 1
+    start: Literal["pq", "rvq"] = "pq"
+    iterations: int = 25
+    rounds: int = 8
+    sweeps: int = 4
+    moves: int = 1
+    relaxation: Literal["none", "codebooks", "vectors"] = "none"
+    pruned: float = 0.0
+    keep: Literal["survivors", "dense"] = "survivors"
+
+    @property
+    def random(self) -> bool:
+        """Whether the seed matters without training: k-means and local search draw."""
+        return True
+
+
+def unsupported(task: Task, config: Config) -> str | None:
+    """Any network will do; what is refused is a configuration that can't be followed."""
+    if not all(1 <= m <= 64 and 2 <= k <= 4096 for points in (config.points, config.short_points) for m, k in points):
+        return "points have to be pairs of 1 to 64 codebooks and 2 to 4096 codewords"
+    if not config.points or not config.short_points or config.dimension < 1 or config.parts < 0:
+        return "there has to be a point, dimension has to be at least 1 and parts at least 0"
+    if min(config.iterations, config.sweeps, config.moves) < 1 or config.rounds < 0:
+        return "iterations, sweeps and moves have to be at least 1, rounds at least 0"
+    if not 0 <= config.pruned < 1:
+        return f"pruned has to be in [0, 1), not {config.pruned}"
+    return refused(config)
+
+
+def compress(task: Task, config: Config, run: Run) -> Iterator[Compressed]:
+    """One point per (M, K); its label `shared` is the share of used codewords that at least two layers use."""
+    search = Search(config.start, config.iterations, config.rounds, config.sweeps, config.moves, config.relaxation)
+    seed = int(torch.randint(2**31, (), generator=run.generator("aq")))
+
+    def quantise(network: nn.Module, point: tuple[int, int]) -> tuple[Sequence[Book], Mapping[str, Json]]:
+        found = weights(network, config.skip)
+        masks = None
+        if config.pruned:
+            survivors = magnitude_masks(found, config.pruned)
+            found = {path: w * survivors[path] for path, w in found.items()}
+            masks = survivors if config.keep == "survivors" else None
+        books = []
+        for layers in groups(collect(found, config.dimension, config.scale, masks), config.parts):
+            made = fit(stack(layers), *point, search, seed)
+            books.append(Book(layers, made.codebooks, made.codes))
+        shared = round(shared_codewords(books[0].layers, books[0].codes, point[1]), 4)
+        return books, {"books": point[0], "codewords": point[1], "shared": shared}
+
+    points = config.points if run.budget.name == "post-training" else config.short_points
+    return curve(task, config, run, points, quantise)
+
+
+def magnitude_masks(found: Mapping[str, npt.NDArray[np.float32]], sparsity: float) -> dict[str, npt.NDArray[np.bool_]]:
+    """True for all but the `sparsity` share of weights with the smallest magnitudes."""
+    ranked = np.sort(np.concatenate([np.abs(w).reshape(-1) for w in found.values()]))
+    threshold = ranked[round(sparsity * len(ranked))]
+    return {path: np.abs(w) >= threshold for path, w in found.items()}
+
+
+def shared_codewords(layers: Sequence[Layer], codes: npt.NDArray[np.int32], size: int) -> float:
+    """The share of used codewords that vectors of at least two layers use."""
+    counts = [len(layer.vectors) for layer in layers]
+    users = np.zeros((codes.shape[1], size), np.int64)
+    for own in np.split(codes, np.cumsum(counts)[:-1]):
+        for m in range(codes.shape[1]):
+            users[m, np.unique(own[:, m])] += 1
+    return float((users >= 2).sum() / max(1, (users >= 1).sum()))
+
+
+def counted_ratio(network: nn.Module, dimension: int, books: int, size: int) -> float:
+    """fp32 bytes of all parameters / bits of codes, fp32 codebooks and scales, and the rest raw: how the paper's field counts.
+
+    Shapes are enough: a network on the `meta` device will do.
+    """
+    layers = [m for m in network.modules() if isinstance(m, nn.Conv2d | nn.ConvTranspose2d | nn.Linear)]
+    total = sum(p.numel() for p in network.parameters())
+    vectors = sum(-(-layer.weight.numel() // dimension) for layer in layers)
+    raw = total - sum(layer.weight.numel() for layer in layers)
+    codes = vectors * books * (size - 1).bit_length()
+    return 32 * total / (codes + 32 * (books * size * dimension + len(layers) + raw))

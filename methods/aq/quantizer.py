@@ -1,0 +1,125 @@
+"""Additive quantisation of vectors: codebooks and codes that alternate between least squares and local search.
+
+Local search quantisation (Martinez et al., "LSQ", ECCV 2016; "LSQ++", ECCV 2018), with every choice of the search in `Search`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+from scipy import linalg
+
+from benchmarks.codebooks.means import product, residual
+from methods.aq.search import local_search, pair_terms
+
+Floats = npt.NDArray[np.float32]
+Codes = npt.NDArray[np.int32]
+STALLED = 1e-4  # an iteration that takes less of the error is the last
+
+
+@dataclass(frozen=True)
+class Search:
+    """`iterations` of codebooks and codes; in each, `rounds` of `moves` random changes and `sweeps` over the codebooks.
+
+    `relaxation` adds falling noise to the codebooks ("codebooks", SR-D) or to the vectors ("vectors", SR-C).
+    """
+
+    start: Literal["pq", "rvq"] = "pq"
+    iterations: int = 25
+    rounds: int = 8
+    sweeps: int = 4
+    moves: int = 1
+    relaxation: Literal["none", "codebooks", "vectors"] = "none"
+    ridge: float = 1e-4
+
+
+@dataclass(frozen=True)
+class Quantised:
+    """Codebooks (M, K, d), codes (n, M) and the sum of squared errors."""
+
+    codebooks: Floats
+    codes: Codes
+    error: float
+
+
+def fit(x: Floats, books: int, size: int, search: Search, seed: int) -> Quantised:
+    """The best codebooks and codes seen for vectors (n, d), starting from product or residual quantisation.
+
+    Raises MethodError if there are fewer vectors than codewords.
+    """
+    by_pieces = search.start == "pq" and books <= x.shape[1]
+    codebooks, codes = (product if by_pieces else residual)(x, books, size, seed)
+    best = Quantised(codebooks, codes, error(x, codebooks, codes))
+    for made in improved(x, codebooks, codes, search, seed):
+        best = min(best, made, key=lambda q: q.error)
+    return best
+
+
+def improved(x: Floats, codebooks: Floats, codes: Codes, search: Search, seed: int) -> Iterator[Quantised]:
+    """One result per iteration, least-squares codebooks for new codes; without relaxation, errors fall until they stall."""
+    generator = np.random.default_rng(seed)
+    spread, size, last = x.std(0), codebooks.shape[1], np.inf
+    codebooks = least_squares(x, codes, size, search.ridge)
+    for step in range(1, search.iterations + 1):
+        heat = np.float32((1 - step / search.iterations) ** 0.5)
+        start = codebooks
+        if search.relaxation == "vectors":
+            start = least_squares(
+                x + generator.standard_normal(x.shape, np.float32) * spread * heat, codes, size, search.ridge
+            )
+        elif search.relaxation == "codebooks":
+            start = codebooks + generator.standard_normal(codebooks.shape, np.float32) * spread * heat / len(codebooks)
+        codes = encode(x, start, codes, search.rounds, search.sweeps, search.moves, seed + step)
+        codebooks = least_squares(x, codes, size, search.ridge)
+        made = Quantised(codebooks, codes, error(x, codebooks, codes))
+        yield made
+        if search.relaxation == "none" and made.error > (1 - STALLED) * last:
+            return
+        last = made.error
+
+
+def encode(x: Floats, codebooks: Floats, codes: Codes, rounds: int, sweeps: int, moves: int, seed: int) -> Codes:
+    """Codes at least as good as those given, for every vector."""
+    columns = np.ascontiguousarray(codebooks.transpose(0, 2, 1))
+    better = codes.copy()
+    local_search(x, columns, *pair_terms(codebooks), better, rounds, sweeps, moves, seed)
+    return better
+
+
+def decode(codebooks: Floats, codes: Codes) -> Floats:
+    """The sums of codewords (n, d)."""
+    total = codebooks[0][codes[:, 0]]
+    for book, column in zip(codebooks[1:], codes.T[1:], strict=True):
+        total += book[column]
+    return total
+
+
+def error(x: Floats, codebooks: Floats, codes: Codes) -> float:
+    """Σ‖x − Σ c‖² in fp64."""
+    return float(np.square(x - decode(codebooks, codes), dtype=np.float64).sum())
+
+
+def least_squares(x: Floats, codes: Codes, size: int, ridge: float) -> Floats:
+    """Codebooks (M, K, d) that minimise the error for fixed codes: (ZᵀZ + λI)⁻¹ Zᵀ X with one-hot rows Z, in fp64.
+
+    ZᵀZ holds how often codes occur together. It is singular (a vector can move from one codebook to another), hence λ.
+    """
+    books, dimension = codes.shape[1], x.shape[1]
+    together = np.empty((books, size, books, size))
+    for a in range(books):
+        for b in range(a, books):
+            counts = np.bincount(codes[:, a].astype(np.int64) * size + codes[:, b], minlength=size * size)
+            together[a, :, b] = counts.reshape(size, size)
+            together[b, :, a] = together[a, :, b].T
+    right = np.empty((books, size, dimension))
+    for a in range(books):
+        for t in range(dimension):
+            right[a, :, t] = np.bincount(codes[:, a], x[:, t], size)
+    gram = together.reshape(books * size, -1)
+    gram[np.diag_indices_from(gram)] += ridge * len(x) / size
+    solved = linalg.solve(gram, right.reshape(books * size, -1), assume_a="pos", overwrite_a=True, overwrite_b=True)
+    return solved.reshape(books, size, dimension).astype(np.float32)

@@ -1,0 +1,71 @@
+"""Product quantisation of each layer on its own, the form of "And the bit goes down" (Stock et al., ICLR 2020).
+
+Each weight is cut into vectors, and each layer has one codebook of its own. The activation-weighted k-means of the paper is
+not part of this baseline."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from benchmarks.codebooks import Book, Settings, collect, curve, groups, refused, stack, weights
+from benchmarks.codebooks.means import k_means
+from methods.interface import Card, Compressed, Json, Run, Task
+
+CARD = Card(
+    key="pq",
+    title="And the bit goes down: codebooks of each layer, without activation weighting",
+    authors=("Pierre Stock", "Armand Joulin", "Rémi Gribonval", "Benjamin Graham", "Hervé Jégou"),
+    venue="ICLR",
+    year=2020,
+    families=("vector quantisation",),
+    faithful="baseline",
+    budgets=("post-training", "short", "paper"),
+    arxiv="1907.05686",
+    code="https://github.com/facebookresearch/kill-the-bits",
+)
+
+
+@dataclass(frozen=True)
+class Config(Settings):
+    """`points` and `short_points` are (d values a vector, K codewords a layer).
+
+    A layer with few vectors has fewer codewords, at most a quarter of them, as in the official code.
+    """
+
+    points: tuple[tuple[int, int], ...] = ((1, 256), (2, 256), (3, 128), (4, 128), (4, 64), (6, 64), (9, 32), (9, 16))
+    short_points: tuple[tuple[int, int], ...] = ((2, 256), (3, 128), (4, 64), (6, 64), (9, 32))
+
+    @property
+    def random(self) -> bool:
+        """k-means starts from vectors drawn at random."""
+        return True
+
+
+def unsupported(task: Task, config: Config) -> str | None:
+    """Any network will do; what is refused is a configuration that can't be followed."""
+    if not all(1 <= d <= 64 and 2 <= k <= 4096 for points in (config.points, config.short_points) for d, k in points):
+        return "points have to be pairs of 1 to 64 values and 2 to 4096 codewords"
+    if not config.points or not config.short_points:
+        return "there has to be a point"
+    return refused(config)
+
+
+def compress(task: Task, config: Config, run: Run) -> Iterator[Compressed]:
+    """One point per (d, K)."""
+    seed = int(torch.randint(2**31, (), generator=run.generator("pq")))
+
+    def quantise(network: nn.Module, point: tuple[int, int]) -> tuple[Sequence[Book], Mapping[str, Json]]:
+        dimension, size = point
+        books = []
+        for layers in groups(collect(weights(network, config.skip), dimension, config.scale), 0):
+            x = stack(layers)
+            words, codes = k_means(x, min(size, max(2, len(x) // 4)), seed)
+            books.append(Book(layers, words[None], codes[:, None]))
+        return books, {"dimension": dimension, "codewords": size}
+
+    points = config.points if run.budget.name == "post-training" else config.short_points
+    return curve(task, config, run, points, quantise)

@@ -1,0 +1,348 @@
+"""Additive quantisation: errors that only fall, codes that stay, gradients of all layers, and the sizes of the papers."""
+
+from __future__ import annotations
+
+import importlib
+import itertools
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pytest
+import test_every_method
+import torch
+from torch import nn
+
+import benchmarks.vision  # noqa: F401  # makes torchvision importable
+from benchmarks import bitstream, tasks
+from benchmarks.bitstream import blueprint
+from benchmarks.bitstream.codecs import codebook
+from benchmarks.codebooks import Book, collect, groups, means, stack, weights
+from benchmarks.codebooks.curve import described, load
+from benchmarks.codebooks.training import Decoded
+from benchmarks.errors import MethodError
+from benchmarks.training import Recipe, fit
+from methods import aq
+from methods.aq import quantizer
+from methods.aq.quantizer import Search
+from methods.aq.search import local_search, pair_terms
+from methods.baselines import pq, rvq
+from methods.interface import Budget
+
+QUICK = Search(iterations=4, rounds=3, sweeps=3)
+Layers = Mapping[str, np.ndarray[Any, Any]]
+
+
+def heavy_tailed(n: int = 1500, d: int = 8, seed: int = 0) -> np.ndarray[Any, Any]:
+    """Vectors like scaled weights: Laplace values with some structure between dimensions."""
+    generator = np.random.default_rng(seed)
+    mixed = generator.laplace(size=(n, d)) @ (np.eye(d) + 0.3 * generator.standard_normal((d, d)))
+    return mixed.astype(np.float32)
+
+
+def errors_of(x: Any, words: Any, codes: Any) -> Any:
+    return np.square(x - quantizer.decode(words, codes), dtype=np.float64).sum(1)
+
+
+@pytest.mark.parametrize(("books", "size"), [(1, 16), (2, 16), (4, 8)])
+def test_local_search_never_raises_the_error_of_a_vector(books: int, size: int) -> None:
+    x = heavy_tailed(700)
+    words, codes = means.residual(x, books, size, 0)
+    before = errors_of(x, words, codes)
+    for rounds in (0, 3):
+        found = quantizer.encode(x, words, codes, rounds, 3, 1, seed=1)
+        assert (errors_of(x, words, found) <= before * (1 + 1e-5) + 1e-5).all()
+        assert found.min() >= 0 and found.max() < size
+    assert errors_of(x, words, found).sum() < before.sum() or books == 1
+
+
+def test_one_codebook_is_the_nearest_codeword() -> None:
+    x = heavy_tailed(500)
+    words = heavy_tailed(32, seed=1)[None]
+    found = quantizer.encode(x, words, np.zeros((500, 1), np.int32), 0, 1, 1, 0)
+    nearest = np.square(x[:, None] - words[0][None]).sum(2).argmin(1)
+    np.testing.assert_allclose(errors_of(x, words, found), np.square(x - words[0][nearest]).sum(1), rtol=1e-4)
+
+
+def test_search_is_the_same_for_any_number_of_threads_and_differs_with_the_seed() -> None:
+    import numba
+
+    x = heavy_tailed(3000)
+    words, codes = means.residual(x, 3, 16, 0)
+    found = []
+    for threads, seed in ((1, 5), (min(2, numba.config.NUMBA_NUM_THREADS), 5), (1, 6)):
+        numba.set_num_threads(threads)
+        found.append(quantizer.encode(x, words, codes, 3, 2, 1, seed))
+    assert np.array_equal(found[0], found[1]) and not np.array_equal(found[0], found[2])
+
+
+def test_terms_of_the_search_are_the_error() -> None:
+    x, words = heavy_tailed(50), heavy_tailed(48, seed=1).reshape(3, 16, 8)
+    norms, pairs = pair_terms(words)
+    codes = np.random.default_rng(0).integers(0, 16, (50, 3)).astype(np.int32)
+    for vector, (a, b, c) in zip(x, codes, strict=True):
+        single = sum(norms[m, k] - 2 * vector @ words[m, k] for m, k in enumerate((a, b, c)))
+        crossed = pairs[0, 1, b, a] + pairs[0, 2, c, a] + pairs[1, 2, c, b]
+        direct = np.square(vector - words[0, a] - words[1, b] - words[2, c]).sum() - vector @ vector
+        assert single + crossed == pytest.approx(direct, rel=1e-4, abs=1e-4)
+    assert local_search.__doc__
+
+
+def test_least_squares_codebooks_are_a_minimum() -> None:
+    x = heavy_tailed(600)
+    codes = np.random.default_rng(0).integers(0, 8, (600, 3)).astype(np.int32)
+    words = quantizer.least_squares(x, codes, 8, 1e-9)
+    hot = np.zeros((600, 24))
+    hot[np.arange(600)[:, None], codes + np.arange(3) * 8] = 1
+    best, *_ = np.linalg.lstsq(hot, x.astype(np.float64), rcond=None)
+    assert quantizer.error(x, words, codes) == pytest.approx(np.square(x - hot @ best).sum(), rel=1e-5)
+
+
+def test_errors_fall_with_every_iteration_and_beat_both_starts() -> None:
+    x = heavy_tailed()
+    for start, begin in (("pq", means.product), ("rvq", means.residual)):
+        words, codes = begin(x, 2, 32, 0)
+        made = list(quantizer.improved(x, words, codes, QUICK, 0))
+        found = [quantizer.error(x, words, codes), *(q.error for q in made)]
+        assert all(later <= earlier * (1 + 1e-4) for earlier, later in itertools.pairwise(found))
+        best = quantizer.fit(x, 2, 32, Search(start, 4, 3, 3), 0)  # type: ignore[arg-type]
+        assert best.error == min(found) == pytest.approx(quantizer.error(x, best.codebooks, best.codes))
+        assert best.error < 0.97 * found[0]
+
+
+@pytest.mark.parametrize("relaxation", ["codebooks", "vectors"])
+def test_relaxation_keeps_the_best_seen(relaxation: Any) -> None:
+    x = heavy_tailed()
+    words, codes = means.product(x, 2, 32, 0)
+    best = quantizer.fit(x, 2, 32, Search(iterations=4, rounds=2, sweeps=2, relaxation=relaxation), 0)
+    assert best.error <= quantizer.error(x, words, codes)
+
+
+def test_more_codebooks_and_codewords_err_less_and_longer_vectors_more() -> None:
+    x = heavy_tailed(2000)
+
+    def found(books: int, size: int, d: int = 8) -> float:
+        return quantizer.fit(x.reshape(-1, d), books, size, QUICK, 0).error
+
+    assert found(1, 32) > found(2, 32) > found(3, 32) > found(4, 32)
+    assert found(2, 8) > found(2, 16) > found(2, 64)
+    assert found(2, 32, 4) < found(2, 32, 8) < found(2, 32, 16)
+
+
+def test_enough_codewords_for_all_vectors_leave_no_error() -> None:
+    x = heavy_tailed(60)
+    assert quantizer.fit(x, 1, 60, QUICK, 0).error <= 1e-6 * np.square(x).sum()
+
+
+def test_weights_come_back_from_their_vectors() -> None:
+    network = tasks.load("digits", "digits_resnet").reference()
+    for scale in ("layer", "channel", "none"):
+        for dimension in (1, 5, 8, 9):
+            layers = collect(weights(network), dimension, scale)  # type: ignore[arg-type]
+            for layer in layers:
+                flat = layer.vectors.reshape(-1)
+                back = codebook.tensor(flat, layer.shape, np.asarray(layer.scale), None)
+                np.testing.assert_allclose(
+                    back, dict(network.named_parameters())[layer.path].detach(), rtol=1e-6, atol=1e-8
+                )
+                assert not flat[int(np.prod(layer.shape)) :].any()
+
+
+def test_groups_are_contiguous_and_complete() -> None:
+    layers = collect(weights(tasks.load("digits", "digits_resnet").reference()), 8, "layer")
+    for count in (0, 1, 2, 3):
+        found = groups(layers, count)
+        assert [layer for group in found for layer in group] == layers
+        assert len(found) == (len(layers) if count == 0 else count)
+    assert len(stack(layers)) == sum(len(layer.vectors) for layer in layers)
+
+
+def test_a_scaled_layer_changes_its_scale_alone() -> None:
+    network = tasks.load("digits", "digits_cnn").reference()
+    found = weights(network)
+    doubled = {path: w * (4.0 if path == "3.weight" else 1.0) for path, w in found.items()}
+    for before, after in zip(collect(found, 8, "layer"), collect(doubled, 8, "layer"), strict=True):
+        np.testing.assert_allclose(before.vectors, after.vectors, rtol=1e-5, atol=1e-6)
+        assert after.scale == pytest.approx(before.scale * (4 if before.path == "3.weight" else 1))
+
+
+def books_of(network: nn.Module, masks: bool = False, kind: Any = "additive") -> list[Book]:
+    found = weights(network)
+    kept = {path: np.abs(w) > np.median(np.abs(w)) for path, w in found.items()} if masks else None
+    layers = collect(found, 8, "layer", kept)
+    width = 8 if kind == "additive" else 4
+    codes = np.random.default_rng(0).integers(0, 16, (len(stack(layers)), 2)).astype(np.int32)
+    words = (np.random.default_rng(1).standard_normal((2, 16, width)) / 4).astype(np.float32)
+    return [Book(layers, words, codes, kind)]
+
+
+@pytest.mark.parametrize("masks", [False, True])
+@pytest.mark.parametrize("kind", ["additive", "product"])
+def test_the_trained_network_is_the_one_that_the_decoder_builds(masks: bool, kind: Any) -> None:
+    network = tasks.load("digits", "digits_resnet").reference()
+    books = books_of(network, masks, kind)
+    decoded = Decoded(network, books).eval()
+    parts = [described(book, aq.Config(storage="float32")) for book in books]
+    x = torch.randn(3, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        before = decoded(x)
+        load(network, parts)
+        torch.testing.assert_close(before, network(x), rtol=1e-4, atol=1e-5)
+
+
+def test_gradients_reach_codewords_as_often_as_they_are_used() -> None:
+    network = tasks.load("digits", "digits_cnn").reference()
+    (book,) = books_of(network)
+    decoded = Decoded(network, [book])
+    sum(
+        w.sum() / layer.scale.item() for w, layer in zip(decoded.weights().values(), book.layers, strict=True)
+    ).backward()
+    used = np.zeros((2, 16))
+    for m in range(2):
+        used[m] = np.bincount(book.codes[:, m], minlength=16)
+    gradient = decoded.codebooks[0].grad
+    assert gradient is not None
+    # but for the padding of each layer's last vector
+    np.testing.assert_allclose(gradient.numpy()[..., 0], used, atol=1e-3)
+    assert all(p.grad is None for n, p in decoded.network.named_parameters() if n.endswith("weight") and p.ndim > 1)
+
+
+def test_training_changes_codewords_and_neither_codes_nor_dense_weights() -> None:
+    task = tasks.load("digits", "digits_cnn")
+    network = task.reference()
+    dense = {path: w.copy() for path, w in weights(network).items()}
+    (book,) = books_of(network)
+    decoded = Decoded(network, [book])
+    fit(decoded, task, test_every_method.MemoryRun(Budget("short", 1.0)), Recipe(0.2, 0.01, optimiser="adamw"), "s")
+    (trained,) = decoded.books()
+    assert trained.codes is book.codes and not np.array_equal(trained.codebooks, book.codebooks)
+    assert all(np.array_equal(w, dense[path]) for path, w in weights(network).items())
+    assert not torch.equal(network.get_submodule("1").running_mean, task.reference().get_submodule("1").running_mean)
+
+
+def test_one_codeword_changes_every_layer_that_uses_it() -> None:
+    network = tasks.load("digits", "digits_cnn").reference()
+    (book,) = books_of(network)
+    decoded = Decoded(network, [book])
+    before = {path: w.detach().clone() for path, w in decoded.weights().items()}
+    with torch.no_grad():
+        decoded.codebooks[0][0, 3] += 1
+    changed = {path for path, w in decoded.weights().items() if not torch.equal(w, before[path])}
+    ends = np.cumsum([len(layer.vectors) for layer in book.layers])[:-1]
+    uses = {
+        layer.path for layer, own in zip(book.layers, np.split(book.codes, ends), strict=True) if (own[:, 0] == 3).any()
+    }
+    assert changed == uses and len(uses) > 1
+
+
+def points_of(method: Any, config: Any, budget: Budget | None = None) -> list[Any]:
+    run = test_every_method.MemoryRun(budget or Budget("post-training", 0.0))
+    return list(method.compress(tasks.load("digits", "digits_cnn"), config, run))
+
+
+def test_the_file_has_the_size_of_the_formula() -> None:
+    (point,) = points_of(aq, aq.Config(points=((2, 64),), iterations=2))
+    roles = bitstream.bytes_by_role(bitstream.encode(point))
+    network = tasks.load("digits", "digits_cnn").reference()
+    n = sum(-(-w.size // 8) for w in weights(network).values())
+    assert roles["codebooks"] == 2 * 64 * 8 * 2 + 4 * len(weights(network))
+    assert roles["indices"] <= -(-n * 2 * 6 // 8) + 2 * 4
+    norms = sum(2 * m.num_features for m in network.modules() if isinstance(m, nn.BatchNorm2d)) + 10
+    assert roles["norm_bias"] == 2 * norms
+
+
+def test_a_pruned_network_pays_for_its_mask() -> None:
+    settings: dict[str, Any] = {"points": ((2, 64),), "iterations": 2, "pruned": 0.5}
+    (survivors,) = points_of(aq, aq.Config(keep="survivors", **settings))
+    (dense,) = points_of(aq, aq.Config(keep="dense", **settings))
+    total = sum(w.size for w in weights(tasks.load("digits", "digits_cnn").reference()).values())
+    decoded = {name: bitstream.decode(bitstream.encode(p)) for name, p in (("survivors", survivors), ("dense", dense))}
+    zeros = {name: sum(int((w == 0).sum()) for w in weights(network).values()) for name, network in decoded.items()}
+    assert zeros["survivors"] == pytest.approx(total / 2, abs=2) and zeros["dense"] < total / 4
+    sizes = {
+        name: bitstream.bytes_by_role(bitstream.encode(p))["indices"] for name, p in (("s", survivors), ("d", dense))
+    }
+    assert sizes["s"] == pytest.approx(sizes["d"] / 2 + total / 8, rel=0.05)  # half the codes and a bit for each weight
+
+
+def test_separate_parts_have_codebooks_of_their_own() -> None:
+    (whole,) = points_of(aq, aq.Config(points=((2, 16),), iterations=2))
+    (layers,) = points_of(aq, aq.Config(points=((2, 16),), iterations=2, parts=0))
+    count = len(weights(tasks.load("digits", "digits_cnn").reference()))
+    books = [sum(part.codec == "codebook" for part in point.parts) for point in (whole, layers)]
+    assert books == [1, count]
+
+
+# Ratios of fp32 bytes of all parameters to codes, fp32 codebooks and raw rest, by (d, M), K = 256.
+RATIOS = {
+    (8, 1): (29.96, 24.07, 30.96, 31.85),
+    (9, 2): (17.32, 15.08, 17.60, 17.95),
+    (8, 2): (15.47, 13.69, 15.70, 15.96),
+    (16, 4): (15.35, 13.06, 15.44, 15.94),
+    (8, 3): (10.43, 9.56, 10.52, 10.65),
+    (9, 4): (8.82, 8.15, 8.87, 8.98),
+    (8, 4): (7.86, 7.35, 7.91, 7.99),
+    (16, 8): (7.80, 6.99, 7.78, 7.98),
+    (9, 5): (7.08, 6.63, 7.11, 7.19),
+    (16, 9): (6.95, 6.26, 6.92, 7.09),
+}
+
+
+@pytest.mark.parametrize(("dimension", "books"), RATIOS)
+def test_ratios_of_known_networks(dimension: int, books: int) -> None:
+    for name, wanted in zip(
+        ("resnet50", "mobilenet_v2", "resnet18", "vgg11_bn"), RATIOS[dimension, books], strict=True
+    ):
+        with torch.device("meta"):
+            network = getattr(importlib.import_module("torchvision.models"), name)()
+        assert aq.counted_ratio(network, dimension, books, 256) == pytest.approx(wanted, abs=0.01)
+
+
+@pytest.mark.parametrize(
+    ("method", "changes", "complaint"),
+    [
+        (aq, {"points": ((2, 5000),)}, "points have to be pairs of 1 to 64 codebooks and 2 to 4096 codewords"),
+        (aq, {"points": ()}, "there has to be a point"),
+        (aq, {"sweeps": 0}, "iterations, sweeps and moves have to be at least 1"),
+        (aq, {"pruned": 1.0}, r"pruned has to be in \[0, 1\), not 1.0"),
+        (rvq, {"dimension": 0}, "dimension has to be at least 1"),
+        (pq, {"points": ((0, 16),)}, "points have to be pairs of 1 to 64 values"),
+        (pq, {"scale": "block"}, "scale has to be layer, channel or none"),
+    ],
+)
+def test_settings_that_can_not_be_followed_are_refused(method: Any, changes: dict[str, Any], complaint: str) -> None:
+    import re
+
+    reason = method.unsupported(tasks.load("digits", "digits_cnn"), method.Config(**changes))
+    assert reason is not None and re.search(complaint, reason)
+
+
+@pytest.mark.parametrize(
+    ("changes", "complaint"),
+    [
+        ({"points": ((1, 4096),)}, "4096 codewords for 1786 vectors are too many"),
+        ({"dimension": 500}, r"vectors of 500 values are longer than 0\.weight with 144"),
+        ({"skip": ("nowhere",)}, "skip names nowhere, which is no convolution or linear layer"),
+    ],
+)
+def test_what_does_not_fit_the_network_is_a_sentence(changes: dict[str, Any], complaint: str) -> None:
+    with pytest.raises(MethodError, match=complaint):
+        points_of(aq, aq.Config(**{"points": ((1, 16),), **changes}))
+
+
+@pytest.mark.parametrize(
+    ("value", "complaint"), [(0.5, "is constant: it has no scale"), (float("nan"), "NaN or infinite")]
+)
+def test_layers_that_can_not_be_quantised_are_named(value: float, complaint: str) -> None:
+    found = dict(weights(tasks.load("digits", "digits_cnn").reference()))
+    found["3.weight"] = np.full_like(found["3.weight"], value)
+    with pytest.raises(MethodError, match=f"3.weight {complaint}|3.weight has {complaint}"):
+        collect(found, 8, "layer")
+
+
+def test_skipped_layers_stay_in_half_precision() -> None:
+    (point,) = points_of(aq, aq.Config(points=((1, 16),), iterations=1, skip=("0",)))
+    decoded = bitstream.decode(bitstream.encode(point))
+    reference = tasks.load("digits", "digits_cnn").reference()
+    assert torch.equal(decoded.get_parameter("0.weight"), reference.get_parameter("0.weight").half().float())
+    assert set(blueprint.state(decoded)) == set(blueprint.state(reference))
