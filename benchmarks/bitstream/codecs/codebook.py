@@ -18,7 +18,7 @@ from benchmarks.bitstream.codecs.index import decode_indices, encode_indices
 from benchmarks.bitstream.codecs.raw import from_floats, to_floats
 from benchmarks.bitstream.entropy import decode_bits, encode_bits
 from benchmarks.errors import BitstreamError
-from methods.interface import Coded, Part
+from methods.interface import Coded, Part, Role
 
 NAME = "codebook"
 Floats = npt.NDArray[np.float32]
@@ -92,7 +92,7 @@ def encode(part: Part) -> Coded:
         "per_channel": [s.ndim == 1 for s in data["scales"]],
         "masked": masks is not None,
     }
-    streams = [
+    streams: list[tuple[Role, bytes]] = [
         ("codebooks", to_floats(codebooks, data["dtype"], "a codebook")),
         ("codebooks", scales),
         ("indices", join_blocks(stream for _, stream in columns)),
