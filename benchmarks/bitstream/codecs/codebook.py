@@ -70,7 +70,8 @@ def tensor(flat: Floats, shape: tuple[int, ...], scale: Floats, mask: npt.NDArra
     else:
         values = np.zeros(shape, np.float32)
         values[mask] = flat[: int(mask.sum())]
-    return values * scale.reshape(scale.shape + (1,) * (len(shape) - scale.ndim))
+    scaled: Floats = values * scale.reshape(scale.shape + (1,) * (len(shape) - scale.ndim))
+    return scaled
 
 
 def encode(part: Part) -> Coded:
