@@ -57,7 +57,7 @@ def vectors(codes: Ints, codebooks: Floats, kind: Kind) -> Floats:
     rows = [book[column] for book, column in zip(codebooks, codes.T, strict=True)]
     if kind == "product":
         return np.concatenate(rows, 1)
-    total = rows[0].copy()
+    total: Floats = rows[0].copy()
     for row in rows[1:]:
         total += row
     return total
