@@ -17,6 +17,7 @@ from benchmarks.errors import RateBenchError
 from benchmarks.measure import Z95
 
 Outcome = Literal["held", "not held", "undecided"]
+BYTES = "bytes"  # what `at` says where curves are compared at equal file sizes
 
 
 class _Strict(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -31,7 +32,10 @@ class Side(_Strict, frozen=True, kw_only=True):
 
 
 class Claim(_Strict, frozen=True, kw_only=True):
-    """`better` scores higher than `worse` where their points have the same value of the label `at`, at one budget."""
+    """`better` scores higher than `worse` at one budget, where their points have the same value of the label `at`.
+
+    With `at` "bytes", each point of `better` is compared with what the curve of `worse` gives for files of its size.
+    """
 
     text: str
     source: str

@@ -79,7 +79,10 @@ def test_points_meet_where_both_have_the_label(monkeypatch: pytest.MonkeyPatch, 
     (tmp_path / "claims.toml").write_text(FILE)
     (claim,) = claims.read(tmp_path / "claims.toml")
     found = judged(monkeypatch, claim, rows(), {"digits"})
-    assert [(j.network, j.value, j.outcome) for j in found] == [("net", 8, "held"), ("net", 12.0, "not held")]
+    assert [(j.network, j.place, j.outcome) for j in found] == [
+        ("net", "target 8", "held"),
+        ("net", "target 12", "not held"),
+    ]
     assert found[0].difference == pytest.approx(10.1)
     ((first, points, tally),) = claimed.grouped(found)
     assert first is found[0] and points == found and tally == [("held", 1), ("not held", 1)]
@@ -92,3 +95,39 @@ def test_points_meet_where_both_have_the_label(monkeypatch: pytest.MonkeyPatch, 
         }
     )
     assert not judged(monkeypatch, other, rows(), {"digits"})
+
+
+def test_curves_meet_at_equal_bytes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Between 1,000 bytes at 80 % and 4,000 at 90 %, a curve gives 85 % for 2,000 bytes; outside it gives nothing."""
+    (tmp_path / "claims.toml").write_text(
+        FILE.replace('"target"', '"bytes"').replace(', config = { mode = "plain" }', "")
+    )
+    (claim,) = claims.read(tmp_path / "claims.toml")
+    common: dict[str, Any] = {"budget": "short", "epochs": 2.5}
+    sizes = {"alpha": [(2000, 900), (500, 700), (9000, 990)], "beta": [(1000, 800), (4000, 900)]}
+    records = [
+        made(method, 0, index, file_bytes=size, correct=correct, **common)
+        for method, points in sizes.items()
+        for index, (size, correct) in enumerate(points)
+    ]
+    (found,) = judged(monkeypatch, claim, frame.aggregate(records), {"digits"})
+    assert (found.place, found.better.size, found.worse.size) == ("equal bytes", 2000, 2000)
+    assert found.worse.score == pytest.approx(85.0) and found.difference == pytest.approx(5.0)
+
+
+def test_of_several_configurations_the_one_nearest_to_the_default_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cards, "changes", lambda method, config: {k: v for k, v in config.items() if v != 3})
+    far, near = ({"mode": "plain", "steps": steps} for steps in (4, 3))
+    table = frame.aggregate(
+        [made(config=config, point={"target": 8}, budget="short", epochs=2.5) for config in (far, near)]
+    )
+    claim = Claim(
+        text="t",
+        source="s",
+        task="digits",
+        budget="short",
+        at="target",
+        better=Side(method="alpha"),
+        worse=Side(method="alpha"),
+    )
+    assert [row.first.config["steps"] for row in claimed._fitting(claim.better, claim, table)] == [3]
