@@ -28,7 +28,8 @@ class Settings:
     `rates` is ρ, one operating point each: a layer of O outputs gets about ρ·O ranks. `ratios` asks for ratios in bytes
     instead and finds ρ. `paper_rates` belong to the `paper` budget. `storage` is how all weights are coded: raw, or on a
     uniform grid of 2^bits − 1 levels per tensor, entropy coded. `start` "scratch" trains the structure from random
-    weights. `recalibrate` is the number of unlabelled images on which BatchNorm is re-estimated where nothing is trained.
+    weights. `recalibrate` is the number of unlabelled images on which BatchNorm is re-estimated for the weights as
+    stored, unless they are what was trained.
     """
 
     rates: tuple[float, ...] = (1.5, 1.0, 0.5, 0.25, 0.125)
@@ -102,10 +103,11 @@ def curve(task: Task, config: Settings, run: Run, decompose: Decompose) -> Itera
             initialise(network, run.generator("init", str(goal)))
         if trains:
             fit(network, task, run, _recipe(config, run, len(goals)), f"point {goal}")
-        else:
+        coded = _quantised(network, factorised, config.bits) if config.storage == "uniform" else None
+        if coded is not None or not trains:
             reestimate(network, task, config.recalibrate)
         cf = round(weights(reference) / weights(network), 3)
-        yield describe(task, config, network, factorised, {**label, "cf": cf})
+        yield describe(task, config, network, factorised, coded, {**label, "cf": cf})
 
 
 def _recipe(config: Settings, run: Run, points: int) -> Recipe:
@@ -152,7 +154,9 @@ def _at_ratio(
         rate = high if growing else (low + high) / 2
         try:
             found = decompose(reference, rate)
-            fits = len(bitstream.encode(describe(task, config, realise(task, reference, found), found, {}))) <= allowed
+            network = realise(task, reference, found)
+            coded = _quantised(network, found, config.bits) if config.storage == "uniform" else None
+            fits = len(bitstream.encode(describe(task, config, network, found, coded, {}))) <= allowed
         except MethodError:  # a rank above what the weights have: the rate is too high
             fits = False
         if fits:
@@ -169,22 +173,33 @@ def _at_ratio(
 
 
 def describe(
-    task: Task, config: Settings, network: nn.Module, factorised: Factorised, point: Mapping[str, Json]
+    task: Task,
+    config: Settings,
+    network: nn.Module,
+    factorised: Factorised,
+    coded: Part | None,
+    point: Mapping[str, Json],
 ) -> Compressed:
-    """All weights in the storage asked for. With uniform storage, BatchNorm is the two vectors of inference in fp16."""
+    """The network in the storage asked for: raw, or with weights as `coded` and BatchNorm as the two vectors of inference."""
     tensors = {n: t.detach().numpy() for n, t in blueprint.state(network, factorised.tied).items()}
-    weights = {name: values for name, values in tensors.items() if values.ndim > 1}
     others = {name: values for name, values in tensors.items() if values.ndim == 1}
-    if config.storage == "uniform":
-        parts = [_quantised(weights, config.bits), *norm_parts(network, others)]
+    if coded is not None:
+        parts = [coded, *norm_parts(network, others)]
     else:
-        groups: list[tuple[dict[str, Any], Any]] = [(weights, "weights"), (others, "norm_bias")]
-        parts = [raw.part(list(g), list(g.values()), role, config.storage) for g, role in groups]
+        matrices = {name: values for name, values in tensors.items() if values.ndim > 1}
+        kinds: list[tuple[dict[str, Any], Any]] = [(matrices, "weights"), (others, "norm_bias")]
+        parts = [raw.part(list(kind), list(kind.values()), role, config.storage) for kind, role in kinds]
     return Compressed(task.architecture, task.arguments, tuple(parts), point, factorised.edits, factorised.tied)
 
 
-def _quantised(weights: Mapping[str, Any], bits: int) -> Part:
+@torch.no_grad()
+def _quantised(network: nn.Module, factorised: Factorised, bits: int) -> Part:
+    """Round all weights of the network to a grid per tensor, in place, and describe them."""
     levels = 2 ** (bits - 1) - 1
-    steps = [np.float32(max(np.abs(w).max(), np.finfo(np.float32).tiny) / levels) for w in weights.values()]
-    codes = [uniform.quantise(w, step)[0] for w, step in zip(weights.values(), steps, strict=True)]
-    return uniform.part(list(weights), codes, steps, "weights")
+    codes, steps = {}, {}
+    for name, tensor in blueprint.state(network, factorised.tied).items():
+        if tensor.ndim > 1:
+            step = max(float(tensor.abs().max()), float(np.finfo(np.float32).tiny)) / levels
+            codes[name], steps[name] = uniform.quantise(tensor.detach().numpy(), step)
+            tensor.copy_(torch.from_numpy(uniform.dequantise(codes[name], steps[name])))
+    return uniform.part(list(codes), list(codes.values()), list(steps.values()), "weights")
