@@ -33,6 +33,9 @@ BudgetOption = Annotated[str, typer.Option("--budget", "-b", help="post-training
 Configs = Annotated[
     list[str] | None, typer.Option("--config", "-c", help="Only the configuration of this hash (repeatable).")
 ]
+AllConfigs = Annotated[
+    bool, typer.Option("--all-configs", "-a", help="Every configuration in params.yaml, not each method's first alone.")
+]
 Seeds = Annotated[list[int] | None, typer.Option("--seed", "-s", help="Only this seed (repeatable).")]
 Results = Annotated[Path, typer.Option(help="The folder of records and artefacts.")]
 
@@ -42,15 +45,19 @@ def _plan(
     method: list[str] | None,
     network: list[str] | None,
     config: list[str] | None,
+    all_configs: bool,
     budget: str,
     seed: list[int] | None,
 ) -> list[tuple[Cell, str | None]]:
-    """Cells with the reason why they can't be run, or None."""
+    """Cells with the reason why they can't be run, or None; of each method the first configuration, unless told."""
     cells = suites.plan(suite, method or (), network or (), budget, seed or ())
     for wanted in config or ():
         if all(cell.config_hash != wanted for cell in cells):
             raise UnknownName("configuration", wanted, {cell.config_hash for cell in cells})
-    cells = [cell for cell in cells if not config or cell.config_hash in config]
+    if config:
+        cells = [cell for cell in cells if cell.config_hash in config]
+    elif not all_configs:
+        cells = [cell for cell in cells if cell.config == suites.configs(cell.method, budget)[0]]
     return [(cell, cell.unsupported()) for cell in cells]
 
 
@@ -60,13 +67,14 @@ def plan(
     method: Methods = None,
     network: Networks = None,
     config: Configs = None,
+    all_configs: AllConfigs = False,
     budget: BudgetOption = "post-training",
     seed: Seeds = None,
     results: Results = Path("results"),
 ) -> None:
     """List the cells of a suite and what is to be done about each."""
     table = Table("cell", "status")
-    for cell, reason in _plan(suite, method, network, config, budget, seed):
+    for cell, reason in _plan(suite, method, network, config, all_configs, budget, seed):
         ended = None if reason else runner.state(cell, results)
         status = f"not run: {reason}" if reason else "to run" if ended is None else ended.status
         if ended is not None:
@@ -81,6 +89,7 @@ def run(
     method: Methods = None,
     network: Networks = None,
     config: Configs = None,
+    all_configs: AllConfigs = False,
     budget: BudgetOption = "post-training",
     seed: Seeds = None,
     jobs: Annotated[int, typer.Option("--jobs", "-j", min=1, help="Cells at a time.")] = 1,
@@ -89,7 +98,7 @@ def run(
     results: Results = Path("results"),
 ) -> None:
     """Compress, write, decode in a fresh process, score and record; what is recorded already is kept."""
-    planned = _plan(suite, method, network, config, budget, seed)
+    planned = _plan(suite, method, network, config, all_configs, budget, seed)
     todo = []
     for cell, reason in planned:
         ended = None if reason else runner.state(cell, results)

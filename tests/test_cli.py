@@ -144,9 +144,12 @@ def test_plan_tells_what_is_to_run_from_what_is_recorded(
     laboratory.patch.setenv("COLUMNS", "200")
     assert laboratory.ratebench("run", "digits", "-c", laboratory.cells()[1].config_hash) == 0
     capsys.readouterr()
-    assert laboratory.ratebench("plan", "digits") == 0
+    assert laboratory.ratebench("plan", "digits", "--all-configs") == 0
     text = shown(capsys)
     assert "to run" in text and "complete, 1 points" in text
+    assert laboratory.ratebench("plan", "digits") == 0
+    text = shown(capsys)  # the first configuration alone, which has not been run
+    assert "to run" in text and "complete" not in text
     assert laboratory.ratebench("plan", "digits", "-b", "paper") == 0
     assert "not run: has no paper recipe, only post-training, short" in shown(capsys)
     assert laboratory.ratebench("run", "digits", "-b", "paper") == 0
