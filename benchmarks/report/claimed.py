@@ -63,6 +63,7 @@ def _fitting(side: Side, claim: Claim, rows: Sequence[Row]) -> list[Row]:
         for row in rows
         if (row.first.method, row.first.task, row.first.budget) == (side.method, claim.task, claim.budget)
         and has(row.first.config, side.config)
+        and (claim.at in row.first.point or claim.at == claims.BYTES)
     ]
     if not fitting:
         return []
