@@ -12,8 +12,7 @@ from typing import Any, Literal
 
 import msgspec
 
-import methods
-from benchmarks.errors import RateBenchError
+from benchmarks import reported
 from benchmarks.measure import Z95
 
 Outcome = Literal["held", "not held", "undecided"]
@@ -51,23 +50,14 @@ class _File(_Strict, frozen=True):
 
 
 def of(key: str) -> list[Claim]:
-    """The claims of a method's paper; empty where the module brings no claims.toml.
-
-    Raises RateBenchError that names the file, the place and the reason.
-    """
-    path = methods.source(key) / "claims.toml"
-    return read(path) if path.parent.is_dir() and path.exists() else []
+    """The claims of a method's paper; empty where the module brings no claims.toml."""
+    path = reported.beside(key, "claims.toml")
+    return [] if path is None else read(path)
 
 
 def read(path: Path) -> list[Claim]:
-    try:
-        return msgspec.toml.decode(path.read_bytes(), type=_File).claim
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-        msg = f"{path} does not follow the schema of claims.toml: {error}"
-        raise RateBenchError(msg) from error
-    except OSError as error:
-        msg = f"can't read {path}: {error.strerror or error}"
-        raise RateBenchError(msg) from error
+    """The claims of a claims.toml; raises RateBenchError that names the file, the place and the reason."""
+    return reported.decode(path, _File).claim
 
 
 def judge(better: tuple[float, float], worse: tuple[float, float]) -> tuple[float, float, Outcome]:

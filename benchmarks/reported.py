@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import msgspec
 
 import methods
 from benchmarks.errors import RateBenchError
 
+T = TypeVar("T")
 Outcome = Literal["replicated", "better", "short", "not comparable", "not attempted"]
 
 
@@ -85,23 +86,33 @@ class _File(_Strict, frozen=True):
     row: list[Reported] = []
 
 
-def read(path: Path) -> list[Reported]:
-    """The rows of a reported.toml; raises RateBenchError that names the file, the place and the reason."""
+def decode(path: Path, kind: type[T]) -> T:
+    """A TOML file as `kind`; raises RateBenchError that names the file, the place and the reason."""
     try:
-        return msgspec.toml.decode(path.read_bytes(), type=_File).row
+        return msgspec.toml.decode(path.read_bytes(), type=kind)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-        msg = f"{path} does not follow the schema of reported.toml: {error}"
+        msg = f"{path} does not follow the schema of {path.name}: {error}"
         raise RateBenchError(msg) from error
     except OSError as error:
         msg = f"can't read {path}: {error.strerror or error}"
         raise RateBenchError(msg) from error
 
 
+def beside(key: str, name: str) -> Path | None:
+    """The file `name` in the package of method `key`, if there is one."""
+    path = methods.source(key) / name
+    return path if path.parent.is_dir() and path.exists() else None
+
+
+def read(path: Path) -> list[Reported]:
+    """The rows of a reported.toml; raises RateBenchError for a bad file."""
+    return decode(path, _File).row
+
+
 def of(key: str) -> list[Reported]:
     """What the paper of method `key` reports; empty where the module brings no reported.toml."""
-    source = methods.source(key)
-    path = source / "reported.toml"
-    return read(path) if source.is_dir() and path.exists() else []
+    path = beside(key, "reported.toml")
+    return [] if path is None else read(path)
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sys
 
-import torch
+from torch import library
 
 try:
     from torchvision import datasets
@@ -20,7 +20,7 @@ except RuntimeError as error:
         del sys.modules[name]
     for name in ("nms", "qnms"):
         schema = "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
-        torch.library.define(f"torchvision::{name}", schema)
+        library.define(f"torchvision::{name}", schema)
     from torchvision import datasets
 
 __all__ = ["datasets"]

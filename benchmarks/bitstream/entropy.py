@@ -17,7 +17,7 @@ from benchmarks.errors import BitstreamError
 
 MAX_ALPHABET = 1024  # wider ranges escape: the table would cost more than it saves
 _GEOMETRIC_BITS = 20
-_SMALL = 2**16  # of more values, a table is always the smaller part
+_SMALL = 2**16  # beside more values than these a table is small change, and trying both takes time
 
 
 def _table_bits(alphabet: int) -> int:

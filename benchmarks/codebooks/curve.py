@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -24,18 +24,37 @@ from methods.interface import Compressed, Json, Part, Run, Task
 class Settings:
     """What every quantiser of vectors is run with.
 
-    Weights are divided by the standard deviation of their layer or output channel (`scale`) and cut into vectors; those
-    of the modules in `skip` stay fp16. Codebooks are stored as `storage`. `recalibrate` is the number of unlabelled
-    images on which BatchNorm is re-estimated where nothing is trained. With training, codes stay, and codewords,
-    BatchNorm and biases learn by AdamW without weight decay; `epochs` belong to each point of the `paper` budget.
+    `points` and `short_points` (with little training) are one operating point each: M codebooks of K codewords. Weights
+    are divided by the standard deviation of their layer or output channel (`scale`) and cut into vectors of `dimension`
+    values; those of the modules in `skip` stay fp16. Codebooks are stored as `storage`. `recalibrate` is the number of
+    unlabelled images on which BatchNorm is re-estimated where nothing is trained. With training, codes stay, and
+    codewords, BatchNorm and biases learn by AdamW without weight decay; `epochs` belong to each point of the `paper`
+    budget.
     """
 
+    points: tuple[tuple[int, int], ...] = (
+        (8, 256),
+        (6, 256),
+        (5, 256),
+        (4, 256),
+        (3, 256),
+        (2, 256),
+        (2, 128),
+        (1, 256),
+    )
+    short_points: tuple[tuple[int, int], ...] = ((6, 256), (4, 256), (3, 256), (2, 256), (1, 256))
+    dimension: int = 8
     scale: Literal["layer", "channel", "none"] = "layer"
     skip: tuple[str, ...] = ()
     storage: Literal["float16", "float32"] = "float16"
     recalibrate: int = 500
     lr: float = 1e-3
     epochs: int = 9
+
+    @property
+    def random(self) -> bool:
+        """Whether the seed matters without training: k-means starts from vectors drawn at random."""
+        return True
 
 
 @dataclass(frozen=True)
@@ -48,19 +67,24 @@ class Book:
     kind: Literal["additive", "product"] = "additive"
 
 
-Quantise: TypeAlias = Callable[[nn.Module, Any], tuple[Sequence[Book], Mapping[str, Json]]]
+Quantise: TypeAlias = Callable[[nn.Module, tuple[int, int]], tuple[Sequence[Book], Mapping[str, Json]]]
 
 
 def refused(config: Settings) -> str | None:
     """Why these settings can't be followed, in a sentence; None if they can."""
     if config.scale not in ("layer", "channel", "none") or config.storage not in ("float16", "float32"):
         return "scale has to be layer, channel or none, and storage float16 or float32"
+    if not all(1 <= m <= 64 and 2 <= k <= 4096 for points in (config.points, config.short_points) for m, k in points):
+        return "points have to be pairs: 1 to 64 codebooks (or values of a vector) and 2 to 4096 codewords"
+    if not config.points or not config.short_points or config.dimension < 1:
+        return "there has to be a point, and dimension has to be at least 1"
     return None
 
 
-def curve(task: Task, config: Settings, run: Run, points: Sequence[Any], quantise: Quantise) -> Iterator[Compressed]:
-    """One operating point for each of `points`, which `quantise` turns into codebooks and labels."""
+def curve(task: Task, config: Settings, run: Run, quantise: Quantise) -> Iterator[Compressed]:
+    """One operating point for each of the configuration's, which `quantise` turns into codebooks and labels."""
     trains = run.budget.name != "post-training"
+    points = config.short_points if trains else config.points
     for point in points:
         network = task.reference()
         books, labels = quantise(network, point)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import faiss
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from benchmarks.errors import MethodError
 
@@ -20,6 +21,7 @@ def k_means(x: Floats, size: int, seed: int, iterations: int = 25) -> tuple[Floa
     if size > len(x):
         msg = f"{size} codewords for {len(x)} vectors are too many: choose fewer codewords or shorter vectors"
         raise MethodError(msg)
+    faiss.omp_set_num_threads(torch.get_num_threads())  # a worker's share of the cores
     means = faiss.Kmeans(
         x.shape[1], size, niter=iterations, seed=seed % 2**31, min_points_per_centroid=1, max_points_per_centroid=2**20
     )

@@ -15,6 +15,7 @@ from benchmarks.bitstream import blueprint
 from benchmarks.bitstream.codecs import raw, uniform
 from benchmarks.errors import MethodError
 from benchmarks.lowrank.layers import groups
+from benchmarks.lowrank.unfolding import RankError
 from benchmarks.measure import reference_bytes
 from benchmarks.training import Recipe, fit, reestimate
 from benchmarks.training.export import norm_parts
@@ -157,7 +158,7 @@ def _at_ratio(
             network = realise(task, reference, found)
             coded = _quantised(network, found, config.bits) if config.storage == "uniform" else None
             fits = len(bitstream.encode(describe(task, config, network, found, coded, {}))) <= allowed
-        except MethodError:  # a rank above what the weights have: the rate is too high
+        except RankError:  # the rate is too high
             fits = False
         if fits:
             low, best = rate, (round(rate, 5), found)

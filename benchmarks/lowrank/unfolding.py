@@ -75,6 +75,10 @@ def leading(gram: Tensor, rank: int) -> tuple[Tensor, Tensor]:
     return values[order], vectors * largest.sign()
 
 
+class RankError(MethodError):
+    """A rank is asked for that the matrix does not have: the rate is too high."""
+
+
 def few(rank: int, size: int) -> bool:
     """Whether so few eigenvectors are wanted that they are found one after the other, in fp32."""
     return size >= 256 and 8 * rank < size
@@ -94,13 +98,13 @@ def truncated_svd(matrix: Tensor, rank: int, what: str) -> tuple[Tensor, Tensor,
     """Left vectors (m, r), singular values (r,) and right vectors (r, n) of the best rank-r approximation.
 
     In fp64, but for few of many in fp32: the error is the same to 1e-9 of itself, for it does not depend on the vectors
-    to first order. `what` names the matrix in errors. Raises MethodError if `check` does, or if the matrix has a rank
-    below `rank`.
+    to first order. `what` names the matrix in errors. Raises MethodError if `check` does, RankError if the matrix has a
+    rank below `rank`.
     """
     check(matrix, what)
     if not 1 <= rank <= min(matrix.shape):
         msg = f"rank {rank} is impossible for {what}: its matrix {tuple(matrix.shape)} has at most {min(matrix.shape)}"
-        raise MethodError(msg)
+        raise RankError(msg)
     matrix, zero = (matrix.float(), 1e-3) if few(rank, min(matrix.shape)) else (matrix.double(), 1e-7)
     tall = matrix.shape[0] >= matrix.shape[1]
     values, vectors = leading(matrix.T @ matrix if tall else matrix @ matrix.T, rank)
@@ -108,7 +112,7 @@ def truncated_svd(matrix: Tensor, rank: int, what: str) -> tuple[Tensor, Tensor,
     if singular[-1] <= zero * singular[0]:  # what counts as zero: a Gram matrix squares the rounding
         real = int((singular > zero * singular[0]).sum())
         msg = f"rank {rank} is above the rank {real} of the weights of {what}: lower the rate"
-        raise MethodError(msg)
+        raise RankError(msg)
     if tall:
         return matrix @ vectors / singular, singular, vectors.T
     return vectors, singular, (vectors / singular).T @ matrix

@@ -34,26 +34,12 @@ CARD = Card(
 
 @dataclass(frozen=True)
 class Config(Settings):
-    """`points` are (M codebooks, K codewords each), one operating point each, `short_points` those with little training.
+    """`parts` is the number of contiguous groups of layers with codebooks of their own (1: the network; 0: each layer).
 
-    `dimension` is d, the length of a vector. `parts` is the number of contiguous groups of layers with codebooks of their own
-    (1: the whole network; 0: each layer). `start` to `relaxation` are the search's (quantizer.py). With `pruned`, that
-    share of all weights is first set to zero by magnitude; "survivors" then quantises only the rest and stores which,
-    "dense" quantises zeros like any other value.
+    `start` to `relaxation` are the search's (quantizer.py). With `pruned`, that share of all weights is first set to zero
+    by magnitude; "survivors" then quantises only the rest and stores which, "dense" quantises zeros like any other value.
     """
 
-    points: tuple[tuple[int, int], ...] = (
-        (8, 256),
-        (6, 256),
-        (5, 256),
-        (4, 256),
-        (3, 256),
-        (2, 256),
-        (2, 128),
-        (1, 256),
-    )
-    short_points: tuple[tuple[int, int], ...] = ((6, 256), (4, 256), (3, 256), (2, 256), (1, 256))
-    dimension: int = 8
     parts: int = 1
     start: Literal["pq", "rvq"] = "pq"
     iterations: int = 25
@@ -64,20 +50,11 @@ class Config(Settings):
     pruned: float = 0.0
     keep: Literal["survivors", "dense"] = "survivors"
 
-    @property
-    def random(self) -> bool:
-        """Whether the seed matters without training: k-means and local search draw."""
-        return True
-
 
 def unsupported(task: Task, config: Config) -> str | None:
     """Any network will do; what is refused is a configuration that can't be followed."""
-    if not all(1 <= m <= 64 and 2 <= k <= 4096 for points in (config.points, config.short_points) for m, k in points):
-        return "points have to be pairs of 1 to 64 codebooks and 2 to 4096 codewords"
-    if not config.points or not config.short_points or config.dimension < 1 or config.parts < 0:
-        return "there has to be a point, dimension has to be at least 1 and parts at least 0"
-    if min(config.iterations, config.sweeps, config.moves) < 1 or config.rounds < 0:
-        return "iterations, sweeps and moves have to be at least 1, rounds at least 0"
+    if min(config.iterations, config.sweeps, config.moves) < 1 or min(config.rounds, config.parts) < 0:
+        return "iterations, sweeps and moves have to be at least 1, rounds and parts at least 0"
     if not 0 <= config.pruned < 1:
         return f"pruned has to be in [0, 1), not {config.pruned}"
     return refused(config)
@@ -102,8 +79,7 @@ def compress(task: Task, config: Config, run: Run) -> Iterator[Compressed]:
         shared = round(shared_codewords(books[0].layers, books[0].codes, point[1]), 4)
         return books, {"books": point[0], "codewords": point[1], "shared": shared}
 
-    points = config.points if run.budget.name == "post-training" else config.short_points
-    return curve(task, config, run, points, quantise)
+    return curve(task, config, run, quantise)
 
 
 def magnitude_masks(found: Mapping[str, npt.NDArray[np.float32]], sparsity: float) -> dict[str, npt.NDArray[np.bool_]]:

@@ -9,10 +9,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
+import numba
 import numpy as np
 import numpy.typing as npt
+import torch
 from scipy import linalg
 
+from benchmarks.bitstream.codecs.codebook import vectors
 from benchmarks.codebooks.means import product, residual
 from methods.aq.search import local_search, pair_terms
 
@@ -51,6 +54,7 @@ def fit(x: Floats, books: int, size: int, search: Search, seed: int) -> Quantise
 
     Raises MethodError if there are fewer vectors than codewords.
     """
+    numba.set_num_threads(min(torch.get_num_threads(), numba.config.NUMBA_NUM_THREADS))  # a worker's share of the cores
     by_pieces = search.start == "pq" and books <= x.shape[1]
     codebooks, codes = (product if by_pieces else residual)(x, books, size, seed)
     best = Quantised(codebooks, codes, error(x, codebooks, codes))
@@ -90,17 +94,9 @@ def encode(x: Floats, codebooks: Floats, codes: Codes, rounds: int, sweeps: int,
     return better
 
 
-def decode(codebooks: Floats, codes: Codes) -> Floats:
-    """The sums of codewords (n, d)."""
-    total = codebooks[0][codes[:, 0]]
-    for book, column in zip(codebooks[1:], codes.T[1:], strict=True):
-        total += book[column]
-    return total
-
-
 def error(x: Floats, codebooks: Floats, codes: Codes) -> float:
     """Σ‖x − Σ c‖² in fp64."""
-    return float(np.square(x - decode(codebooks, codes), dtype=np.float64).sum())
+    return float(np.square(x - vectors(codes, codebooks, "additive"), dtype=np.float64).sum())
 
 
 def least_squares(x: Floats, codes: Codes, size: int, ridge: float) -> Floats:

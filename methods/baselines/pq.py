@@ -31,7 +31,7 @@ CARD = Card(
 
 @dataclass(frozen=True)
 class Config(Settings):
-    """`points` and `short_points` are (d values a vector, K codewords a layer).
+    """`points` and `short_points` are (d values a vector, K codewords a layer); `dimension` is not used.
 
     A layer with few vectors has fewer codewords, at most a quarter of them, as in the official code.
     """
@@ -39,18 +39,9 @@ class Config(Settings):
     points: tuple[tuple[int, int], ...] = ((1, 256), (2, 256), (3, 128), (4, 128), (4, 64), (6, 64), (9, 32), (9, 16))
     short_points: tuple[tuple[int, int], ...] = ((2, 256), (3, 128), (4, 64), (6, 64), (9, 32))
 
-    @property
-    def random(self) -> bool:
-        """k-means starts from vectors drawn at random."""
-        return True
-
 
 def unsupported(task: Task, config: Config) -> str | None:
     """Any network will do; what is refused is a configuration that can't be followed."""
-    if not all(1 <= d <= 64 and 2 <= k <= 4096 for points in (config.points, config.short_points) for d, k in points):
-        return "points have to be pairs of 1 to 64 values and 2 to 4096 codewords"
-    if not config.points or not config.short_points:
-        return "there has to be a point"
     return refused(config)
 
 
@@ -67,5 +58,4 @@ def compress(task: Task, config: Config, run: Run) -> Iterator[Compressed]:
             books.append(Book(layers, words[None], codes[:, None]))
         return books, {"dimension": dimension, "codewords": size}
 
-    points = config.points if run.budget.name == "post-training" else config.short_points
-    return curve(task, config, run, points, quantise)
+    return curve(task, config, run, quantise)

@@ -13,9 +13,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from benchmarks.errors import MethodError
 from benchmarks.lowrank import Factorised, Settings, base_rank, curve, groups, refused
-from benchmarks.lowrank.unfolding import check
+from benchmarks.lowrank.unfolding import RankError, check
 from methods.interface import Card, Compressed, ModuleSpec, Run, Task
 
 CARD = Card(
@@ -98,7 +97,7 @@ def _tucker(weight: Tensor, ranks: tuple[int, int], path: str) -> tuple[Tensor, 
         msg = (
             f"ranks {ranks} are impossible for {path} with {tuple(weight.shape[:2])} outputs and inputs: lower the rate"
         )
-        raise MethodError(msg)
+        raise RankError(msg)
     (core, (last, first)), _ = partial_tucker(weight.double().numpy(), rank=list(ranks), modes=[0, 1], init="svd")
     kernels = first.T[:, :, None, None], core, last[:, :, None, None]
     return tuple(torch.from_numpy(k.copy()).float() for k in kernels)

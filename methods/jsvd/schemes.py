@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.errors import MethodError
-from benchmarks.lowrank.unfolding import check, leading, truncated_svd
+from benchmarks.lowrank.unfolding import RankError, check, leading, truncated_svd
 
 
 def right_shared(matrices: Sequence[Tensor], rank: int, what: str) -> tuple[list[Tensor], Tensor]:
@@ -55,7 +55,7 @@ def both_shared(
     rows, columns = torch.cat(list(stack), 1), torch.cat(list(stack))  # (m, N k), (N m, k)
     if not 1 <= right_rank + left_rank <= min(stack.shape[1:]):
         msg = f"ranks {right_rank} + {left_rank} are impossible for {what}: its matrices are {tuple(stack.shape[1:])}"
-        raise MethodError(msg)
+        raise RankError(msg)
     right_gram, left_gram = columns.T @ columns, rows @ rows.T
     right = leading(right_gram, right_rank)[1]  # V as columns (k, r_right)
     left: Tensor | None = None

@@ -13,7 +13,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from benchmarks.bitstream.bytesio import Ints, join_blocks, split_blocks
+from benchmarks.bitstream.bytesio import join_blocks, split_blocks
 from benchmarks.bitstream.codecs.index import decode_indices, encode_indices
 from benchmarks.bitstream.codecs.raw import from_floats, to_floats
 from benchmarks.bitstream.entropy import decode_bits, encode_bits
@@ -52,7 +52,7 @@ def part(
     return Part(NAME, tuple(targets), "codebooks", data)
 
 
-def vectors(codes: Ints, codebooks: Floats, kind: Kind) -> Floats:
+def vectors(codes: npt.NDArray[np.integer[Any]], codebooks: Floats, kind: Kind) -> Floats:
     """(n, d) fp32 from codes (n, M) and codebooks (M, K, width); summed in the order of the codebooks."""
     rows = [book[column] for book, column in zip(codebooks, codes.T, strict=True)]
     if kind == "product":
