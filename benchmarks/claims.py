@@ -24,10 +24,15 @@ class _Strict(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
 
 
 class Side(_Strict, frozen=True, kw_only=True):
-    """One side of a comparison: a method, and the settings that its configuration has to have."""
+    """One side of a comparison: a method, and the settings that its configuration has to have.
+
+    `counted` is how large it is taken to be where sides meet at equal bytes: its files; or, as pruning is often counted,
+    four bytes for each value that is not zero ("values"), or those and a bit for every value ("values and mask").
+    """
 
     method: str
     config: dict[str, Any] = {}
+    counted: Literal["file", "values", "values and mask"] = "file"
 
 
 class Claim(_Strict, frozen=True, kw_only=True):
@@ -45,19 +50,34 @@ class Claim(_Strict, frozen=True, kw_only=True):
     worse: Side
 
 
-class _File(_Strict, frozen=True):
+class Observation(_Strict, frozen=True, kw_only=True):
+    """A note of the points of `of` lies above `above`, at one budget."""
+
+    text: str
+    source: str
+    task: str
+    budget: str
+    of: Side
+    note: str
+    above: float
+
+
+class Claims(_Strict, frozen=True):
+    """What a claims.toml holds."""
+
     claim: list[Claim] = []
+    observation: list[Observation] = []
 
 
-def of(key: str) -> list[Claim]:
+def of(key: str) -> Claims:
     """The claims of a method's paper; empty where the module brings no claims.toml."""
     path = reported.beside(key, "claims.toml")
-    return [] if path is None else read(path)
+    return Claims() if path is None else read(path)
 
 
-def read(path: Path) -> list[Claim]:
-    """The claims of a claims.toml; raises RateBenchError that names the file, the place and the reason."""
-    return reported.decode(path, _File).claim
+def read(path: Path) -> Claims:
+    """A claims.toml; raises RateBenchError that names the file, the place and the reason."""
+    return reported.decode(path, Claims)
 
 
 def judge(better: tuple[float, float], worse: tuple[float, float]) -> tuple[float, float, Outcome]:

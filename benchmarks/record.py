@@ -80,7 +80,11 @@ class Provenance(_Strict, frozen=True):
 
 
 class Record(_Strict, frozen=True):
-    """One operating point of one cell. `wall_s` is the time from the previous point (or the start) to this one."""
+    """One operating point of one cell.
+
+    `point` labels it, `notes` are what the method found out on the way; `wall_s` is the time from the previous point (or
+    the start) to this one.
+    """
 
     schema: int
     id: str
@@ -102,6 +106,7 @@ class Record(_Strict, frozen=True):
     speed: Speed
     wall_s: float
     provenance: Provenance
+    notes: dict[str, Any] = {}
 
 
 class CellState(_Strict, frozen=True):

@@ -160,7 +160,7 @@ def _points(cell: Cell, folder: Path, work: Path, say: Say, scorer: Scorer) -> I
     start = time.perf_counter()
     for index, compressed in enumerate(method.compress(task, cell.make_config(), run)):
         path = folder / f"p{index:02d}.json"
-        say(f"{cell.id}: point {index} {dict(compressed.point)}")
+        say(f"{cell.id}: point {index} {_labels(compressed)}")
         known = _valid(path, fingerprint)
         if known is None:
             known = _measure(cell, index, compressed, path, task, scorer, reference_bytes, start)
@@ -175,6 +175,10 @@ def _valid(path: Path, fingerprint: str) -> Record | None:
     except RecordError:
         return None
     return known if known.provenance.fingerprint == fingerprint else None
+
+
+def _labels(compressed: Compressed) -> dict[str, Any]:
+    return {name: value for name, value in compressed.point.items() if name != "notes"}
 
 
 def _measure(
@@ -223,7 +227,8 @@ def _record(
         epochs=cell.budget.epochs,
         seed=cell.seed,
         index=index,
-        point=dict(compressed.point),
+        point=_labels(compressed),
+        notes=dict(compressed.point.get("notes", {})),
         rate=record.Rate(
             file_bytes=measured.file_bytes,
             by_role=measured.by_role,

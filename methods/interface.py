@@ -147,7 +147,9 @@ class Compressed:
     """All that the decoder will know of a network, at one operating point.
 
     `edits` replaces modules of the architecture by path; `tied` makes parameter paths share one tensor (path -> the
-    path that `parts` fills). Every tensor of the resulting network has to be the target of exactly one part.
+    path that `parts` fills). Every tensor of the resulting network has to be the target of exactly one part. `point`
+    labels the operating point, the same for every seed; what the method found out on the way goes under its key `notes`
+    as a mapping, which is recorded beside the labels.
     """
 
     architecture: str

@@ -18,12 +18,12 @@ from benchmarks import bitstream, tasks
 from benchmarks.bitstream import blueprint
 from benchmarks.bitstream.codecs import codebook
 from benchmarks.codebooks import Book, collect, groups, means, stack, weights
-from benchmarks.codebooks.curve import described, load
+from benchmarks.codebooks.curve import described, load, shared_codewords
 from benchmarks.codebooks.training import Decoded
 from benchmarks.errors import MethodError
 from benchmarks.training import Recipe, fit
 from methods import aq
-from methods.aq import quantizer
+from methods.aq import quantizer, search_torch
 from methods.aq.quantizer import Search
 from methods.aq.search import pair_terms
 from methods.baselines import pq, rvq
@@ -43,22 +43,36 @@ def errors_of(x: Any, words: Any, codes: Any) -> Any:
     return np.square(x - codebook.vectors(codes, words, "additive"), dtype=np.float64).sum(1)
 
 
+def by_numba(x: Any, words: Any, codes: Any, search: Search, seed: int) -> Any:
+    return quantizer.encode(x, words, codes, search, seed)
+
+
+def by_torch(x: Any, words: Any, codes: Any, search: Search, seed: int) -> Any:
+    tensors = (torch.from_numpy(a) for a in (x, words, codes))
+    return search_torch.local_search(*tensors, search.rounds, search.sweeps, search.moves, seed).numpy()
+
+
+both_searches = pytest.mark.parametrize("encode", [by_numba, by_torch])
+
+
+@both_searches
 @pytest.mark.parametrize(("books", "size"), [(1, 16), (2, 16), (4, 8)])
-def test_local_search_never_raises_the_error_of_a_vector(books: int, size: int) -> None:
+def test_local_search_never_raises_the_error_of_a_vector(books: int, size: int, encode: Any) -> None:
     x = heavy_tailed(700)
-    words, codes = means.residual(x, books, size, 0)
+    words, codes = means.residual(x, books, size)
     before = errors_of(x, words, codes)
     for rounds in (0, 3):
-        found = quantizer.encode(x, words, codes, rounds, 3, 1, seed=1)
+        found = encode(x, words, codes, Search(rounds=rounds, sweeps=3), 1)
         assert (errors_of(x, words, found) <= before * (1 + 1e-5) + 1e-5).all()
         assert found.min() >= 0 and found.max() < size
     assert errors_of(x, words, found).sum() < before.sum() or books == 1
 
 
-def test_one_codebook_is_the_nearest_codeword() -> None:
+@both_searches
+def test_one_codebook_is_the_nearest_codeword(encode: Any) -> None:
     x = heavy_tailed(500)
     words = heavy_tailed(32, seed=1)[None]
-    found = quantizer.encode(x, words, np.zeros((500, 1), np.int32), 0, 1, 1, 0)
+    found = encode(x, words, np.zeros((500, 1), np.int32), Search(rounds=0, sweeps=1), 0)
     nearest = np.square(x[:, None] - words[0][None]).sum(2).argmin(1)
     np.testing.assert_allclose(errors_of(x, words, found), np.square(x - words[0][nearest]).sum(1), rtol=1e-4)
 
@@ -67,12 +81,22 @@ def test_search_is_the_same_for_any_number_of_threads_and_differs_with_the_seed(
     import numba
 
     x = heavy_tailed(3000)
-    words, codes = means.residual(x, 3, 16, 0)
+    words, codes = means.residual(x, 3, 16)
     found = []
     for threads, seed in ((1, 5), (min(2, numba.config.NUMBA_NUM_THREADS), 5), (1, 6)):
         numba.set_num_threads(threads)
-        found.append(quantizer.encode(x, words, codes, 3, 2, 1, seed))
+        found.append(quantizer.encode(x, words, codes, Search(rounds=3, sweeps=2), seed))
     assert np.array_equal(found[0], found[1]) and not np.array_equal(found[0], found[2])
+
+
+def test_the_search_in_torch_finds_as_much(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(search_torch, "CHUNK", 1000)
+    x = heavy_tailed(3000)
+    words, codes = means.residual(x, 3, 16)
+    begin = errors_of(x, words, codes).sum()
+    much = Search(rounds=32)
+    ours, theirs = (begin - errors_of(x, words, e(x, words, codes, much, 0)).sum() for e in (by_numba, by_torch))
+    assert theirs == pytest.approx(ours, rel=0.1) and theirs > 0.05 * begin
 
 
 def test_terms_of_the_search_are_the_error() -> None:
@@ -99,11 +123,11 @@ def test_least_squares_codebooks_are_a_minimum() -> None:
 def test_errors_fall_with_every_iteration_and_beat_both_starts() -> None:
     x = heavy_tailed()
     for start, begin in (("pq", means.product), ("rvq", means.residual)):
-        words, codes = begin(x, 2, 32, 0)
-        made = list(quantizer.improved(x, words, codes, QUICK, 0))
+        words, codes = begin(x, 2, 32)
+        made = list(quantizer.improved(x, words, codes, QUICK))
         found = [quantizer.error(x, words, codes), *(q.error for q in made)]
         assert all(later <= earlier * (1 + 1e-4) for earlier, later in itertools.pairwise(found))
-        best = quantizer.fit(x, 2, 32, Search(start, 4, 3, 3), 0)  # type: ignore[arg-type]
+        best = quantizer.fit(x, 2, 32, Search(start, 4, 3, 3))  # type: ignore[arg-type]
         assert best.error == min(found) == pytest.approx(quantizer.error(x, best.codebooks, best.codes))
         assert best.error < 0.97 * found[0]
 
@@ -111,8 +135,8 @@ def test_errors_fall_with_every_iteration_and_beat_both_starts() -> None:
 @pytest.mark.parametrize("relaxation", ["codebooks", "vectors"])
 def test_relaxation_keeps_the_best_seen(relaxation: Any) -> None:
     x = heavy_tailed()
-    words, codes = means.product(x, 2, 32, 0)
-    best = quantizer.fit(x, 2, 32, Search(iterations=4, rounds=2, sweeps=2, relaxation=relaxation), 0)
+    words, codes = means.product(x, 2, 32)
+    best = quantizer.fit(x, 2, 32, Search(iterations=4, rounds=2, sweeps=2, relaxation=relaxation))
     assert best.error <= quantizer.error(x, words, codes)
 
 
@@ -120,7 +144,7 @@ def test_more_codebooks_and_codewords_err_less_and_longer_vectors_more() -> None
     x = heavy_tailed(2000)
 
     def found(books: int, size: int, d: int = 8) -> float:
-        return quantizer.fit(x.reshape(-1, d), books, size, QUICK, 0).error
+        return quantizer.fit(x.reshape(-1, d), books, size, QUICK).error
 
     assert found(1, 32) > found(2, 32) > found(3, 32) > found(4, 32)
     assert found(2, 8) > found(2, 16) > found(2, 64)
@@ -129,7 +153,7 @@ def test_more_codebooks_and_codewords_err_less_and_longer_vectors_more() -> None
 
 def test_enough_codewords_for_all_vectors_leave_no_error() -> None:
     x = heavy_tailed(60)
-    assert quantizer.fit(x, 1, 60, QUICK, 0).error <= 1e-6 * np.square(x).sum()
+    assert quantizer.fit(x, 1, 60, QUICK).error <= 1e-6 * np.square(x).sum()
 
 
 def test_weights_come_back_from_their_vectors() -> None:
@@ -153,6 +177,18 @@ def test_groups_are_contiguous_and_complete() -> None:
         assert [layer for group in found for layer in group] == layers
         assert len(found) == (len(layers) if count == 0 else count)
     assert len(stack(layers)) == sum(len(layer.vectors) for layer in layers)
+
+
+def test_shared_codewords_are_those_of_two_layers_or_more() -> None:
+    first, second = (collect({name: np.arange(4.0, dtype=np.float32)}, 2, "layer")[0] for name in ("a", "b"))
+    words = np.zeros((1, 8, 2), np.float32)
+
+    def book(layers: Any, codes: list[int]) -> Book:
+        return Book(layers, words, np.array(codes, np.int32)[:, None])
+
+    assert shared_codewords([book([first, second], [0, 1, 1, 2])]) == pytest.approx(1 / 3)  # two vectors a layer
+    assert shared_codewords([book([first, second], [0, 1, 1, 0])]) == 1
+    assert shared_codewords([book([first], [0, 1]), book([second], [0, 1])]) == 0
 
 
 def test_a_scaled_layer_changes_its_scale_alone() -> None:

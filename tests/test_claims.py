@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 from invented import made
 
 import methods
-from benchmarks import claims
+from benchmarks import claims, record
 from benchmarks.claims import Claim, Side
 from benchmarks.errors import RateBenchError
 from benchmarks.report import cards, claimed, frame
@@ -28,9 +29,12 @@ worse = { method = "beta" }
 
 def test_every_claim_at_hand_follows_the_schema() -> None:
     known = {key: claims.of(key) for key in methods.names()}
-    assert known["jsvd"] and not known["uniform"]
-    for claim in (c for found in known.values() for c in found):
-        assert {claim.better.method, claim.worse.method} <= set(methods.names())
+    assert known["jsvd"].claim and known["aq"].observation and not known["uniform"].claim
+    for found in known.values():
+        sides = [s for c in found.claim for s in (c.better, c.worse)] + [o.of for o in found.observation]
+        for side in sides:
+            assert side.method in methods.names()
+            assert side.config.keys() <= set(methods.get(side.method).Config.__dataclass_fields__)
 
 
 @pytest.mark.parametrize(
@@ -71,13 +75,48 @@ def rows(**changes: Any) -> list[Any]:
 def judged(monkeypatch: pytest.MonkeyPatch, claim: Claim, table: list[Any], tasks: set[str]) -> list[claimed.Judged]:
     monkeypatch.setattr(methods, "names", lambda: ["alpha", "gone"])
     monkeypatch.setattr(cards, "card", lambda key: None if key == "gone" else object())
-    monkeypatch.setattr(claims, "of", lambda key: [claim])
+    monkeypatch.setattr(claims, "of", lambda key: claims.Claims(claim=[claim]))
     return list(claimed.judged(table, tasks))
+
+
+OBSERVATION = """
+[[observation]]
+text = "most words are shared"
+source = "abstract"
+task = "digits"
+budget = "short"
+of = { method = "alpha" }
+note = "shared"
+above = 0.5
+"""
+
+
+def test_an_observation_holds_where_every_seed_is_above(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "claims.toml").write_text(OBSERVATION)
+    known = claims.read(tmp_path / "claims.toml")
+    monkeypatch.setattr(methods, "names", lambda: ["alpha"])
+    monkeypatch.setattr(cards, "card", lambda key: object())
+    monkeypatch.setattr(claims, "of", lambda key: known)
+    common: dict[str, Any] = {"budget": "short", "epochs": 2.5}
+    values = {0: [0.9, 0.7], 1: [0.9, 0.5]}
+    records = [
+        made("alpha", seed, index, notes={"shared": value}, **common)
+        for index, over_seeds in values.items()
+        for seed, value in enumerate(over_seeds)
+    ]
+    records.append(made("alpha", 0, 2, **common))  # without the note
+    found = list(claimed.observed(frame.aggregate(records), {"digits"}))
+    assert [(o.outcome, o.note.mean, o.note.low) for o in found] == [
+        ("held", pytest.approx(0.8), 0.7),
+        ("not held", pytest.approx(0.7), 0.5),
+    ]
+    assert claimed.grouped(found)[0][2] == [("held", 1), ("not held", 1)]
+    assert not list(claimed.observed(frame.aggregate(records), {"cifar10"}))
 
 
 def test_points_meet_where_both_have_the_label(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "claims.toml").write_text(FILE)
-    (claim,) = claims.read(tmp_path / "claims.toml")
+    (claim,) = claims.read(tmp_path / "claims.toml").claim
     found = judged(monkeypatch, claim, rows(), {"digits"})
     assert [(j.network, j.place, j.outcome) for j in found] == [
         ("net", "target 8", "held"),
@@ -102,7 +141,7 @@ def test_curves_meet_at_equal_bytes(monkeypatch: pytest.MonkeyPatch, tmp_path: P
     (tmp_path / "claims.toml").write_text(
         FILE.replace('"target"', '"bytes"').replace(', config = { mode = "plain" }', "")
     )
-    (claim,) = claims.read(tmp_path / "claims.toml")
+    (claim,) = claims.read(tmp_path / "claims.toml").claim
     common: dict[str, Any] = {"budget": "short", "epochs": 2.5}
     sizes = {"alpha": [(2000, 900), (500, 700), (9000, 990)], "beta": [(1000, 800), (4000, 900)]}
     records = [
@@ -113,6 +152,29 @@ def test_curves_meet_at_equal_bytes(monkeypatch: pytest.MonkeyPatch, tmp_path: P
     (found,) = judged(monkeypatch, claim, frame.aggregate(records), {"digits"})
     assert (found.place, found.better.size, found.worse.size) == ("equal bytes", 2000, 2000)
     assert found.worse.score == pytest.approx(85.0) and found.difference == pytest.approx(5.0)
+
+
+def test_pruning_can_be_counted_by_its_values(monkeypatch: pytest.MonkeyPatch) -> None:
+    """4,000 and 1,000 values that are not zero are 16,000 and 4,000 bytes, or 1,250 more with a bit for each of 10,000."""
+    common: dict[str, Any] = {"budget": "short", "epochs": 2.5}
+    counts = [record.Counted(elements=10_000, nonzero=nonzero, macs=1) for nonzero in (4000, 1000)]
+    beta = [made("beta", 0, i, counted=c, correct=900 - 100 * i, **common) for i, c in enumerate(counts)]
+    for counted, size in (("values", 8000), ("values and mask", 8000)):
+        claim = Claim(
+            text="t",
+            source="s",
+            task="digits",
+            budget="short",
+            at="bytes",
+            better=Side(method="alpha"),
+            worse=Side(method="beta", counted=counted),  # type: ignore[arg-type]
+        )
+        records = [made("alpha", file_bytes=size, correct=950, **common), *beta]
+        (found,) = judged(monkeypatch, claim, frame.aggregate(records), {"digits"})
+        low, high = (4000, 16000) if counted == "values" else (5250, 17250)
+        share = math.log(size / low) / math.log(high / low)
+        assert found.worse.score == pytest.approx(80 + 10 * share)
+        assert found.place == f"its bytes = {counted} of beta"
 
 
 def test_of_several_configurations_the_one_nearest_to_the_default_answers(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -130,4 +192,4 @@ def test_of_several_configurations_the_one_nearest_to_the_default_answers(monkey
         better=Side(method="alpha"),
         worse=Side(method="alpha"),
     )
-    assert [row.first.config["steps"] for row in claimed._fitting(claim.better, claim, table)] == [3]
+    assert [row.first.config["steps"] for row in claimed._fitting(claim.better, claim, table, claim.at)] == [3]

@@ -65,6 +65,10 @@ def points(key: str, budget: Budget, run: MemoryRun | None = None) -> Iterator[C
     return method.compress(task_for(key), method.Config(), run or MemoryRun(budget))
 
 
+def labels(compressed: Compressed) -> bytes:
+    return msgspec.json.encode({k: v for k, v in compressed.point.items() if k != "notes"}, order="sorted")
+
+
 @functools.cache
 def curve(key: str) -> tuple[tuple[Compressed, bytes], ...]:
     """The post-training points of a method with their files, computed once for all tests here."""
@@ -124,8 +128,10 @@ def test_the_curve_falls_from_high_rate_to_low(key: str) -> None:
 
 @every_method
 def test_points_have_labels_of_their_own(key: str) -> None:
-    labels = [msgspec.json.encode(dict(c.point), order="sorted") for c, _ in curve(key)]
-    assert len(set(labels)) == len(labels)
+    made = [labels(c) for c, _ in curve(key)]
+    assert len(set(made)) == len(made)
+    other_seed = next(points(key, POST_TRAINING, MemoryRun(POST_TRAINING, seed=1)))
+    assert labels(other_seed) == made[0], "what differs between seeds is a note"
 
 
 @every_method

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import ClassVar, Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -51,10 +51,7 @@ class Settings:
     lr: float = 1e-3
     epochs: int = 9
 
-    @property
-    def random(self) -> bool:
-        """Whether the seed matters without training: k-means starts from vectors drawn at random."""
-        return True
+    labels: ClassVar[tuple[str, str]] = ("books", "codewords")  # what the two numbers of a point are called
 
 
 @dataclass(frozen=True)
@@ -67,7 +64,7 @@ class Book:
     kind: Literal["additive", "product"] = "additive"
 
 
-Quantise: TypeAlias = Callable[[nn.Module, tuple[int, int]], tuple[Sequence[Book], Mapping[str, Json]]]
+Quantise: TypeAlias = Callable[[nn.Module, tuple[int, int]], Sequence[Book]]
 
 
 def refused(config: Settings) -> str | None:
@@ -82,12 +79,17 @@ def refused(config: Settings) -> str | None:
 
 
 def curve(task: Task, config: Settings, run: Run, quantise: Quantise) -> Iterator[Compressed]:
-    """One operating point for each of the configuration's, which `quantise` turns into codebooks and labels."""
+    """One operating point for each of the configuration's, which `quantise` turns into codebooks.
+
+    The note `shared` is the share of used codewords that at least two layers use.
+    """
     trains = run.budget.name != "post-training"
     points = config.short_points if trains else config.points
     for point in points:
         network = task.reference()
-        books, labels = quantise(network, point)
+        books = quantise(network, point)
+        labels: dict[str, Json] = dict(zip(config.labels, point, strict=True))
+        notes = {"shared": round(shared_codewords(books), 4)}
         if trains:
             share = config.epochs if run.budget.epochs is None else run.budget.epochs / len(points)
             decoded = Decoded(network, books)
@@ -100,7 +102,22 @@ def curve(task: Task, config: Settings, run: Run, quantise: Quantise) -> Iterato
             reestimate(network, task, config.recalibrate)
         coded = {target for part in parts for target in part.targets}
         rest = {n: t.detach().numpy() for n, t in blueprint.state(network).items() if n not in coded}
-        yield Compressed(task.architecture, task.arguments, (*parts, *norm_parts(network, rest)), labels)
+        yield Compressed(
+            task.architecture, task.arguments, (*parts, *norm_parts(network, rest)), {**labels, "notes": notes}
+        )
+
+
+def shared_codewords(books: Sequence[Book]) -> float:
+    """The share of used codewords that vectors of at least two layers use."""
+    used = shared = 0
+    for book in books:
+        ends = np.cumsum([len(layer.vectors) for layer in book.layers])[:-1]
+        layers = np.zeros(book.codebooks.shape[:2], np.int64)
+        for own in np.split(book.codes, ends):
+            for m in range(own.shape[1]):
+                layers[m, np.unique(own[:, m])] += 1
+        used, shared = used + int((layers >= 1).sum()), shared + int((layers >= 2).sum())
+    return shared / used
 
 
 def described(book: Book, config: Settings) -> Part:

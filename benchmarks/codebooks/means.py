@@ -1,4 +1,7 @@
-"""k-means by faiss, once or on what is left of it: where every quantiser of vectors starts."""
+"""k-means by faiss, once or on what is left of it: where every quantiser of vectors starts.
+
+faiss draws its first centroids with a seed of its own: the same vectors give the same codewords.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ Floats = npt.NDArray[np.float32]
 Codes = npt.NDArray[np.int32]
 
 
-def k_means(x: Floats, size: int, seed: int, iterations: int = 25) -> tuple[Floats, Codes]:
+def k_means(x: Floats, size: int, iterations: int = 25) -> tuple[Floats, Codes]:
     """Centroids (size, d) and the nearest one's number for each vector (n, d).
 
     Raises MethodError if there are fewer vectors than centroids.
@@ -22,28 +25,26 @@ def k_means(x: Floats, size: int, seed: int, iterations: int = 25) -> tuple[Floa
         msg = f"{size} codewords for {len(x)} vectors are too many: choose fewer codewords or shorter vectors"
         raise MethodError(msg)
     faiss.omp_set_num_threads(torch.get_num_threads())  # a worker's share of the cores
-    means = faiss.Kmeans(
-        x.shape[1], size, niter=iterations, seed=seed % 2**31, min_points_per_centroid=1, max_points_per_centroid=2**20
-    )
+    means = faiss.Kmeans(x.shape[1], size, niter=iterations, min_points_per_centroid=1, max_points_per_centroid=2**20)
     means.train(x)
     return means.centroids.astype(np.float32), means.index.search(x, 1)[1][:, 0].astype(np.int32)
 
 
-def residual(x: Floats, books: int, size: int, seed: int) -> tuple[Floats, Codes]:
+def residual(x: Floats, books: int, size: int) -> tuple[Floats, Codes]:
     """Residual quantisation: codebooks (M, K, d), each by k-means on what the ones before leave, and codes (n, M)."""
     rest = x.copy()
     codebooks = np.empty((books, size, x.shape[1]), np.float32)
     codes = np.empty((len(x), books), np.int32)
     for m in range(books):
-        codebooks[m], codes[:, m] = k_means(rest, size, seed + m)
+        codebooks[m], codes[:, m] = k_means(rest, size)
         rest -= codebooks[m][codes[:, m]]
     return codebooks, codes
 
 
-def product(x: Floats, books: int, size: int, seed: int) -> tuple[Floats, Codes]:
+def product(x: Floats, books: int, size: int) -> tuple[Floats, Codes]:
     """Product quantisation: k-means on M pieces of the dimensions; each codebook (K, d) is zero outside its piece."""
     codebooks = np.zeros((books, size, x.shape[1]), np.float32)
     codes = np.empty((len(x), books), np.int32)
     for m, piece in enumerate(np.array_split(np.arange(x.shape[1]), books)):
-        codebooks[m][:, piece], codes[:, m] = k_means(np.ascontiguousarray(x[:, piece]), size, seed + m)
+        codebooks[m][:, piece], codes[:, m] = k_means(np.ascontiguousarray(x[:, piece]), size)
     return codebooks, codes

@@ -32,7 +32,7 @@ def vectors(n: int) -> npt.NDArray[np.float32]:
 
 def test_distortion_against_faiss_at_equal_time() -> None:
     x = vectors(RESNET56)
-    quantizer.fit(x[:3000], 2, 256, Search(iterations=1), 0)  # compiles
+    quantizer.fit(x[:3000], 2, 256, Search(iterations=1))  # compiles
     total = float(np.square(x, dtype=np.float64).sum())
     start = time.perf_counter()
     theirs = faiss.LocalSearchQuantizer(D, 2, 8)
@@ -41,8 +41,8 @@ def test_distortion_against_faiss_at_equal_time() -> None:
     error = float(np.square(x - theirs.decode(theirs.compute_codes(x)), dtype=np.float64).sum())
     allowed = time.perf_counter() - start
     start, ours = time.perf_counter(), np.inf
-    codebooks, codes = means.product(x, 2, 256, 0)
-    for made in quantizer.improved(x, codebooks, codes, Search(), 0):
+    codebooks, codes = means.product(x, 2, 256)
+    for made in quantizer.improved(x, codebooks, codes, Search()):
         if time.perf_counter() - start > allowed:
             break
         ours, needed = made.error, time.perf_counter() - start
@@ -55,12 +55,12 @@ def test_distortion_against_faiss_at_equal_time() -> None:
 
 def test_a_network_of_the_size_of_resnet50() -> None:
     x = vectors(RESNET50)
-    quantizer.fit(x[:3000], 4, 256, Search(iterations=1), 0)  # compiles
+    quantizer.fit(x[:3000], 4, 256, Search(iterations=1))  # compiles
     start = time.perf_counter()
-    codebooks, codes = means.residual(x, 4, 256, 0)
+    codebooks, codes = means.residual(x, 4, 256)
     begun = time.perf_counter() - start
     start = time.perf_counter()
-    made = [q.error for q in quantizer.improved(x, codebooks, codes, Search(iterations=10, rounds=4, sweeps=3), 0)]
+    made = [q.error for q in quantizer.improved(x, codebooks, codes, Search(iterations=10, rounds=4, sweeps=3))]
     took = time.perf_counter() - start
     total = float(np.square(x, dtype=np.float64).sum())
     print(f"\n{len(x):,} vectors, M=4, K=256: start {begun:.0f} s, {len(made)} iterations of 4 × 3 sweeps {took:.0f} s")

@@ -49,6 +49,7 @@ def render(suite: str, results: Path, reports: Path) -> Path:
         gaps=cells.gaps(results, suite, records),
         comparisons=list(replication.comparisons(rows, references, {r.task for r in records})),
         claims=list(claimed.judged(rows, {r.task for r in records})),
+        observations=list(claimed.observed(rows, {r.task for r in records})),
         figures={network: files.pop("page") for network, files in drawn.items()},
     )
     html = page.render(contents)

@@ -18,7 +18,7 @@ from benchmarks.record import Record
 
 ROLES = ("weights", "indices", "codebooks", "norm_bias", "header")
 # Plain dicts that stay one column of JSON each: their keys differ from method to method.
-_AS_JSON = {"config", "point", "versions", "data"}
+_AS_JSON = {"config", "point", "notes", "versions", "data"}
 
 
 def plain_json(value: Any) -> str:

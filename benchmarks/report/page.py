@@ -17,7 +17,7 @@ from plotly.offline import get_plotlyjs_version
 from benchmarks.record import Record
 from benchmarks.report import cards, claimed, payload
 from benchmarks.report.cells import Gap
-from benchmarks.report.claimed import Judged
+from benchmarks.report.claimed import Judged, Observed
 from benchmarks.report.columns import COLUMNS, interval, percent, significant
 from benchmarks.report.frame import Row, snapshot
 from benchmarks.report.replication import Comparison
@@ -50,6 +50,7 @@ class Contents:
     gaps: Sequence[Gap]
     comparisons: Sequence[Comparison]
     claims: Sequence[Judged]
+    observations: Sequence[Observed]
     figures: Mapping[str, bytes]
 
     @property
@@ -208,6 +209,7 @@ def render(contents: Contents) -> bytes:
         groups=[(name, len(list(group))) for name, group in itertools.groupby(COLUMNS, key=lambda c: c.group)],
         symbols=SYMBOLS,
         claim_groups=claimed.grouped(contents.claims),
+        observation_groups=claimed.grouped(contents.observations),
         gap_counts=Counter(gap.status for gap in contents.gaps),
         snapshot=snapshot_id,
         version=version(),

@@ -11,12 +11,11 @@ from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from torch import nn
 
-from benchmarks.codebooks import Book, Layer, Settings, collect, curve, groups, refused, stack, weights
+from benchmarks.codebooks import Book, Settings, collect, curve, groups, refused, stack, weights
 from methods.aq.quantizer import Search, fit
-from methods.interface import Card, Compressed, Json, Run, Task
+from methods.interface import Card, Compressed, Run, Task
 
 CARD = Card(
     key="aq",
@@ -42,8 +41,8 @@ class Config(Settings):
 
     parts: int = 1
     start: Literal["pq", "rvq"] = "pq"
-    iterations: int = 25
-    rounds: int = 8
+    iterations: int = 30
+    rounds: int = 2
     sweeps: int = 4
     moves: int = 1
     relaxation: Literal["none", "codebooks", "vectors"] = "none"
@@ -61,11 +60,10 @@ def unsupported(task: Task, config: Config) -> str | None:
 
 
 def compress(task: Task, config: Config, run: Run) -> Iterator[Compressed]:
-    """One point per (M, K); its label `shared` is the share of used codewords that at least two layers use."""
+    """One point per (M, K)."""
     search = Search(config.start, config.iterations, config.rounds, config.sweeps, config.moves, config.relaxation)
-    seed = int(torch.randint(2**31, (), generator=run.generator("aq")))
 
-    def quantise(network: nn.Module, point: tuple[int, int]) -> tuple[Sequence[Book], Mapping[str, Json]]:
+    def quantise(network: nn.Module, point: tuple[int, int]) -> Sequence[Book]:
         found = weights(network, config.skip)
         masks = None
         if config.pruned:
@@ -74,10 +72,9 @@ def compress(task: Task, config: Config, run: Run) -> Iterator[Compressed]:
             masks = survivors if config.keep == "survivors" else None
         books = []
         for layers in groups(collect(found, config.dimension, config.scale, masks), config.parts):
-            made = fit(stack(layers), *point, search, seed)
+            made = fit(stack(layers), *point, search, run.device)
             books.append(Book(layers, made.codebooks, made.codes))
-        shared = round(shared_codewords(books[0].layers, books[0].codes, point[1]), 4)
-        return books, {"books": point[0], "codewords": point[1], "shared": shared}
+        return books
 
     return curve(task, config, run, quantise)
 
@@ -87,16 +84,6 @@ def magnitude_masks(found: Mapping[str, npt.NDArray[np.float32]], sparsity: floa
     ranked = np.sort(np.concatenate([np.abs(w).reshape(-1) for w in found.values()]))
     threshold = ranked[round(sparsity * len(ranked))]
     return {path: np.abs(w) >= threshold for path, w in found.items()}
-
-
-def shared_codewords(layers: Sequence[Layer], codes: npt.NDArray[np.int32], size: int) -> float:
-    """The share of used codewords that vectors of at least two layers use."""
-    counts = [len(layer.vectors) for layer in layers]
-    users = np.zeros((codes.shape[1], size), np.int64)
-    for own in np.split(codes, np.cumsum(counts)[:-1]):
-        for m in range(codes.shape[1]):
-            users[m, np.unique(own[:, m])] += 1
-    return float((users >= 2).sum() / max(1, (users >= 1).sum()))
 
 
 def counted_ratio(network: nn.Module, dimension: int, books: int, size: int) -> float:

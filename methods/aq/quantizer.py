@@ -17,10 +17,12 @@ from scipy import linalg
 
 from benchmarks.bitstream.codecs.codebook import vectors
 from benchmarks.codebooks.means import product, residual
+from methods.aq import search_torch
 from methods.aq.search import local_search, pair_terms
 
 Floats = npt.NDArray[np.float32]
 Codes = npt.NDArray[np.int32]
+CPU = torch.device("cpu")
 STALLED = 1e-4  # an iteration that takes less of the error is the last
 
 
@@ -32,8 +34,8 @@ class Search:
     """
 
     start: Literal["pq", "rvq"] = "pq"
-    iterations: int = 25
-    rounds: int = 8
+    iterations: int = 30
+    rounds: int = 2
     sweeps: int = 4
     moves: int = 1
     relaxation: Literal["none", "codebooks", "vectors"] = "none"
@@ -49,23 +51,29 @@ class Quantised:
     error: float
 
 
-def fit(x: Floats, books: int, size: int, search: Search, seed: int) -> Quantised:
+def fit(x: Floats, books: int, size: int, search: Search, device: torch.device = CPU) -> Quantised:
     """The best codebooks and codes seen for vectors (n, d), starting from product or residual quantisation.
 
-    Raises MethodError if there are fewer vectors than codewords.
+    `device` is where codes are searched. Raises MethodError if there are fewer vectors than codewords.
     """
     numba.set_num_threads(min(torch.get_num_threads(), numba.config.NUMBA_NUM_THREADS))  # a worker's share of the cores
     by_pieces = search.start == "pq" and books <= x.shape[1]
-    codebooks, codes = (product if by_pieces else residual)(x, books, size, seed)
+    codebooks, codes = (product if by_pieces else residual)(x, books, size)
     best = Quantised(codebooks, codes, error(x, codebooks, codes))
-    for made in improved(x, codebooks, codes, search, seed):
+    for made in improved(x, codebooks, codes, search, device):
         best = min(best, made, key=lambda q: q.error)
     return best
 
 
-def improved(x: Floats, codebooks: Floats, codes: Codes, search: Search, seed: int) -> Iterator[Quantised]:
+def improved(
+    x: Floats,
+    codebooks: Floats,
+    codes: Codes,
+    search: Search,
+    device: torch.device = CPU,
+) -> Iterator[Quantised]:
     """One result per iteration, least-squares codebooks for new codes; without relaxation, errors fall until they stall."""
-    generator = np.random.default_rng(seed)
+    generator = np.random.default_rng(0)
     spread, size, last = x.std(0), codebooks.shape[1], np.inf
     codebooks = least_squares(x, codes, size, search.ridge)
     for step in range(1, search.iterations + 1):
@@ -77,7 +85,7 @@ def improved(x: Floats, codebooks: Floats, codes: Codes, search: Search, seed: i
             )
         elif search.relaxation == "codebooks":
             start = codebooks + generator.standard_normal(codebooks.shape, np.float32) * spread * heat / len(codebooks)
-        codes = encode(x, start, codes, search.rounds, search.sweeps, search.moves, seed + step)
+        codes = encode(x, start, codes, search, step, device)
         codebooks = least_squares(x, codes, size, search.ridge)
         made = Quantised(codebooks, codes, error(x, codebooks, codes))
         yield made
@@ -86,11 +94,15 @@ def improved(x: Floats, codebooks: Floats, codes: Codes, search: Search, seed: i
         last = made.error
 
 
-def encode(x: Floats, codebooks: Floats, codes: Codes, rounds: int, sweeps: int, moves: int, seed: int) -> Codes:
+def encode(x: Floats, codebooks: Floats, codes: Codes, search: Search, seed: int, device: torch.device = CPU) -> Codes:
     """Codes at least as good as those given, for every vector."""
+    effort = search.rounds, search.sweeps, search.moves, seed
+    if device.type != "cpu":
+        on_device = (torch.from_numpy(a).to(device) for a in (x, codebooks, codes))
+        return search_torch.local_search(*on_device, *effort).cpu().numpy()
     columns = np.ascontiguousarray(codebooks.transpose(0, 2, 1))
     better = codes.copy()
-    local_search(x, columns, *pair_terms(codebooks), better, rounds, sweeps, moves, seed)
+    local_search(x, columns, *pair_terms(codebooks), better, *effort)
     return better
 
 

@@ -5,15 +5,15 @@ not part of this baseline."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
-import torch
 from torch import nn
 
 from benchmarks.codebooks import Book, Settings, collect, curve, groups, refused, stack, weights
 from benchmarks.codebooks.means import k_means
-from methods.interface import Card, Compressed, Json, Run, Task
+from methods.interface import Card, Compressed, Run, Task
 
 CARD = Card(
     key="pq",
@@ -37,6 +37,7 @@ class Config(Settings):
     """
 
     points: tuple[tuple[int, int], ...] = ((1, 256), (2, 256), (3, 128), (4, 128), (4, 64), (6, 64), (9, 32), (9, 16))
+    labels: ClassVar[tuple[str, str]] = ("dimension", "codewords")
     short_points: tuple[tuple[int, int], ...] = ((2, 256), (3, 128), (4, 64), (6, 64), (9, 32))
 
 
@@ -47,15 +48,14 @@ def unsupported(task: Task, config: Config) -> str | None:
 
 def compress(task: Task, config: Config, run: Run) -> Iterator[Compressed]:
     """One point per (d, K)."""
-    seed = int(torch.randint(2**31, (), generator=run.generator("pq")))
 
-    def quantise(network: nn.Module, point: tuple[int, int]) -> tuple[Sequence[Book], Mapping[str, Json]]:
+    def quantise(network: nn.Module, point: tuple[int, int]) -> Sequence[Book]:
         dimension, size = point
         books = []
         for layers in groups(collect(weights(network, config.skip), dimension, config.scale), 0):
             x = stack(layers)
-            words, codes = k_means(x, min(size, max(2, len(x) // 4)), seed)
+            words, codes = k_means(x, min(size, max(2, len(x) // 4)))
             books.append(Book(layers, words[None], codes[:, None]))
-        return books, {"dimension": dimension, "codewords": size}
+        return books
 
     return curve(task, config, run, quantise)

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-import torch
 from torch import nn
 
 from benchmarks.codebooks import Book, Settings, collect, curve, refused, stack, weights
 from benchmarks.codebooks.means import residual
-from methods.interface import Card, Compressed, Json, Run, Task
+from methods.interface import Card, Compressed, Run, Task
 
 CARD = Card(
     key="rvq",
@@ -36,11 +35,9 @@ def unsupported(task: Task, config: Config) -> str | None:
 
 def compress(task: Task, config: Config, run: Run) -> Iterator[Compressed]:
     """One point per (M, K)."""
-    seed = int(torch.randint(2**31, (), generator=run.generator("rvq")))
 
-    def quantise(network: nn.Module, point: tuple[int, int]) -> tuple[Sequence[Book], Mapping[str, Json]]:
+    def quantise(network: nn.Module, point: tuple[int, int]) -> Sequence[Book]:
         layers = collect(weights(network, config.skip), config.dimension, config.scale)
-        book = Book(layers, *residual(stack(layers), *point, seed))
-        return [book], {"books": point[0], "codewords": point[1]}
+        return [Book(layers, *residual(stack(layers), *point))]
 
     return curve(task, config, run, quantise)
