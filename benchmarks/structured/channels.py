@@ -1,0 +1,157 @@
+"""Which channels go together: groups of coupled channels, read off torch-pruning's dependency graph.
+
+G. Fang et al., DepGraph: Towards Any Structural Pruning, CVPR 2023. A shortcut without parameters couples nothing here: what
+one side drops, the other side reads as zeros (`surgery`), so it stands in the graph as a 1×1 convolution.
+"""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+import torch_pruning
+from torch import Tensor, nn
+
+from benchmarks.errors import MethodError
+from benchmarks.networks.cifar_resnet import Shortcut
+from benchmarks.training.batchnorm import conv_bn_pairs
+
+Side = Literal["out", "in", "norm", "depthwise", "scatter"]
+
+
+@dataclass(frozen=True, eq=False)
+class Member:
+    """A layer's dimension that shrinks with a group: entry `entries[j]` of it belongs to channel `channels[j]`.
+
+    `side` "out" and "in" are dimensions of a convolution or linear layer, "norm" and "depthwise" are whole layers with a
+    value or kernel per channel, "scatter" is a BatchNorm whose channels afterwards go back to their places among zeros.
+    """
+
+    path: str
+    side: Side
+    entries: Tensor
+    channels: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Group:
+    """Channels that are kept or removed together, named after the first layer that writes them.
+
+    `kind`: "inner" channels have one writer; a "stream" is a sum of several; a "branch" is one writer of a stream alone.
+    """
+
+    name: str
+    size: int
+    kind: Literal["inner", "stream", "branch"]
+    members: tuple[Member, ...]
+
+    def side(self, *sides: Side) -> list[Member]:
+        return [member for member in self.members if member.side in sides]
+
+
+Where = Literal["inner", "branches", "streams"]
+
+
+def find(network: nn.Module, example: Tensor, where: Where = "inner") -> list[Group]:
+    """The groups of a network for inputs like `example` (1, C, H, W), in the order of their layers; the logits' is left out.
+
+    `where`: inner groups alone; with "branches", also each writer of a stream but the network's first layer; with
+    "streams", also the streams as a whole. Raises MethodError for layers that can't be made narrower.
+    """
+    found = [group for group, _ in dependencies(network, example)]
+    if where == "branches":
+        order = list(_layers(network))
+        found = sorted([*found, *_branches(network, found)], key=lambda group: order.index(group.name))
+    kinds = {"inner": ("inner",), "branches": ("inner", "branch"), "streams": ("inner", "stream")}[where]
+    return [group for group in found if group.kind in kinds]
+
+
+def dependencies(network: nn.Module, example: Tensor) -> list[tuple[Group, torch_pruning.Group]]:
+    """Inner groups and streams beside what torch-pruning makes of them, for a copy of the network."""
+    stand_in = copy.deepcopy(network).requires_grad_(True).eval()
+    order = list(_layers(network))
+    shortcuts = _replace_shortcuts(stand_in, example)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of parameters that it does not prune
+        graph = torch_pruning.DependencyGraph().build_dependency(stand_in, example, verbose=False)
+    paths = {module: path for path, module in stand_in.named_modules()}
+    found = []
+    for theirs in graph.get_all_groups(root_module_types=[nn.Conv2d, nn.Linear]):
+        items = [item for item in theirs if item.dep.target.module in paths]
+        members = tuple(_member(paths[item.dep.target.module], item, graph) for item in items)
+        written = {member.path for member in members if member.side == "out"}
+        writers = sorted(written - shortcuts, key=order.index)
+        if writers and any(member.side == "in" for member in members):
+            size = 1 + max(int(member.channels.max()) for member in members)
+            kind: Literal["inner", "stream"] = "inner" if len(written) == 1 else "stream"
+            found.append((Group(writers[0], size, kind, members), theirs))
+    return sorted(found, key=lambda pair: order.index(pair[0].name))
+
+
+def _layers(network: nn.Module) -> dict[str, nn.Module]:
+    """Convolutions and linear layers; raises MethodError for a grouped convolution that is not depthwise."""
+    layers = {p: m for p, m in network.named_modules() if isinstance(m, nn.Conv2d | nn.Linear)}
+    for path, layer in layers.items():
+        if isinstance(layer, nn.Conv2d) and layer.groups not in (1, layer.in_channels):
+            msg = f"{path} is a convolution in {layer.groups} groups: only ordinary and depthwise ones can be made narrower"
+            raise MethodError(msg)
+    return layers
+
+
+def _replace_shortcuts(network: nn.Module, example: Tensor) -> set[str]:
+    """Put a convolution in the place of each parameter-free shortcut; returns their paths."""
+    shortcuts = {path: m for path, m in network.named_modules() if isinstance(m, Shortcut)}
+    sizes: dict[nn.Module, int] = {}
+    hooks = [m.register_forward_pre_hook(lambda m, x: sizes.update({m: x[0].shape[1]})) for m in shortcuts.values()]
+    with torch.no_grad():
+        network(example)
+    for hook in hooks:
+        hook.remove()
+    for path, module in shortcuts.items():
+        parent, _, name = path.rpartition(".")
+        inputs = sizes[module]
+        setattr(network.get_submodule(parent), name, nn.Conv2d(inputs, inputs + 2 * module.channels, 1, 2, bias=False))
+    return set(shortcuts)
+
+
+def _member(path: str, item: torch_pruning.Group, graph: torch_pruning.DependencyGraph) -> Member:
+    module = item.dep.target.module
+    entries, channels = torch.tensor(item.idxs), torch.tensor(item.root_idxs)
+    side: Side
+    if isinstance(module, nn.BatchNorm2d):
+        side = "norm"
+    elif isinstance(module, nn.Conv2d) and module.groups > 1:
+        side = "depthwise"
+    elif isinstance(module, nn.Conv2d | nn.Linear):
+        side = "out" if graph.is_out_channel_pruning_fn(item.dep.handler) else "in"
+    else:
+        msg = f"{path} is a {type(module).__name__}: it can't be made narrower"
+        raise MethodError(msg)
+    return Member(path, side, entries, channels)
+
+
+def _branches(network: nn.Module, groups: Sequence[Group]) -> list[Group]:
+    """Each convolution with a BatchNorm that writes to a stream, on its own; not the first layer, which reads the image."""
+    norm_of = conv_bn_pairs(network)
+    first = next(iter(_layers(network)))
+    found = []
+    for group in groups:
+        for writer in group.side("out") if group.kind == "stream" else []:
+            if writer.path != first and writer.path in norm_of:
+                scatter = Member(norm_of[writer.path], "scatter", writer.entries, writer.channels)
+                found.append(Group(writer.path, group.size, "branch", (writer, scatter)))
+    return found
+
+
+def all_kept(groups: Sequence[Group]) -> dict[str, Tensor]:
+    """True for every channel of every group."""
+    return {group.name: torch.ones(group.size, dtype=torch.bool) for group in groups}
+
+
+def counts(keep: Mapping[str, Tensor]) -> dict[str, int]:
+    """Kept channels by group."""
+    return {name: int(mask.sum()) for name, mask in keep.items()}

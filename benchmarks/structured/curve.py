@@ -1,0 +1,103 @@
+"""From a choice of channels to operating points: cut, train or not, and describe the narrower network."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+import torch
+from torch import nn
+
+from benchmarks.bitstream import blueprint
+from benchmarks.bitstream.codecs import index, uniform
+from benchmarks.structured.channels import Where
+from benchmarks.structured.prunable import Keep, Prunable, analyse
+from benchmarks.structured.surgery import Plan
+from benchmarks.training import Recipe, fit, reestimate
+from benchmarks.training.export import norm_parts
+from methods.interface import Compressed, Json, Part, Run, Task
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What every structured method is run with.
+
+    `targets` are shares of the dense network's multiply-accumulates to remove, one operating point each; with training,
+    each starts from the one before. `where` says which channels may go (`channels.find`). The weights that are left are
+    stored on a uniform grid of 2^bits − 1 levels per tensor, entropy coded. Without training, BatchNorm is re-estimated
+    on `recalibrate` unlabelled images. A point has `epochs` of its own in the `paper` budget; a share `soft` of its
+    epochs passes before channels are removed for good.
+    """
+
+    targets: tuple[float, ...] = (0.3, 0.5, 0.7)
+    where: Where = "inner"
+    bits: int = 8
+    recalibrate: int = 500
+    lr: float = 0.02
+    epochs: int = 200
+    soft: float = 0.0
+
+
+Choose: TypeAlias = Callable[[nn.Module, Prunable, Keep, float], tuple[Keep, Mapping[str, Json]]]
+
+
+def refused(config: Settings) -> str | None:
+    """Why these settings can't be followed, in a sentence; None if they can."""
+    if not config.targets or list(config.targets) != sorted(set(config.targets)):
+        return "targets have to rise, from the largest network to the smallest"
+    if not all(0 < target < 1 for target in config.targets):
+        return "targets are shares of the multiply-accumulates, above 0 and below 1"
+    if config.where not in ("inner", "branches", "streams"):
+        return "where has to be inner, branches or streams"
+    if not 2 <= config.bits <= 16 or not 0 <= config.soft <= 1:
+        return "bits has to be 2 to 16, and soft a share"
+    return None
+
+
+def curve(task: Task, config: Settings, run: Run, choose: Choose) -> Iterator[Compressed]:
+    """One point per target.
+
+    `choose` is given the dense network with zeros for what was removed before, what is kept of it, and the MACs that may
+    be left; it returns what to keep and notes for the record, and may change the network's weights in place.
+    """
+    trains = run.budget.name != "post-training"
+    prunable = analyse(task, config.where)
+    goals = [prunable.goal(target) for target in config.targets]
+    dense, keep = task.reference(), prunable.all_kept()
+    for target, goal in zip(config.targets, goals, strict=True):
+        if not trains:
+            dense, keep = task.reference(), prunable.all_kept()
+        keep, notes = choose(dense, prunable, keep, goal)
+        network, plan = prunable.narrow(dense, keep)
+        if trains:
+            recipe = Recipe(epochs(config, run) * (1 - config.soft), config.lr)
+            fit(network, task, run, recipe, f"{target:g} removed")
+            dense = prunable.widen(network, plan)
+        else:
+            reestimate(network, task, config.recalibrate)
+        yield describe(task, config, network, plan, {"removed": target, "notes": notes})
+
+
+def epochs(config: Settings, run: Run) -> float:
+    """Epochs that one point may be trained."""
+    return config.epochs if run.budget.epochs is None else run.budget.epochs / len(config.targets)
+
+
+@torch.no_grad()
+def describe(task: Task, config: Settings, network: nn.Module, plan: Plan, point: Mapping[str, Json]) -> Compressed:
+    """The narrower network: weights on a grid per tensor, BatchNorm as the two vectors of inference, gathered channels."""
+    tensors = {name: tensor.detach().numpy() for name, tensor in blueprint.state(network).items()}
+    levels = 2 ** (config.bits - 1) - 1
+    codes, steps = {}, {}
+    for name, values in tensors.items():
+        if values.ndim > 1:
+            step = max(float(np.abs(values).max()), float(np.finfo(np.float32).tiny)) / levels
+            codes[name], steps[name] = uniform.quantise(values, step)
+    parts: list[Part] = [uniform.part(list(codes), list(codes.values()), list(steps.values()), "weights")]
+    parts += norm_parts(network, {n: v for n, v in tensors.items() if n not in codes and n not in plan.indices})
+    if plan.indices:
+        limit = 1 + max(int(values.max()) for values in plan.indices.values())
+        parts.append(index.part(list(plan.indices), [v.numpy() for v in plan.indices.values()], limit))
+    return Compressed(task.architecture, task.arguments, tuple(parts), point, plan.edits)

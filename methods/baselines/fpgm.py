@@ -1,0 +1,56 @@
+"""Filters nearest to the geometric median of their layer go, the same share of each layer.
+
+Y. He et al., Filter Pruning via Geometric Median for Deep Convolutional Neural Networks Acceleration, CVPR 2019; the
+filters are chosen while the network trains, as in its code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from benchmarks.structured import Keep, Prunable, Settings, curve, filters, refused, uniform
+from benchmarks.structured.soft import softly
+from methods.interface import Card, Compressed, Run, Task
+
+CARD = Card(
+    key="fpgm",
+    title="Filter Pruning via Geometric Median for Deep Convolutional Neural Networks Acceleration",
+    authors=("Yang He", "Ping Liu", "Ziwei Wang", "Zhilan Hu", "Yi Yang"),
+    venue="CVPR",
+    year=2019,
+    families=("structured pruning",),
+    faithful="baseline",
+    budgets=("short", "paper"),
+    arxiv="1811.00250",
+    code="https://github.com/he-y/filter-pruning-geometric-median",
+)
+
+
+@dataclass(frozen=True)
+class Config(Settings):
+    """What every structured method is run with; half of a point's epochs pass before filters are removed for good."""
+
+    soft: float = 0.5
+
+
+def unsupported(task: Task, config: Config) -> str | None:
+    """Any convolutional network will do; what is refused is a configuration that can't be followed."""
+    return refused(config)
+
+
+def compress(task: Task, config: Config, run: Run) -> Iterator[Compressed]:
+    """One point per share of MACs removed."""
+
+    def choose(network: nn.Module, prunable: Prunable, keep: Keep, goal: float) -> Keep:
+        return uniform(prunable, keep, goal, lambda group: distances(filters(network, group), keep[group.name]))
+
+    return curve(task, config, run, softly(task, config, run, choose))
+
+
+def distances(rows: Tensor, kept: Tensor) -> Tensor:
+    """Σ of the distances from each filter to all that are kept: the least is nearest to the geometric median (eq. 6)."""
+    return torch.cdist(rows, rows[kept]).sum(1)

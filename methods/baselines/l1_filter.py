@@ -1,0 +1,45 @@
+"""Filters with the smallest L1 norm go, the same share of each layer.
+
+H. Li et al., Pruning Filters for Efficient ConvNets, ICLR 2017; without its choice of layers by sensitivity.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from torch import nn
+
+from benchmarks.structured import Keep, Prunable, Settings, curve, filters, refused, uniform
+from methods.interface import Card, Compressed, Json, Run, Task
+
+CARD = Card(
+    key="l1_filter",
+    title="Pruning Filters for Efficient ConvNets",
+    authors=("Hao Li", "Asim Kadav", "Igor Durdanovic", "Hanan Samet", "Hans Peter Graf"),
+    venue="ICLR",
+    year=2017,
+    families=("structured pruning",),
+    faithful="baseline",
+    budgets=("post-training", "short", "paper"),
+    arxiv="1608.08710",
+)
+
+
+@dataclass(frozen=True)
+class Config(Settings):
+    """What every structured method is run with."""
+
+
+def unsupported(task: Task, config: Config) -> str | None:
+    """Any convolutional network will do; what is refused is a configuration that can't be followed."""
+    return refused(config)
+
+
+def compress(task: Task, config: Config, run: Run) -> Iterator[Compressed]:
+    """One point per share of MACs removed."""
+
+    def choose(dense: nn.Module, prunable: Prunable, keep: Keep, goal: float) -> tuple[Keep, Mapping[str, Json]]:
+        return uniform(prunable, keep, goal, lambda group: filters(dense, group).abs().sum(1)), {}
+
+    return curve(task, config, run, choose)

@@ -1,0 +1,50 @@
+"""The filters with the smallest L2 norm are set to zero once an epoch and go on training; the same share of each layer.
+
+Y. He et al., Soft Filter Pruning for Accelerating Deep Convolutional Neural Networks, IJCAI 2018. Unlike there, filters are
+removed for good when half of the epochs have passed, for the other methods train what is left, too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from torch import nn
+
+from benchmarks.structured import Keep, Prunable, Settings, curve, filters, refused, uniform
+from benchmarks.structured.soft import softly
+from methods.interface import Card, Compressed, Run, Task
+
+CARD = Card(
+    key="sfp",
+    title="Soft Filter Pruning for Accelerating Deep Convolutional Neural Networks",
+    authors=("Yang He", "Guoliang Kang", "Xuanyi Dong", "Yanwei Fu", "Yi Yang"),
+    venue="IJCAI",
+    year=2018,
+    families=("structured pruning",),
+    faithful="baseline",
+    budgets=("short", "paper"),
+    arxiv="1808.06866",
+    code="https://github.com/he-y/soft-filter-pruning",
+)
+
+
+@dataclass(frozen=True)
+class Config(Settings):
+    """What every structured method is run with; half of a point's epochs pass before filters are removed for good."""
+
+    soft: float = 0.5
+
+
+def unsupported(task: Task, config: Config) -> str | None:
+    """Any convolutional network will do; what is refused is a configuration that can't be followed."""
+    return refused(config)
+
+
+def compress(task: Task, config: Config, run: Run) -> Iterator[Compressed]:
+    """One point per share of MACs removed."""
+
+    def choose(network: nn.Module, prunable: Prunable, keep: Keep, goal: float) -> Keep:
+        return uniform(prunable, keep, goal, lambda group: filters(network, group).norm(dim=1))
+
+    return curve(task, config, run, softly(task, config, run, choose))

@@ -1,0 +1,65 @@
+"""Groups of coupled channels by torch-pruning's own importance, over the whole network; residual streams go, too.
+
+G. Fang et al., DepGraph: Towards Any Structural Pruning, CVPR 2023: the norm over all weights of a group of coupled channels,
+without its sparse training.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import torch
+import torch_pruning
+from torch import nn
+
+from benchmarks.structured import Keep, Prunable, Settings, curve, highest, refused, remove
+from benchmarks.structured.channels import Where, dependencies
+from benchmarks.training.accuracy import normalised
+from methods.interface import Card, Compressed, Json, Run, Task
+
+CARD = Card(
+    key="torch_pruning",
+    title="DepGraph: Towards Any Structural Pruning",
+    authors=("Gongfan Fang", "Xinyin Ma", "Mingli Song", "Michael Bi Mi", "Xinchao Wang"),
+    venue="CVPR",
+    year=2023,
+    families=("structured pruning",),
+    faithful="baseline",
+    budgets=("post-training", "short", "paper"),
+    arxiv="2301.12900",
+    code="https://github.com/VainF/Torch-Pruning",
+)
+
+
+@dataclass(frozen=True)
+class Config(Settings):
+    """What every structured method is run with; `most` is the largest share of a group that may go."""
+
+    where: Where = "streams"
+    most: float = 0.9
+
+
+def unsupported(task: Task, config: Config) -> str | None:
+    """Any convolutional network will do; what is refused is a configuration that can't be followed."""
+    return refused(config)
+
+
+def compress(task: Task, config: Config, run: Run) -> Iterator[Compressed]:
+    """One point per share of MACs removed."""
+
+    example = normalised(task.calibration(1).images, task)
+
+    def choose(dense: nn.Module, prunable: Prunable, keep: Keep, goal: float) -> tuple[Keep, Mapping[str, Json]]:
+        importance = torch_pruning.importance.GroupMagnitudeImportance(p=2)
+        scores = {group.name: importance(theirs) for group, theirs in dependencies(dense, example)}
+        ranked = []
+        for group in prunable.groups:
+            going = torch.where(keep[group.name], scores[group.name], torch.inf).sort().values
+            left = int(keep[group.name].sum()) - max(1, math.ceil((1 - config.most) * group.size))
+            ranked += [(float(score), group.name) for score in going[: max(0, left)]]
+        order = [name for _, name in sorted(ranked, key=lambda removal: removal[0])]
+        return highest(scores, keep, remove(prunable, keep, goal, order)), {}
+
+    return curve(task, config, run, choose)

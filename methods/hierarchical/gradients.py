@@ -1,0 +1,132 @@
+"""Filter gradient matrices, and how many filters they say a layer needs.
+
+M = D·A has a row for each channel: the gradients of the weights that read it, sample after sample, times the norm of those
+weights. Channels that are equal, linearly dependent, dead or unread make M lose rank; the gradients of the weights that
+write a channel would show only the last two. Only Gram matrices K = M·Mᵀ are kept.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Literal, TypeAlias
+
+import torch
+from torch import Tensor, nn
+
+from benchmarks.errors import MethodError
+from benchmarks.networks.cifar_resnet import Shortcut
+from benchmarks.seeds import generator
+from benchmarks.structured import Group
+from benchmarks.training.accuracy import normalised
+from methods.interface import Run, Task
+
+Rank: TypeAlias = Literal["energy", "relative", "entropy"]
+
+
+def readers(network: nn.Module, group: Group) -> Iterator[tuple[str, Tensor]]:
+    """(path of a layer that reads the group, its weight's entries by channel (size, per channel))."""
+    for member in group.side("in"):
+        if not isinstance(network.get_submodule(member.path), Shortcut):
+            yield member.path, member.entries[member.channels.argsort(stable=True)].view(group.size, -1)
+
+
+def rows(weight: Tensor, entries: Tensor) -> Tensor:
+    """What of a weight (O, I, …) or its gradient belongs to each channel: (size, everything else)."""
+    return weight.transpose(0, 1).flatten(1)[entries].flatten(1)
+
+
+def micro_batches(task: Task, run: Run, batches: int, size: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """Normalised images and labels, the same ones for a run: drawn from the training images."""
+    split = task.calibration(min(batches * size, len(task.train)))
+    for start in range(0, len(split), size):
+        chosen = slice(start, start + size)
+        yield normalised(split.images[chosen].to(run.device), task), split.labels[chosen].to(run.device)
+
+
+def grams(
+    network: nn.Module,
+    groups: Sequence[Group],
+    task: Task,
+    run: Run,
+    batches: int,
+    size: int,
+    targets: Literal["drawn", "labels"],
+) -> dict[str, Tensor]:
+    """K (size, size) in fp64 by the name of each group, summed over micro-batches, in eval mode on the run's device.
+
+    With "drawn" targets, labels are drawn from the network's own softmax: the loss of a trained network's true labels has
+    hardly a gradient, and no label is used. Raises MethodError for gradients that are not finite or all zero.
+    """
+    network = network.to(run.device).eval()
+    layers = [(group, path, entries) for group in groups for path, entries in readers(network, group)]
+    weights = [network.get_submodule(path).get_parameter("weight") for _, path, _ in layers]
+    strengths = [
+        rows(w.detach(), entries).double().norm(dim=1) for w, (_, _, entries) in zip(weights, layers, strict=True)
+    ]
+    found = {group.name: torch.zeros(group.size, group.size, dtype=torch.float64) for group in groups}
+    draws = generator("drawn targets")
+    for images, labels in micro_batches(task, run, batches, size):
+        outputs = network(images)
+        if targets == "drawn":
+            labels = torch.multinomial(outputs.detach().softmax(1).cpu(), 1, generator=draws)[:, 0].to(run.device)
+        gradients = torch.autograd.grad(task.loss(outputs, labels), weights)
+        for (group, _, entries), gradient, strength in zip(layers, gradients, strengths, strict=True):
+            matrix = rows(gradient, entries).double() * strength[:, None]
+            found[group.name] += (matrix @ matrix.T).cpu()
+    network.to("cpu")
+    for name, gram in found.items():
+        if not torch.isfinite(gram).all():
+            msg = f"the gradients at {name} are not finite: the network or its images hold NaN or infinite values"
+            raise MethodError(msg)
+        if float(gram.diagonal().max()) <= torch.finfo(torch.float32).tiny:
+            msg = f"the gradient matrix of {name} is zero: nothing that this layer computes changes the loss of any sample"
+            raise MethodError(msg)
+    return found
+
+
+def numerical_rank(gram: Tensor, kind: Rank = "energy", threshold: float = 0.01) -> int:
+    """How many channels a Gram matrix (C, C) says are effective, at least 1.
+
+    "energy": the fewest leading eigenvalues with all but `threshold` of their sum; "relative": singular values above
+    `threshold` of the largest; "entropy": exp of the entropy of the normalised singular values, rounded up.
+    """
+    squares = torch.linalg.eigvalsh(gram).flip(0).clamp_min(0)
+    if kind == "energy":
+        return 1 + int((squares.cumsum(0) < (1 - threshold) * squares.sum()).sum())
+    values = squares.sqrt()
+    if kind == "relative":
+        return int((values > threshold * values[0]).sum())
+    shares = values / values.sum()
+    entropy = -float((shares[shares > 0] * shares[shares > 0].log()).sum())
+    return min(len(gram), math.ceil(round(math.exp(entropy), 9)))
+
+
+def cheapest(gram: Tensor, kept: Tensor, count: int) -> tuple[list[int], float]:
+    """The `count` channels of `kept` (mask) whose rows of M the others span best, and their damage as a share of tr K.
+
+    One after the other, by 1/(K + λI)⁻¹_cc, the squared distance of a row from the span of the rest (optimal brain
+    surgeon); after each, the inverse is down-dated, or both members of an equal pair would go.
+    """
+    left = kept.nonzero()[:, 0]
+    own = gram[left][:, left]
+    ridge = 1e-8 * float(own.trace()) / len(own)
+    inverse = torch.linalg.inv(
+        own + max(ridge, torch.finfo(torch.float64).tiny) * torch.eye(len(own), dtype=torch.float64)
+    )
+    chosen: list[int] = []
+    damage = 0.0
+    alive = torch.ones(len(left), dtype=torch.bool)
+    for _ in range(count):
+        distances = torch.where(alive, 1 / inverse.diagonal(), math.inf)
+        place = int(distances.argmin())
+        chosen.append(int(left[place]))
+        damage += float(distances[place])
+        inverse = inverse - torch.outer(inverse[:, place], inverse[place]) / inverse[place, place]
+        alive[place] = False
+    return chosen, damage / float(gram.trace())
+
+
+def redundancy(ranks: Mapping[str, int], groups: Sequence[Group]) -> float:
+    """The share of filters that the ranks leave over."""
+    return 1 - sum(ranks.values()) / sum(group.size for group in groups)

@@ -1,0 +1,94 @@
+"""Gradient pulses: what the loss says of filters that were just set to zero."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Literal, TypeAlias
+
+import torch
+from torch import Tensor, nn
+
+from benchmarks.structured import Group
+from benchmarks.structured.allocation import by_channel, writers
+from benchmarks.training.accuracy import normalised
+from methods.interface import Split, Task
+
+Statistic: TypeAlias = Literal["gate", "taylor", "raw"]
+Weights: TypeAlias = Mapping[str, Tensor]  # of the layers that write channels, by path
+
+
+def pulses(
+    network: nn.Module,
+    groups: Sequence[Group],
+    zeroed: Mapping[str, Tensor],
+    old: Weights,
+    task: Task,
+    batches: Sequence[Split],
+    statistic: Statistic,
+    train_mode: bool = False,
+) -> dict[str, Tensor]:
+    """How much the loss wants each filter back that is zero: (size,) by group, 0 for those in use. Nothing is trained.
+
+    "raw" is the mean norm of the filter's gradient; "taylor" |⟨mean gradient, old filter⟩|, the first-order change of the
+    loss if it came back; "gate" the same for a gate behind the BatchNorm, at zero, with the old filter in its place.
+    In `train_mode` a filter that is zero has no variance, and BatchNorm multiplies its gradient by hundreds: no statistic
+    is then comparable with that of a filter in use.
+    """
+    was_training, buffers = network.training, {name: b.clone() for name, b in network.named_buffers()}
+    network.train(train_mode)
+    sums = {group.name: torch.zeros(group.size) for group in groups}
+    inside = _gates if statistic == "gate" else _weights
+    with torch.enable_grad(), inside(network, groups, zeroed, old) as inputs:
+        for split in batches:
+            loss = task.loss(network(normalised(split.images, task)), split.labels)
+            gradients = dict(zip(inputs, torch.autograd.grad(loss, list(inputs.values())), strict=True))
+            for group in groups:
+                sums[group.name] += _values(group, gradients, old, statistic).cpu()
+    for name, buffer in network.named_buffers():  # running means, in train mode
+        buffer.copy_(buffers[name])
+    network.train(was_training)
+    return {name: torch.where(zeroed[name], total.abs() / len(batches), 0.0) for name, total in sums.items()}
+
+
+def _values(group: Group, gradients: Weights, old: Weights, statistic: Statistic) -> Tensor:
+    """The statistic of one batch: signed, but for the norm."""
+    if statistic == "gate":
+        return gradients[group.name]
+    rows = by_channel(group, gradients)
+    return rows.norm(dim=1) if statistic == "raw" else (rows * by_channel(group, old)).sum(1)
+
+
+@contextmanager
+def _weights(network: nn.Module, groups: Sequence[Group], zeroed: Weights, old: Weights) -> Iterator[dict[str, Tensor]]:
+    """The weights that write channels, with their zeros."""
+    yield {path: network.get_submodule(path).get_parameter("weight") for path in old}
+
+
+@contextmanager
+def _gates(network: nn.Module, groups: Sequence[Group], zeroed: Weights, old: Weights) -> Iterator[dict[str, Tensor]]:
+    """Gates behind the BatchNorms (or convolutions without one), closed for the filters that are zero, which are old again."""
+    device = next(network.parameters()).device
+    gates = {group.name: (~zeroed[group.name]).float().to(device).requires_grad_() for group in groups}
+    hooks = []
+    for group in groups:
+        norms = [member.path for member in group.side("norm", "scatter")]
+        places = [network.get_submodule(path) for path in norms or writers(network, group)]
+        hooks += [place.register_forward_hook(_gated(gates[group.name])) for place in places]
+    parameters = {path: network.get_submodule(path).get_parameter("weight") for path in old}
+    zeros = {path: parameter.detach().clone() for path, parameter in parameters.items()}
+    try:
+        with torch.no_grad():
+            for path, parameter in parameters.items():
+                parameter.copy_(old[path])
+        yield gates
+    finally:
+        with torch.no_grad():
+            for path, parameter in parameters.items():
+                parameter.copy_(zeros[path])
+        for hook in hooks:
+            hook.remove()
+
+
+def _gated(gate: Tensor):  # type: ignore[no-untyped-def]
+    return lambda _module, _inputs, output: output * gate.view(1, -1, *(1,) * (output.ndim - 2))
