@@ -233,7 +233,7 @@ def test_a_group_without_a_channel_is_refused(digits: Prunable) -> None:
 @pytest.mark.parametrize("removed", [0.1, 0.3, 0.5, 0.7])
 def test_a_share_of_macs_is_met_and_not_exceeded(digits: Prunable, removed: float) -> None:
     goal = digits.goal(removed)
-    counts = allocation.shares(digits, goal, {g.name: 1.0 for g in digits.groups})
+    counts = allocation.shares(digits, digits.all_kept(), goal, {g.name: 1.0 for g in digits.groups})
     assert digits.cost.macs(counts) <= goal
     losses = {g.name: 1 - counts[g.name] / g.size for g in digits.groups}
     assert max(losses.values()) - min(losses.values()) <= 1 / min(g.size for g in digits.groups)
@@ -244,15 +244,15 @@ def test_a_share_of_macs_is_met_and_not_exceeded(digits: Prunable, removed: floa
 def test_shares_follow_their_weights_whatever_the_scale(digits: Prunable) -> None:
     weights = {group.name: 0.2 + 0.1 * i for i, group in enumerate(digits.groups)}
     goal = digits.goal(0.4)
-    counts = allocation.shares(digits, goal, weights)
-    assert counts == allocation.shares(digits, goal, {name: 7 * w for name, w in weights.items()})
+    counts = allocation.shares(digits, digits.all_kept(), goal, weights)
+    assert counts == allocation.shares(digits, digits.all_kept(), goal, {name: 7 * w for name, w in weights.items()})
     losses = [1 - counts[g.name] / g.size for g in digits.groups]
     slack = 1 / min(g.size for g in digits.groups)
     assert all(later >= earlier - slack for earlier, later in itertools.pairwise(losses))
-    capped = allocation.shares(digits, goal, weights, most=0.6)
+    capped = allocation.shares(digits, digits.all_kept(), goal, weights, most=0.6)
     assert all(capped[g.name] >= math.ceil(0.4 * g.size) for g in digits.groups)
     with pytest.raises(MethodError, match=r"the MACs can't fall to .*: at the limits of each layer .* remain"):
-        allocation.shares(digits, digits.goal(0.7), weights, most=0.1)
+        allocation.shares(digits, digits.all_kept(), digits.goal(0.7), weights, most=0.1)
 
 
 def test_a_target_beyond_all_channels_is_refused(digits: Prunable) -> None:

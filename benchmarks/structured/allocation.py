@@ -14,19 +14,23 @@ from benchmarks.structured.channels import Group
 from benchmarks.structured.prunable import Keep, Prunable
 
 
-def shares(prunable: Prunable, goal: float, weights: Mapping[str, float], most: float = 1.0) -> dict[str, int]:
-    """Kept channels by group where group g loses the share min(γ·weights[g], most), with the least γ that meets `goal`.
+def shares(
+    prunable: Prunable, keep: Keep, goal: float, weights: Mapping[str, float], most: float = 1.0
+) -> dict[str, int]:
+    """Kept channels by group where group g has lost the share min(γ·weights[g], most), with the least γ that meets `goal`.
 
-    `goal` is in MACs. At least one channel of a group stays. Raises MethodError if even the largest γ leaves too much.
+    `goal` is in MACs. What `keep` lacks is lost already; at least one channel of a group stays; groups of weight 0 lose
+    only what the others can't. Raises MethodError if even the largest γ leaves too much.
     """
-    removals = [
-        (lost / (group.size * weights[group.name]), group.name)
-        for group in prunable.groups
-        if weights[group.name] > 0
-        for lost in range(1, min(group.size - 1, math.floor(most * group.size)) + 1)
-    ]
+    nothing = 1e-9 * (max(weights.values()) or 1.0)
+    removals = []
+    for group in prunable.groups:
+        gone = group.size - int(keep[group.name].sum())
+        weight = group.size * max(weights[group.name], nothing)
+        last = min(group.size - 1, math.floor(most * group.size))
+        removals += [(lost / weight, group.name) for lost in range(gone + 1, last + 1)]
     removals.sort(key=lambda removal: removal[0])  # stable: of equal ones, the earlier group first
-    return remove(prunable, prunable.all_kept(), goal, [name for _, name in removals])
+    return remove(prunable, keep, goal, [name for _, name in removals])
 
 
 def remove(prunable: Prunable, keep: Keep, goal: float, order: list[str]) -> dict[str, int]:
@@ -56,12 +60,12 @@ def remove(prunable: Prunable, keep: Keep, goal: float, order: list[str]) -> dic
 
 
 def highest(scores: Mapping[str, Tensor], keep: Keep, counts: Mapping[str, int]) -> dict[str, Tensor]:
-    """Masks that keep, of the channels still kept, so many with the highest scores; of equal ones the first."""
+    """Masks that keep, of the channels still kept, the given numbers with the highest scores; of equal ones the first."""
     masks = {}
     for name, kept in keep.items():
         ranked = torch.where(kept, scores[name].cpu().double(), -math.inf).argsort(descending=True, stable=True)
         masks[name] = torch.zeros_like(kept)
-        masks[name][ranked[: min(counts[name], int(kept.sum()))]] = True
+        masks[name][ranked[: counts[name]]] = True
     return masks
 
 
@@ -90,7 +94,7 @@ def filters(network: nn.Module, group: Group) -> Tensor:
 
 def uniform(prunable: Prunable, keep: Keep, goal: float, scores: Callable[[Group], Tensor]) -> dict[str, Tensor]:
     """The same share of each group, by `scores` of its channels (size,); meets `goal` in MACs."""
-    counts = shares(prunable, goal, {group.name: 1.0 for group in prunable.groups})
+    counts = shares(prunable, keep, goal, {group.name: 1.0 for group in prunable.groups})
     return highest({group.name: scores(group) for group in prunable.groups}, keep, counts)
 
 

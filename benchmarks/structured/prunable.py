@@ -91,5 +91,7 @@ def _probe(prunable: Prunable, network: nn.Module, example: Tensor) -> None:
             if torch.allclose(cut, zeroed, rtol=1e-3, atol=1e-3 * float(zeroed.abs().max())):
                 continue
             reason = "the narrower network computes something else"
-        msg = f"channels can't be followed through {prunable.task.network} ({reason}): it has an operator that mixes them"
+        msg = (
+            f"channels can't be followed through {prunable.task.network} ({reason}): it has an operator that mixes them"
+        )
         raise MethodError(msg)

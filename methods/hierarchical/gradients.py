@@ -67,7 +67,7 @@ def grams(
     found = {group.name: torch.zeros(group.size, group.size, dtype=torch.float64) for group in groups}
     draws = generator("drawn targets")
     for images, labels in micro_batches(task, run, batches, size):
-        outputs = network(images)
+        outputs = network(images.to(weights[0].dtype))
         if targets == "drawn":
             labels = torch.multinomial(outputs.detach().softmax(1).cpu(), 1, generator=draws)[:, 0].to(run.device)
         gradients = torch.autograd.grad(task.loss(outputs, labels), weights)

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.structured import Group, Prunable
-from benchmarks.structured.allocation import zero
 from benchmarks.training import reestimate
 from benchmarks.training.accuracy import normalised
 from methods.hierarchical.gradients import cheapest, readers, rows
@@ -125,8 +124,7 @@ class Judge:
 def compensate(dense: nn.Module, group: Group, before: Tensor, after: Tensor, task: Task) -> None:
     """Let the channels that stay stand in for those that go, by least squares over what each reader sees; in place.
 
-    What a reader read of a channel that goes, it reads of the combination of the others that comes nearest to it. Zeroes
-    the filters that write the channels that go.
+    What a reader read of a channel that goes, it reads of the combination of the others that comes nearest to it.
     """
     inputs = _inputs(dense, group, task)
     kept, gone = after.nonzero()[:, 0], (before & ~after).nonzero()[:, 0]
@@ -139,8 +137,8 @@ def compensate(dense: nn.Module, group: Group, before: Tensor, after: Tensor, ta
         weight = dense.get_submodule(path).get_parameter("weight")
         read = rows(weight, entries)
         read[kept] += (mix @ read[gone].double()).to(read.dtype)
+        read[gone] = 0
         _put(weight, entries, read)
-    zero(dense, group, ~after)
 
 
 def _put(weight: Tensor, entries: Tensor, read: Tensor) -> None:

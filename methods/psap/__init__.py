@@ -40,7 +40,7 @@ class Config(Settings):
     move by `adaptation` towards them and never exceed `most`. `schedule` says how the share removed grows, over `ramp`.
 
     After filters are set to zero, `pulse` batches of `batch` images show which the loss wants back by `statistic`: those
-    above `theta` times the median of their layer return and stay for `hold` prunings; 0 protects none. `mode` "soft" lets
+    with at least `theta` times the median return and stay for `hold` prunings; 0 protects none. `mode` "soft" lets
     zeros grow again, "hard" does not.
     """
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.errors import MethodError
-from benchmarks.structured import Keep, Prunable, filters, highest, shares
+from benchmarks.structured import Group, Keep, Prunable, filters, highest, shares
 from benchmarks.structured.allocation import writers, zero
 from methods.interface import Run, Split, Task
 from methods.psap.pulse import pulses
@@ -96,11 +96,11 @@ class Protective:
         if not any(ratios.values()):
             msg = f"no weight lies below the {config.threshold} threshold of {config.level}: raise `level`"
             raise MethodError(msg)
-        wanted = _lost(prunable, shares(prunable, goal, ratios, config.most))
+        wanted = _lost(prunable, shares(prunable, self._keep, goal, ratios, config.most))
         if any(self.shares.values()):
             rate = config.adaptation
             wanted = {name: (1 - rate) * self.shares[name] + rate * lost for name, lost in wanted.items()}
-        found = shares(prunable, goal, wanted, config.most)
+        found = shares(prunable, self._keep, goal, wanted, config.most)
         self.shares = _lost(prunable, found)
         return found
 
@@ -113,21 +113,21 @@ class Protective:
         return highest(scores, self._keep, counts)
 
     def _restore(self, found: Mapping[str, Tensor], old: Mapping[str, Tensor]) -> None:
-        """Give back filters whose pulse is above θ times the median of their layer's."""
+        """Give back filters whose pulse is at least θ times the median over all that were set to zero."""
+        candidates = {name: mask & self._keep[name] for name, mask in self.zeroed.items()}
+        every = torch.cat([found[name][mask] for name, mask in candidates.items()])
+        if not len(every):
+            return
+        least = max(self._config.theta * float(every.median()), torch.finfo(torch.float32).tiny)
         for group in self._prunable.groups:
-            candidates = self.zeroed[group.name] & self._keep[group.name]
-            if not candidates.any():
-                continue
-            pulse = found[group.name]
-            back = candidates & (pulse >= self._config.theta * pulse[candidates].median()) & (pulse > 0)
-            self._put_back(group.name, back, old)
+            back = candidates[group.name] & (found[group.name] >= least)
+            self._put_back(group, back, old)
             self.zeroed[group.name] = self.zeroed[group.name] & ~back
             self.protected[group.name][back] = self._config.hold
             self.restored += int(back.sum())
 
     @torch.no_grad()
-    def _put_back(self, name: str, back: Tensor, old: Mapping[str, Tensor]) -> None:
-        (group,) = (group for group in self._prunable.groups if group.name == name)
+    def _put_back(self, group: Group, back: Tensor, old: Mapping[str, Tensor]) -> None:
         for member in group.side("out", "depthwise"):
             if member.path in old:
                 rows = member.entries[back[member.channels]]

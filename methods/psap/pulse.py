@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Literal, TypeAlias
 
@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.structured import Group
-from benchmarks.structured.allocation import by_channel, writers
+from benchmarks.structured.allocation import by_channel
+from benchmarks.structured.channels import Member
 from benchmarks.training.accuracy import normalised
 from methods.interface import Split, Task
 
@@ -31,7 +32,7 @@ def pulses(
     """How much the loss wants each filter back that is zero: (size,) by group, 0 for those in use. Nothing is trained.
 
     "raw" is the mean norm of the filter's gradient; "taylor" |⟨mean gradient, old filter⟩|, the first-order change of the
-    loss if it came back; "gate" the same for a gate behind the BatchNorm, at zero, with the old filter in its place.
+    loss if it came back; "gate" the same for a gate on its channel, at zero, with the old filter in its place.
     In `train_mode` a filter that is zero has no variance, and BatchNorm multiplies its gradient by hundreds: no statistic
     is then comparable with that of a filter in use.
     """
@@ -67,16 +68,19 @@ def _weights(network: nn.Module, groups: Sequence[Group], zeroed: Weights, old: 
 
 @contextmanager
 def _gates(network: nn.Module, groups: Sequence[Group], zeroed: Weights, old: Weights) -> Iterator[dict[str, Tensor]]:
-    """Gates behind the BatchNorms (or convolutions without one), closed for the filters that are zero, which are old again."""
-    device = next(network.parameters()).device
-    gates = {group.name: (~zeroed[group.name]).float().to(device).requires_grad_() for group in groups}
-    hooks = []
-    for group in groups:
-        norms = [member.path for member in group.side("norm", "scatter")]
-        places = [network.get_submodule(path) for path in norms or writers(network, group)]
-        hooks += [place.register_forward_hook(_gated(gates[group.name])) for place in places]
+    """Gates on the channels as others read them, closed for the filters that are zero, which are old again meanwhile.
+
+    They stand behind the activation, for at zero ReLU has no slope; those of a branch, behind its BatchNorm.
+    """
     parameters = {path: network.get_submodule(path).get_parameter("weight") for path in old}
     zeros = {path: parameter.detach().clone() for path, parameter in parameters.items()}
+    some = next(iter(parameters.values()))
+    gates = {group.name: (~zeroed[group.name]).to(some).requires_grad_() for group in groups}
+    hooks = []
+    for group in groups:
+        gate, readers, branches = gates[group.name], group.side("in"), group.side("scatter")
+        hooks += [network.get_submodule(m.path).register_forward_pre_hook(_gated_input(gate, m)) for m in readers]
+        hooks += [network.get_submodule(m.path).register_forward_hook(_gated_output(gate, m)) for m in branches]
     try:
         with torch.no_grad():
             for path, parameter in parameters.items():
@@ -90,5 +94,15 @@ def _gates(network: nn.Module, groups: Sequence[Group], zeroed: Weights, old: We
             hook.remove()
 
 
-def _gated(gate: Tensor):  # type: ignore[no-untyped-def]
-    return lambda _module, _inputs, output: output * gate.view(1, -1, *(1,) * (output.ndim - 2))
+def _gated_input(gate: Tensor, member: Member) -> Callable[[nn.Module, tuple[Tensor]], Tensor]:
+    return lambda _module, inputs: _gated(inputs[0], gate, member)
+
+
+def _gated_output(gate: Tensor, member: Member) -> Callable[[nn.Module, tuple[Tensor], Tensor], Tensor]:
+    return lambda _module, _inputs, output: _gated(output, gate, member)
+
+
+def _gated(x: Tensor, gate: Tensor, member: Member) -> Tensor:
+    """Channels of x (N, C, …) times their gates: a layer's dimension has entries in an order of its own."""
+    entries = torch.zeros(len(member.entries)).to(gate).index_put((member.entries,), gate[member.channels])
+    return x * entries.view(1, -1, *(1,) * (x.ndim - 2))

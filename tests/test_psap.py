@@ -1,0 +1,351 @@
+"""PSAP-R: budgets are met exactly, protection protects, zeros are zeros, and the trap of BatchNorm is walked around."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import test_every_method
+import torch
+from torch import Tensor, nn
+
+from benchmarks import bitstream, measure, tasks
+from benchmarks.errors import MethodError
+from benchmarks.structured import Prunable, allocation, analyse, filters
+from benchmarks.structured.soft import Soft
+from benchmarks.training import Recipe, fit
+from benchmarks.training.accuracy import normalised
+from methods import psap
+from methods.interface import Budget, Split
+from methods.psap.protective import Protective
+from methods.psap.pulse import pulses
+from methods.psap.sparsity import scheduled, sparsity_ratios
+
+torch.set_num_threads(1)
+SHORT = Budget("short", 6.0)
+
+
+def digits() -> Any:
+    return tasks.load("digits", "digits_resnet")
+
+
+@pytest.fixture(scope="module")
+def prunable() -> Prunable:
+    return analyse(digits())
+
+
+def laplacian(scales: tuple[float, ...], size: int = 20_000) -> dict[str, Tensor]:
+    draws = torch.distributions.Laplace(0.0, 1.0)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return {f"l{i}": scale * draws.sample((size // 10, 10)) for i, scale in enumerate(scales)}
+
+
+def test_ratios_under_one_threshold_average_to_the_share_exactly() -> None:
+    weights = laplacian((1.0, 0.5, 0.2, 0.1))
+    weights["l3"] = weights["l3"][:500]  # layers count by their size
+    for share in (0.1, 0.6, 0.9):
+        found = sparsity_ratios(weights, "global_quantile", share, 0.3)
+        total = sum(w.numel() for w in weights.values())
+        assert sum(found[n] * w.numel() for n, w in weights.items()) / total == pytest.approx(share, abs=1 / total)
+
+
+def test_one_threshold_cuts_laplacian_layers_by_their_scale() -> None:
+    """1 − exp(−τ/scale) of each layer lies below one τ."""
+    scales = (1.0, 0.5, 0.2, 0.1)
+    found = sparsity_ratios(laplacian(scales), "global_quantile", 0.6, 0.3)
+    thresholds = [-scale * math.log(1 - s) for scale, s in zip(scales, found.values(), strict=True)]
+    assert max(thresholds) < 1.1 * min(thresholds)
+
+
+def test_ratios_tell_scales_apart_only_where_they_look_at_them() -> None:
+    weights = laplacian((1.0, 0.1))
+    raw = sparsity_ratios(weights, "global_quantile", 0.5, 0.3)
+    assert raw["l1"] > raw["l0"] + 0.2
+    same = sparsity_ratios(weights, "global_quantile", 0.5, 0.3, normalised=True)
+    assert same["l1"] == pytest.approx(same["l0"], abs=0.02)
+    relative = sparsity_ratios(weights, "relative", 0.5, 0.3)
+    assert relative["l1"] == pytest.approx(relative["l0"], abs=0.02) and 0.2 < relative["l0"] < 0.3
+    absolute = sparsity_ratios(weights, "absolute", 0.5, 0.05)
+    assert absolute["l1"] == pytest.approx(1 - 2.718**-0.5, abs=0.02)
+
+
+def test_ties_are_cut_exactly() -> None:
+    found = sparsity_ratios({"a": torch.ones(10), "b": torch.ones(30)}, "global_quantile", 0.5, 0.3)
+    assert 10 * found["a"] + 30 * found["b"] == pytest.approx(20)
+
+
+def test_the_schedule_rises_to_its_target() -> None:
+    values = [scheduled(0.6, progress / 10, "cubic", 0.5) for progress in range(11)]
+    assert values == sorted(values) and values[0] == 0 and values[5:] == [0.6] * 6
+    assert scheduled(0.6, 0.0, "constant", 0.5) == 0.6
+
+
+def steering(prunable: Prunable, network: nn.Module, removed: float = 0.4, **changes: Any) -> Protective:
+    config = psap.Config(schedule="constant", batch=32, **changes)
+    run = test_every_method.MemoryRun(SHORT)
+    goal = prunable.goal(removed)
+    return Protective(network, prunable, prunable.all_kept(), goal, config, prunable.task, run, 40, 4)
+
+
+def is_zero(network: nn.Module, prunable: Prunable) -> dict[str, Tensor]:
+    return {group.name: ~filters(network, group).any(1) for group in prunable.groups}
+
+
+def test_a_pruning_meets_its_budget_and_leaves_exact_zeros(prunable: Prunable) -> None:
+    network = digits().reference()
+    steered = steering(prunable, network, theta=0.0)
+    steered.step = 4
+    steered.prune(last=False)
+    found = is_zero(network, prunable)
+    assert all(torch.equal(found[name], steered.zeroed[name]) for name in found)
+    left = prunable.macs({name: ~mask for name, mask in found.items()})
+    goal = prunable.goal(0.4)
+    coarsest = max(prunable.macs(prunable.all_kept()) - prunable.macs(one) for one in one_less(prunable))
+    assert goal - coarsest <= left <= goal
+    assert all(not mask.all() for mask in found.values())
+
+
+def one_less(prunable: Prunable) -> list[dict[str, Tensor]]:
+    made = []
+    for group in prunable.groups:
+        keep = prunable.all_kept()
+        keep[group.name][0] = False
+        made.append(keep)
+    return made
+
+
+def test_filters_that_come_back_are_the_old_ones_and_stay(prunable: Prunable) -> None:
+    network = digits().reference()
+    before = {group.name: filters(network, group) for group in prunable.groups}
+    steered = steering(prunable, network, theta=1.5, hold=2)
+    optimiser = torch.optim.SGD(network.parameters(), 0.1, momentum=0.9)
+    for parameter in network.parameters():
+        optimiser.state[parameter]["momentum_buffer"] = torch.ones_like(parameter)
+    steered.before_epoch(0, optimiser)
+    steered.step = 4
+    steered.prune(last=False)
+    assert steered.restored > 0
+    for group in prunable.groups:
+        back = steered.protected[group.name] > 0
+        assert torch.equal(filters(network, group)[back], before[group.name][back])
+        momentum = optimiser.state[network.get_submodule(group.name).weight]["momentum_buffer"]  # type: ignore[index]
+        zeroed_once = back | steered.zeroed[group.name]
+        assert not momentum[zeroed_once].any() and (momentum[~zeroed_once] == 1).all()
+    held = {name: left > 0 for name, left in steered.protected.items()}
+    steered._config = replace(steered._config, theta=0.0)
+    steered.prune(last=False)
+    for name, mask in held.items():
+        kept = int((~steered.zeroed[name]).sum())
+        assert not (steered.zeroed[name] & mask).any() or kept == int((mask & ~steered.zeroed[name]).sum())
+    steered.prune(last=False)
+    assert not any(left.any() for left in steered.protected.values())
+
+
+def test_protection_gives_way_where_the_budget_needs_it(prunable: Prunable) -> None:
+    network = digits().reference()
+    steered = steering(prunable, network, theta=0.0)
+    for left in steered.protected.values():
+        left.fill_(5)
+    steered.step = 4
+    steered.prune(last=False)
+    assert prunable.macs({name: ~mask for name, mask in steered.zeroed.items()}) <= prunable.goal(0.4)
+    group = prunable.groups[0]
+    norms = filters(digits().reference(), group).norm(dim=1)
+    zeroed = steered.zeroed[group.name]
+    assert norms[zeroed].max() <= norms[~zeroed].min()
+
+
+def test_nothing_comes_back_at_the_last_pruning(prunable: Prunable) -> None:
+    steered = steering(prunable, digits().reference(), theta=0.01)
+    steered.step = 40
+    steered.prune(last=True)
+    assert not steered.restored
+    steered.prune(last=False)
+    assert steered.restored
+
+
+@pytest.mark.parametrize("mode", ["soft", "hard"])
+def test_zeros_stay_in_hard_mode_and_grow_in_soft_mode(prunable: Prunable, mode: Any) -> None:
+    """With momentum and weight decay, and in training as it is: what was zero after a pruning is looked at three steps on."""
+    network, task = digits().reference(), digits()
+    steered = steering(prunable, network, theta=0.0, mode=mode)
+    seen: list[bool] = []
+
+    class Watched:
+        before_epoch, state_dict, load_state_dict = steered.before_epoch, steered.state_dict, steered.load_state_dict
+
+        def after_step(self) -> None:
+            steered.after_step()
+            if steered.step % 4 == 3 and steered.step > 4:
+                now = is_zero(network, prunable)
+                seen.append(all(bool(now[name][mask].all()) for name, mask in steered.zeroed.items()))
+
+    fit(network, task, test_every_method.MemoryRun(SHORT), Recipe(2.0, 0.05), "watched", steering=Watched())
+    assert seen and all(zero == (mode == "hard") for zero in seen)
+
+
+def test_without_signal_and_protection_it_is_soft_filter_pruning(prunable: Prunable, monkeypatch: Any) -> None:
+    """Equal ratios in all layers, no protection, a constant schedule: filter for filter what `Soft` does."""
+    from methods.psap import protective
+
+    monkeypatch.setattr(protective, "sparsity_ratios", lambda weights, *_: dict.fromkeys(weights, 1.0))
+    networks = [digits().reference() for _ in range(2)]
+    goal = prunable.goal(0.4)
+
+    def choose(network: nn.Module) -> dict[str, Tensor]:
+        return allocation.uniform(prunable, prunable.all_kept(), goal, lambda g: filters(network, g).norm(dim=1))
+
+    ours = steering(prunable, networks[0], theta=0.0, adaptation=1.0)
+    theirs = Soft(networks[1], prunable, choose, 4)
+    for _ in range(4):
+        ours.after_step()
+        theirs.after_step()
+    for a, b in zip(networks[0].parameters(), networks[1].parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_a_permuted_layer_is_pruned_alike(prunable: Prunable) -> None:
+    order = torch.randperm(16, generator=torch.Generator().manual_seed(0))
+    network, permuted = digits().reference(), digits().reference()
+    block = permuted.layer2[1]
+    with torch.no_grad():
+        block.conv1.weight.copy_(network.layer2[1].conv1.weight[order])
+        for name in ("weight", "bias", "running_mean", "running_var"):
+            getattr(block.bn1, name).copy_(getattr(network.layer2[1].bn1, name)[order])
+        block.conv2.weight.copy_(network.layer2[1].conv2.weight[:, order])
+    both = []
+    for each in (network, permuted):
+        steered = steering(prunable, each, theta=2.0)
+        steered.step = 4
+        steered.prune(last=False)
+        both.append(steered.zeroed)
+    assert torch.equal(both[1]["layer2.1.conv1"], both[0]["layer2.1.conv1"][order])
+    assert all(torch.equal(both[0][n], both[1][n]) for n in both[0] if n != "layer2.1.conv1")
+
+
+def batches(count: int = 4) -> list[Split]:
+    split = digits().calibration(count * 64)
+    return [Split(split.images[i : i + 64], split.labels[i : i + 64]) for i in range(0, count * 64, 64)]
+
+
+def zeroed_half(prunable: Prunable, network: nn.Module) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    old = {g.name + "": network.get_submodule(g.name).weight.detach().clone() for g in prunable.groups}  # type: ignore[operator]
+    gone = {g.name: torch.arange(g.size) % 2 == 0 for g in prunable.groups}
+    for group in prunable.groups:
+        allocation.zero(network, group, gone[group.name])
+    return gone, old
+
+
+def test_the_trap_of_batchnorm(prunable: Prunable) -> None:
+    """In train mode a zero filter has no variance: its gradient is multiplied by γ/√ε; in eval mode it is like the others."""
+    network = digits().reference()
+    gone, old = zeroed_half(prunable, network)
+    everything = {name: torch.ones_like(mask) for name, mask in gone.items()}
+    state = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+
+    def ratio(train_mode: bool) -> float:
+        found = pulses(network, prunable.groups, everything, old, digits(), batches(), "raw", train_mode)
+        means = [torch.cat([found[n][gone[n] == zero] for n in gone]).mean() for zero in (True, False)]
+        return float(means[0] / means[1])
+
+    assert ratio(True) > 10
+    assert 0.1 < ratio(False) < 10
+    for name, tensor in network.state_dict().items():
+        if not name.endswith("num_batches_tracked"):
+            assert torch.equal(tensor, state[name]), name
+    assert not network.training
+
+
+@pytest.mark.parametrize("statistic", ["gate", "taylor"])
+def test_pulses_are_derivatives_of_the_loss(prunable: Prunable, statistic: Any) -> None:
+    """Against a finite difference: a little of one old filter (or of its gate) is given back."""
+    network, task = digits().reference().double(), digits()
+    gone, old = zeroed_half(prunable, network)
+    image_batches = [Split(b.images, b.labels) for b in batches(2)]
+
+    class Double(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self._modules = network._modules
+            self.eval()
+
+        def forward(self, x: Tensor) -> Tensor:
+            found: Tensor = type(network).forward(network, x.double())
+            return found
+
+    found = pulses(Double(), prunable.groups, gone, old, task, image_batches, statistic)
+    group, channel, step = prunable.groups[2], 4, 1e-5
+    assert gone[group.name][channel]
+
+    @torch.no_grad()
+    def loss(amount: float) -> float:
+        conv, hooks = network.get_submodule(group.name), []
+        if statistic == "taylor":
+            conv.weight[channel] = amount * old[group.name][channel]  # type: ignore[operator,index]
+        else:  # all gates are closed, in front of old filters
+            for g in prunable.groups:
+                network.get_submodule(g.name).weight.copy_(old[g.name])  # type: ignore[operator]
+                gate = (~gone[g.name]).double()
+                if g is group:
+                    gate[channel] = amount
+                reads = network.get_submodule(g.name.replace("conv1", "conv2"))
+                shaped = gate.view(1, -1, 1, 1)
+                hooks.append(reads.register_forward_pre_hook(lambda _m, x, shaped=shaped: x[0] * shaped))
+        total = sum(
+            float(task.loss(network(normalised(split.images, task).double()), split.labels)) for split in image_batches
+        )
+        for hook in hooks:
+            hook.remove()
+        for g in prunable.groups:
+            allocation.zero(network, g, gone[g.name])
+        return total / len(image_batches)
+
+    slope = abs(loss(step) - loss(-step)) / (2 * step)
+    assert float(found[group.name][channel]) == pytest.approx(slope, rel=1e-2, abs=1e-6)
+    assert not found[group.name][~gone[group.name]].any()
+
+
+def points(**changes: Any) -> list[Any]:
+    return list(psap.compress(digits(), psap.Config(**changes), test_every_method.MemoryRun(SHORT)))
+
+
+def test_what_is_left_is_what_the_notes_say() -> None:
+    found = points(targets=(0.3, 0.5), statistic="taylor", theta=1.2)
+    x = normalised(digits().validation.images[:1], digits())
+    dense = measure.macs(digits().reference(), x)
+    for point in found:
+        network = bitstream.decode(bitstream.encode(point))
+        assert measure.macs(network, x) <= (1 - point.point["removed"]) * dense
+        for name, size, kept in point.point["notes"]["layers"]:
+            assert 1 <= kept <= size and network.get_submodule(name).out_channels == kept
+    assert found[0].point["notes"]["restored"] > 0
+
+
+def test_from_scratch_and_hard_and_branches() -> None:
+    (point,) = points(targets=(0.4,), start="scratch", mode="hard", where="branches")
+    assert bitstream.bytes_by_role(bitstream.encode(point))["indices"] > 0
+
+
+def test_no_weight_below_an_absolute_threshold_is_an_error() -> None:
+    with pytest.raises(MethodError, match=r"no weight lies below the absolute threshold of 1e-30: raise `level`"):
+        points(threshold="absolute", level=1e-30)
+
+
+@pytest.mark.parametrize(
+    ("changes", "complaint"),
+    [
+        ({"threshold": "median"}, "threshold has to be global_quantile, relative or absolute"),
+        ({"level": 0.0}, "level above 0"),
+        ({"most": 0.0}, "most, adaptation and ramp have to lie in"),
+        ({"statistic": "hessian"}, "statistic has to be gate, taylor or raw"),
+        ({"schedule": "linear"}, "schedule has to be constant or cubic"),
+        ({"pulse": 0}, "pulse and batch have to be at least 1"),
+        ({"soft": 0.0}, "soft above 0"),
+        ({"bits": 40}, "bits has to be 2 to 16"),
+    ],
+)
+def test_settings_that_can_not_be_followed(changes: dict[str, Any], complaint: str) -> None:
+    assert complaint in str(psap.unsupported(digits(), replace(psap.Config(), **changes)))
