@@ -342,7 +342,7 @@ def test_no_weight_below_an_absolute_threshold_is_an_error() -> None:
         ({"most": 0.0}, "most, adaptation and ramp have to lie in"),
         ({"statistic": "hessian"}, "statistic has to be gate, taylor or raw"),
         ({"schedule": "linear"}, "schedule has to be constant or cubic"),
-        ({"pulse": 0}, "pulse and batch have to be at least 1"),
+        ({"pulse": 0}, "pulse, batch and prunings have to be at least 1"),
         ({"soft": 0.0}, "soft above 0"),
         ({"bits": 40}, "bits has to be 2 to 16"),
     ],

@@ -11,12 +11,12 @@ from typing import Any
 import msgspec
 import pandas as pd
 import pytest
-from invented import CHROMIUM, REFERENCE_BYTES, SUITE, Page, browse, made, several, store
+from invented import CHROMIUM, REFERENCE_BYTES, SUITE, Page, browse, made, reference, several, store
 
 from benchmarks import record
 from benchmarks.errors import RateBenchError, RecordError
 from benchmarks.record import Record
-from benchmarks.report import payload, render
+from benchmarks.report import costs, frame, payload, render, series
 from benchmarks.report.columns import COLUMNS
 
 HOSTILE = (
@@ -107,6 +107,31 @@ def test_csv_reads_back_exactly(rendered: tuple[Path, list[Record]]) -> None:
         assert row["rate.by_role.indices"] == 0
         assert json.loads(str(row["point"])) == known.point
         assert row["provenance.started"] == known.provenance.started
+
+
+def test_methods_that_compute_less_have_a_figure_of_their_own(tmp_path: Path) -> None:
+    slim = [
+        made(
+            index=i,
+            counted=record.Counted(elements=9_000, nonzero=9_000, macs=macs),
+            notes={"redundancy_macs": 0.4},
+        )
+        for i, macs in enumerate((800_000, 500_000))
+    ]
+    page = render(SUITE, store(tmp_path / "results", [*slim, made("beta"), reference()]), tmp_path / "reports")
+    assert (page.parent / "macs-accuracy-net.pdf").exists()
+    assert "Accuracy and multiply-accumulates" in page.read_text(encoding="utf-8")
+
+    rows = frame.aggregate([*slim, made("beta"), reference()])
+    dense, lines = frame.references(rows)["net"], list(series.series(rows))
+    (line,) = costs.narrower(dense, lines)
+    assert line.method == "alpha"
+    assert [costs.removed(dense, row) for row in line.rows] == pytest.approx(
+        [100 * (1 - macs / 1_234_567) for macs in (800_000, 500_000)]
+    )
+    (axes,) = costs.figure("top-1", dense, [line]).axes
+    (vertical,) = [drawn for drawn in axes.lines if "estimate" in str(drawn.get_label())]
+    assert list(vertical.get_xdata()) == [40, 40]
 
 
 def test_hostile_names_are_text(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 
@@ -10,12 +11,12 @@ from benchmarks import record, storage
 from benchmarks.errors import RateBenchError
 
 
-def _figure_name(network: str) -> str:
+def _figure_name(kind: str, network: str) -> str:
     """A file name, whatever the network is called; two networks never share one."""
     safe = re.sub(r"[^\w-]", "_", network, flags=re.ASCII)
     if safe != network:
         safe += f"-{sha256(network.encode()).hexdigest()[:8]}"
-    return f"rate-accuracy-{safe}"
+    return f"{kind}-{safe}"
 
 
 def render(suite: str, results: Path, reports: Path) -> Path:
@@ -25,7 +26,7 @@ def render(suite: str, results: Path, reports: Path) -> Path:
     a damaged one; nothing is written then.
     """
     # Plotting libraries take seconds to import: only a report pays for them.
-    from benchmarks.report import cards, cells, claimed, figures, frame, page, replication, series
+    from benchmarks.report import cards, cells, claimed, costs, figures, frame, page, replication, series
 
     records = sorted(record.load(results, suite), key=lambda r: r.id)
     if not records:
@@ -34,12 +35,13 @@ def render(suite: str, results: Path, reports: Path) -> Path:
     rows = frame.aggregate(records)
     references = frame.references(rows)
     lines = list(series.series(rows))
-    drawn = {
-        network: figures.render(
-            records[0].quality.metric, references.get(network), [line for line in lines if line.network == network]
-        )
-        for network in sorted({line.network for line in lines})
-    }
+    metric = records[0].quality.metric
+    drawn: dict[tuple[str, str], dict[str, bytes]] = {}  # by kind and network
+    for network in sorted({line.network for line in lines}):
+        own, reference = [line for line in lines if line.network == network], references.get(network)
+        drawn["rate-accuracy", network] = figures.render(partial(figures.figure, metric, reference, own))
+        if reference is not None and (slim := costs.narrower(reference, own)):
+            drawn["macs-accuracy", network] = figures.render(partial(costs.figure, metric, reference, slim))
     contents = page.Contents(
         suite=suite,
         records=records,
@@ -50,13 +52,13 @@ def render(suite: str, results: Path, reports: Path) -> Path:
         comparisons=list(replication.comparisons(rows, references, {r.task for r in records})),
         claims=list(claimed.judged(rows, {r.task for r in records})),
         observations=list(claimed.observed(rows, {r.task for r in records})),
-        figures={network: files.pop("page") for network, files in drawn.items()},
+        figures={key: files.pop("page") for key, files in drawn.items()},
     )
     html = page.render(contents)
     folder = reports / suite
-    for network, files in drawn.items():
+    for (kind, network), files in drawn.items():
         for suffix, content in files.items():
-            storage.write(folder / f"{_figure_name(network)}.{suffix}", content)
+            storage.write(folder / f"{_figure_name(kind, network)}.{suffix}", content)
     storage.write(folder / "records.csv", frame.csv(records))
     storage.write(folder / "index.html", html)
     return folder / "index.html"

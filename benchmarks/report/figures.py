@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import matplotlib
@@ -45,14 +45,15 @@ def _printable(text: str) -> str:
     return f" {kept}" if kept.startswith("_") else kept
 
 
-def _draw_line(axes: Axes, line: Series) -> None:
+def draw_line(axes: Axes, line: Series, place: Callable[[Row], float]) -> None:
+    """One line with 95 % intervals; `place` is where a row stands on the x axis."""
     rows = line.rows
     bounds = [row.interval for row in rows]
     values = [100 * row.quality.mean for row in rows]
     below = [max(0.0, value - 100 * low) for value, (low, _) in zip(values, bounds, strict=True)]
     above = [max(0.0, 100 * high - value) for value, (_, high) in zip(values, bounds, strict=True)]
     axes.errorbar(
-        [row.file_bytes.mean for row in rows],
+        [place(row) for row in rows],
         values,
         yerr=(below, above),
         color=line.colour,
@@ -74,17 +75,23 @@ def _draw_axes(axes: Axes, metric: str, reference: Row | None, lines: Sequence[S
     axes.xaxis.set_major_formatter(FuncFormatter(_bytes))
     axes.xaxis.set_minor_formatter(NullFormatter())
     axes.set_xlabel("rate: bytes of the whole file")
+    draw_accuracy(axes, metric, reference, lines)
+    if reference is None:
+        axes.spines["top"].set_visible(False)
+    else:
+        _draw_ratios(axes, reference.first.rate.reference_bytes)
+
+
+def draw_accuracy(axes: Axes, metric: str, reference: Row | None, lines: Sequence[Series]) -> None:
+    """The y axis, down to a little below the reference, which is a dotted line."""
     axes.set_ylabel(_printable(f"{metric} accuracy, %"))
     axes.grid(alpha=0.25, linewidth=0.4)
     axes.set_axisbelow(True)
-    if reference is None:
-        axes.spines["top"].set_visible(False)
-        return
-    value = 100 * reference.quality.mean
-    axes.axhline(value, color="#333333", linestyle=":", linewidth=0.8, label="reference")
-    bounds = [100 * bound for line in lines for row in line.rows for bound in row.interval]
-    axes.set_ylim(max(min(bounds), value - 100 * VIEW) - 0.3, max(bounds) + 0.3)
-    _draw_ratios(axes, reference.first.rate.reference_bytes)
+    if reference is not None:
+        value = 100 * reference.quality.mean
+        axes.axhline(value, color="#333333", linestyle=":", linewidth=0.8, label="reference")
+        bounds = [100 * bound for line in lines for row in line.rows for bound in row.interval]
+        axes.set_ylim(max(min(bounds), value - 100 * VIEW) - 0.3, max(bounds) + 0.3)
 
 
 def _draw_ratios(axes: Axes, reference_bytes: int) -> None:
@@ -103,14 +110,22 @@ def _draw_ratios(axes: Axes, reference_bytes: int) -> None:
 
 def figure(metric: str, reference: Row | None, lines: Sequence[Series]) -> Figure:
     """One network's plot: all its lines with 95 % intervals, the reference dotted, the legend below."""
-    legend_rows = len(lines) + 1
-    drawn = Figure(figsize=(WIDTH, 2.35 + 0.125 * legend_rows), layout="constrained")
-    axes = drawn.add_subplot()
+    drawn, axes = column(len(lines) + 1)
     for line in lines:
-        _draw_line(axes, line)
+        draw_line(axes, line, lambda row: row.file_bytes.mean)
     _draw_axes(axes, metric, reference, lines)
-    drawn.legend(loc="outside lower left", ncols=1, handlelength=3.2, labelspacing=0.25, borderpad=0)
+    legend(drawn)
     return drawn
+
+
+def column(legend_rows: int) -> tuple[Figure, Axes]:
+    """An empty figure as wide as a column, with room for a legend below."""
+    drawn = Figure(figsize=(WIDTH, 2.35 + 0.125 * legend_rows), layout="constrained")
+    return drawn, drawn.add_subplot()
+
+
+def legend(drawn: Figure) -> None:
+    drawn.legend(loc="outside lower left", ncols=1, handlelength=3.2, labelspacing=0.25, borderpad=0)
 
 
 def _saved(drawn: Figure, suffix: str) -> bytes:
@@ -119,13 +134,13 @@ def _saved(drawn: Figure, suffix: str) -> bytes:
     return buffer.getvalue()
 
 
-def render(metric: str, reference: Row | None, lines: Sequence[Series]) -> dict[str, bytes]:
+def render(draw: Callable[[], Figure]) -> dict[str, bytes]:
     """The figure as "svg" and "pdf" files, and as "page": an SVG a third as large, whose letters are text."""
     files = {}
     # A figure each: saving changes a figure's layout, so a second file would depend on the first.
     with matplotlib.rc_context(_STYLE):
         for suffix in ("svg", "pdf"):
-            files[suffix] = _saved(figure(metric, reference, lines), suffix)
+            files[suffix] = _saved(draw(), suffix)
         with matplotlib.rc_context({"svg.fonttype": "none"}):
-            files["page"] = _saved(figure(metric, reference, lines), "svg")
+            files["page"] = _saved(draw(), "svg")
     return files

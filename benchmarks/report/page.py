@@ -39,7 +39,7 @@ class Contents:
     """All that one suite's page is made of.
 
     `current` says of each record's id whether the code at hand would measure the same (None: it can't be told);
-    `figures` maps a network to its SVG.
+    `figures` maps a kind ("rate-accuracy", "macs-accuracy") and a network to an SVG.
     """
 
     suite: str
@@ -51,7 +51,7 @@ class Contents:
     comparisons: Sequence[Comparison]
     claims: Sequence[Judged]
     observations: Sequence[Observed]
-    figures: Mapping[str, bytes]
+    figures: Mapping[tuple[str, str], bytes]
 
     @property
     def rows(self) -> list[Row]:

@@ -18,18 +18,16 @@ from benchmarks.structured.prunable import Keep, Prunable
 from benchmarks.training import Recipe, fit
 from methods.interface import Json, Run, Task
 
-FEWEST = 10  # times that filters are set to zero, where there are fewer epochs
 
-
-def soft_recipe(task: Task, config: Settings, run: Run) -> tuple[Recipe, int, int]:
+def soft_recipe(task: Task, config: Settings, run: Run, prunings: int = 1) -> tuple[Recipe, int, int]:
     """How the dense network is trained before channels are removed for good; its steps, and those between two prunings.
 
-    Filters are set to zero once an epoch, but at least `FEWEST` times.
+    Filters are set to zero once an epoch, but at least `prunings` times.
     """
     recipe = Recipe(config.soft * epochs(config, run), config.lr)
     an_epoch = math.ceil(len(task.train) / recipe.batch)
     steps = math.floor(recipe.epochs) * an_epoch + max(1, round(recipe.epochs % 1 * an_epoch))
-    return recipe, steps, max(1, min(an_epoch, steps // FEWEST))
+    return recipe, steps, max(1, min(an_epoch, steps // prunings))
 
 
 class Soft:

@@ -38,6 +38,7 @@ CARD = Card(
 class Config(Settings):
     """Sparsity ratios by `threshold` (at `level`; of weights `normalised` by layer or not) set the layers' shares, which
     move by `adaptation` towards them and never exceed `most`. `schedule` says how the share removed grows, over `ramp`.
+    Filters are pruned once an epoch, but at least `prunings` times for a point.
 
     After filters are set to zero, `pulse` batches of `batch` images show which the loss wants back by `statistic`: those
     with at least `theta` times the median return and stay for `hold` prunings; 0 protects none. `mode` "soft" lets
@@ -49,6 +50,7 @@ class Config(Settings):
     normalised: bool = False
     most: float = 0.9
     adaptation: float = 0.5
+    prunings: int = 10
     schedule: Literal["constant", "cubic"] = "cubic"
     ramp: float = 0.5
     pulse: int = 5
@@ -71,8 +73,13 @@ def unsupported(task: Task, config: Config) -> str | None:
         return "statistic has to be gate, taylor or raw, and mode soft or hard"
     if config.schedule not in ("constant", "cubic") or config.start not in ("pretrained", "scratch"):
         return "schedule has to be constant or cubic, and start pretrained or scratch"
-    if min(config.pulse, config.batch) < 1 or config.hold < 0 or not config.theta >= 0 or not config.soft > 0:
-        return "pulse and batch have to be at least 1, hold and theta at least 0, soft above 0"
+    if (
+        min(config.pulse, config.batch, config.prunings) < 1
+        or config.hold < 0
+        or not config.theta >= 0
+        or not config.soft > 0
+    ):
+        return "pulse, batch and prunings have to be at least 1, hold and theta at least 0, soft above 0"
     return refused(config)
 
 
@@ -82,7 +89,7 @@ def compress(task: Task, config: Config, run: Run) -> Iterator[Compressed]:
     def choose(dense: nn.Module, prunable: Prunable, keep: Keep, goal: float) -> tuple[Keep, Mapping[str, Json]]:
         if config.start == "scratch" and all(mask.all() for mask in keep.values()):
             initialise(dense, run.generator("init"))
-        recipe, steps, every = soft_recipe(task, config, run)
+        recipe, steps, every = soft_recipe(task, config, run, config.prunings)
         steering = Protective(dense, prunable, keep, goal, config, task, run, steps, every)
         fit(dense, task, run, recipe, f"soft, {goal:.0f} MACs", steering=steering)
         counts = steering.counts(goal)

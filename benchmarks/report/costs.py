@@ -1,0 +1,45 @@
+"""Accuracy over multiply-accumulates removed, for methods that remove some, and what they themselves call redundant."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+
+from matplotlib.figure import Figure
+
+from benchmarks.report import figures
+from benchmarks.report.frame import Row
+from benchmarks.report.series import Series
+
+ESTIMATE = "redundancy_macs"  # the note of a method that estimates what share of the MACs its network does not need
+
+
+def narrower(reference: Row, lines: Sequence[Series]) -> list[Series]:
+    """The lines with a point that saves a hundredth of the reference's MACs or more."""
+    return [line for line in lines if any(removed(reference, row) >= 1 for row in line.rows)]
+
+
+def removed(reference: Row, row: Row) -> float:
+    """Multiply-accumulates removed, in per cent of the reference's."""
+    return 100 * (1 - row.over_seeds(lambda r: r.counted.macs).mean / reference.first.counted.macs)
+
+
+def figure(metric: str, reference: Row, lines: Sequence[Series]) -> Figure:
+    """One network's plot; vertical lines are the methods' own estimates of the maximum redundancy."""
+    estimates: dict[str, list[float]] = {}
+    for line in lines:
+        noted = [100 * row.first.notes[ESTIMATE] for row in line.rows if ESTIMATE in row.first.notes]
+        estimates.setdefault(line.method, []).extend(noted)
+    estimates = {method: values for method, values in estimates.items() if values}
+    drawn, axes = figures.column(len(lines) + 1 + len(estimates))
+    for line in lines:
+        figures.draw_line(axes, line, lambda row: removed(reference, row))
+    for method, values in estimates.items():
+        label = f"{method}: its estimate of the maximum redundancy"
+        axes.axvline(statistics.fmean(values), color="#333333", linestyle=(0, (1, 3)), linewidth=1.0, label=label)
+    axes.set_xlabel("multiply-accumulates removed, %")
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)
+    figures.draw_accuracy(axes, metric, reference, lines)
+    figures.legend(drawn)
+    return drawn
