@@ -33,7 +33,8 @@ CARD = Card(
 
 @dataclass(frozen=True)
 class Config(Settings):
-    """`parts` is the number of contiguous groups of layers with codebooks of their own (1: the network; 0: each layer).
+    """`parts` is the number of contiguous groups of layers with codebooks of their own (1: the network; 0: each layer); a
+    part with few vectors has fewer codewords, at most a quarter of them.
 
     `start` to `relaxation` are the search's (quantizer.py). With `pruned`, that share of all weights is first set to zero
     by magnitude; "survivors" then quantises only the rest and stores which, "dense" quantises zeros like any other value.
@@ -72,7 +73,8 @@ def compress(task: Task, config: Config, run: Run) -> Iterator[Compressed]:
             masks = survivors if config.keep == "survivors" else None
         books = []
         for layers in groups(collect(found, config.dimension, config.scale, masks), config.parts):
-            made = fit(stack(layers), *point, search, run.device)
+            x, (count, size) = stack(layers), point
+            made = fit(x, count, size if config.parts == 1 else min(size, max(2, len(x) // 4)), search, run.device)
             books.append(Book(layers, made.codebooks, made.codes))
         return books
 

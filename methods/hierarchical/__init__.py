@@ -104,6 +104,9 @@ def compress(task: Task, config: Config, run: Run) -> Iterator[Compressed]:
             [group.name, group.size, needed[group.name], floors[group.name], int(state.keep[group.name].sum())]
             for group in prunable.groups
         ]
+        run.progress("layer, filters, rank, floor, kept:")
+        for line in table:
+            run.progress(f"  {' '.join(map(str, line))}")
         return state.keep, {
             "layers": table,
             "redundancy": round(redundancy(needed, prunable.groups), 4),

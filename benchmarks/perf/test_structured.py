@@ -1,0 +1,129 @@
+"""Structured pruning of ResNet-56: gradient matrices, the whole loop, and what narrower or factorised networks gain in time.
+
+    pytest benchmarks/perf/test_structured.py -s
+
+Weights are random but for BatchNorm's statistics: times do not depend on them. Images are those of CIFAR-10's size.
+"""
+
+from __future__ import annotations
+
+import functools
+import time
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+from torch import nn
+
+from benchmarks import measure, networks
+from benchmarks.lowrank import groups as stages
+from benchmarks.lowrank import realise
+from benchmarks.lowrank.curve import Factorised
+from benchmarks.perf.test_training import Unkept
+from benchmarks.structured import Prunable, allocation, analyse, filters
+from benchmarks.training.accuracy import normalised
+from methods.hierarchical import gradients, pruning
+from methods.interface import Split
+from methods.jsvd.shares import factors, shares, structure
+
+BATCHES, SIZE = 64, 32
+
+
+@functools.cache
+def task(depth: int = 56) -> Any:
+    """What the loop needs of a task, on random images."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        network = networks.build("cifar_resnet", {"depth": depth}).eval()
+        images = torch.randint(256, (BATCHES * SIZE, 3, 32, 32), dtype=torch.uint8)
+    split = Split(images, torch.randint(10, (len(images),), generator=torch.Generator().manual_seed(0)))
+    made = SimpleNamespace(
+        network=f"resnet{depth}",
+        architecture="cifar_resnet",
+        arguments={"depth": depth},
+        mean=(0.5,) * 3,
+        std=(0.25,) * 3,
+        crop_padding=4,
+        flip=True,
+        train=split,
+        validation=split,
+        reference=lambda: network,
+        calibration=lambda n: Split(images[:n], split.labels[:n]),
+        loss=nn.functional.cross_entropy,
+    )
+    network.train()(normalised(images[:128], made))  # BatchNorm's statistics
+    network.eval()
+    return made
+
+
+def seconds(work: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+def test_gradient_matrices() -> None:
+    """One pass of 64 micro-batches of 32, against the same forward and backward passes alone."""
+    prunable, network = analyse(task()), task().reference()
+
+    def bare() -> None:
+        for images, labels in gradients.micro_batches(task(), Unkept(), BATCHES, SIZE):
+            task().loss(network(images), labels).backward()
+        network.zero_grad()
+
+    def ours() -> None:
+        gradients.grams(network, prunable.groups, task(), Unkept(), BATCHES, SIZE, "drawn")
+
+    bare()
+    alone, whole = seconds(bare), seconds(ours)
+    print(f"\ngradient matrices of ResNet-56: {whole:.1f} s, {whole / alone:.2f} times forward and backward alone")
+
+
+def test_the_whole_loop() -> None:
+    """Down to half of the MACs, without retraining."""
+    prunable = analyse(task())
+
+    def measured(network: nn.Module) -> Any:
+        return gradients.grams(network, prunable.groups, task(), Unkept(), BATCHES, SIZE, "drawn")
+
+    def loop() -> pruning.State:
+        state = pruning.State(task().reference(), prunable.all_kept(), measured(task().reference()), 1.0, set())
+        floors = {group.name: 1 for group in prunable.groups}
+        pruning.prune(state, prunable, prunable.goal(0.5), floors, 0.125, True, measured, 20)
+        return state
+
+    start = time.perf_counter()
+    state = loop()
+    print(f"\n50 % of ResNet-56's MACs: {time.perf_counter() - start:.0f} s, {state.steps} steps")
+
+
+def half(prunable: Prunable) -> nn.Module:
+    network = task().reference()
+    keep = allocation.uniform(
+        prunable, prunable.all_kept(), prunable.goal(0.5), lambda group: filters(network, group).norm(dim=1)
+    )
+    return prunable.narrow(network, keep)[0]
+
+
+def test_latency() -> None:
+    """Dense, half of the MACs removed by channels, and low-rank factors, one after the other."""
+    example = normalised(task().train.images[:1], task())
+    dense = task().reference()
+    variants = {
+        "dense": dense,
+        "half of the MACs": half(analyse(task())),
+        "half, by streams": half(analyse(task(), "streams")),
+    }
+    for scheme in ("separate", "ljsvd", "bijsvd"):
+        found = shares(stages(dense), scheme, 0.5, 0.5)  # type: ignore[arg-type]
+        variants[f"factors, {scheme}, rate 0.5"] = realise(
+            task(), dense, Factorised(*structure(found), factors(found, 10))
+        )
+    print()
+    for batch in (1, 128):
+        alone = measure.latency_ms(dense, example, batch, 2.0)
+        for name, network in variants.items():
+            found_ms = measure.latency_ms(network.eval(), example, batch, 2.0)
+            share = measure.macs(network, example) / measure.macs(dense, example)
+            print(f"batch {batch}: {name}: {share:.0%} of the MACs, {found_ms:.2f} ms, {found_ms / alone:.2f} of dense")
