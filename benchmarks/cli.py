@@ -57,7 +57,7 @@ def _plan(
     if config:
         cells = [cell for cell in cells if cell.config_hash in config]
     elif not all_configs:
-        cells = [cell for cell in cells if cell.config == suites.configs(cell.method, budget)[0]]
+        cells = [cell for cell in cells if cell.config == suites.configs(suite, cell.method, budget)[0]]
     return [(cell, cell.unsupported()) for cell in cells]
 
 

@@ -29,6 +29,8 @@ _CHUNK = 1 << 20
 class RemoteFile:
     """A file to fetch: its official URL and hash ("md5:…", "sha256:…", or the first 8 digits of a sha256).
 
+    Without a URL, only a mirror has it.
+
     `members` lists, for an archive, the files in it that are needed, with their own hashes.
     """
 
@@ -58,6 +60,8 @@ def fetch(file: RemoteFile) -> Path:
         with _alone(cache / f"{file.name}.lock"):
             mirror = os.environ.get("RATEBENCH_MIRROR", "")
             if not _complete(file, cache) and not (mirror and _from_mirror(mirror, file, cache)):
+                if not file.url:
+                    raise TaskError(_unavailable(file, mirror))
                 _download(file.url, file, cache, mirror)
                 _unpack(file, cache)
     return cache / file.name if not file.members else cache
@@ -142,21 +146,23 @@ def _download(url: str, file: RemoteFile, cache: Path, mirror: str) -> None:
         headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={done}-"} if done else {})
         with requests.get(url, headers=headers, stream=True, timeout=30) as answer:
             if answer.status_code == requests.codes.not_found:
-                raise _Missing(_unavailable(file, url, mirror, "it is not there"))
+                raise _Missing(_unavailable(file, mirror, url, "it is not there"))
             if answer.status_code != requests.codes.requested_range_not_satisfiable:  # 416: all of it is here
                 answer.raise_for_status()
                 resumed = answer.status_code == requests.codes.partial_content
                 _stream(answer, part, done if resumed else 0, file.name)
     except requests.RequestException as error:
-        raise TaskError(_unavailable(file, url, mirror, type(error).__name__)) from error
+        raise TaskError(_unavailable(file, mirror, url, type(error).__name__)) from error
     except OSError as error:
         msg = f"can't write {part}: {error.strerror or error}"
         raise TaskError(msg) from error
     _accept(part, cache / file.name, file.known_hash, f"the download of {file.name}")
 
 
-def _unavailable(file: RemoteFile, url: str, mirror: str, why: str) -> str:
+def _unavailable(file: RemoteFile, mirror: str, url: str = "", why: str = "") -> str:
     where = f"RATEBENCH_MIRROR ({mirror}) does not have it" if mirror else "RATEBENCH_MIRROR is not set"
+    if not url:
+        return f"{file.name} has no public address and {where}: set RATEBENCH_MIRROR to a folder that holds {file.name}"
     return (
         f"can't download {file.name} from {url} ({why}) and {where}: connect to the network, or set "
         f"RATEBENCH_MIRROR to a folder that holds {file.name}"

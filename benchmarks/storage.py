@@ -13,6 +13,8 @@ from typing import Any
 
 import pooch
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 
 from benchmarks.errors import RateBenchError, TaskError
 
@@ -67,10 +69,11 @@ def save_tensors(path: Path, state: Mapping[str, Any]) -> None:
 
 
 def load_tensors(path: Path) -> dict[str, Any]:
-    """Read what `save_tensors` (or a public checkpoint) stored; no code in the file is executed."""
+    """Read what `save_tensors` (or a public checkpoint, or a `.safetensors` file) stored; no code in it is executed."""
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, pickle.UnpicklingError, EOFError, ValueError, OSError) as error:
+        safe = path.suffix == ".safetensors"
+        state = load_file(path) if safe else torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, pickle.UnpicklingError, EOFError, ValueError, OSError, SafetensorError) as error:
         msg = f"can't read {path}: {str(error).splitlines()[0]}; delete it and run again"
         raise TaskError(msg) from error
     if not isinstance(state, dict):

@@ -6,7 +6,7 @@ import functools
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeAlias, cast
 
 import msgspec
 import yaml
@@ -21,14 +21,21 @@ PARAMS = Path("params.yaml")
 SCORING = ("benchmarks/bitstream/container.py", "benchmarks/scorer.py")
 
 
+Configs: TypeAlias = dict[str, dict[str, list[dict[str, Any]]]]  # by budget and method
+
+
 class Suite(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One task, the networks and methods that are compared on it, and the seeds of what is random."""
+    """One task, the networks and methods that are compared on it, the seeds of what is random.
+
+    `configs` are this suite's own, for the methods that it names there; `configs` beside the suites are for all others.
+    """
 
     task: str
     networks: list[str]
     methods: list[str]
     baselines: list[str]
     seeds: list[int]
+    configs: Configs = {}
 
 
 @dataclass(frozen=True)
@@ -103,7 +110,7 @@ class _Params(msgspec.Struct):
     """What params.yaml holds besides suites."""
 
     budgets: dict[str, _Spent]
-    configs: dict[str, dict[str, list[dict[str, Any]]]]
+    configs: Configs
 
 
 @functools.cache
@@ -146,11 +153,13 @@ def budget(name: str) -> Budget:
     return Budget(cast(BudgetName, name), None if epochs is None else float(epochs))
 
 
-def configs(key: str, budget_name: str) -> list[dict[str, Any]]:
+def configs(suite_name: str, key: str, budget_name: str) -> list[dict[str, Any]]:
     """The configurations of a method at a budget, complete (defaults filled in) and checked field by field."""
     method = methods.get(key)
+    shared: Configs = _params()["configs"]
+    own = get(suite_name).configs.get(budget_name, {})
     complete = []
-    for changes in _params()["configs"].get(budget_name, {}).get(key, [{}]):
+    for changes in own.get(key) or shared.get(budget_name, {}).get(key, [{}]):
         known = plain(method.Config())
         for field in changes:
             if field not in known:
@@ -187,7 +196,7 @@ def plan(
     cells = []
     for network in _choose(f"network of suite {suite_name!r}", chosen_networks, suite.networks):
         for key in keys:
-            for config in configs(key, budget_name):
+            for config in configs(suite_name, key, budget_name):
                 random = spent.epochs != 0 or getattr(_typed(key, config), "random", False)
                 used = list(seeds or suite.seeds)[: None if random else 1]
                 cells += [Cell(suite_name, suite.task, network, key, config, spent, seed) for seed in used]

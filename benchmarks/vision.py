@@ -13,6 +13,7 @@ from torch import library
 
 try:
     from torchvision import datasets
+    from torchvision.transforms import v2 as transforms
 except RuntimeError as error:
     if "torchvision::nms does not exist" not in str(error):
         raise
@@ -22,5 +23,6 @@ except RuntimeError as error:
         schema = "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
         library.define(f"torchvision::{name}", schema)
     from torchvision import datasets
+    from torchvision.transforms import v2 as transforms
 
-__all__ = ["datasets"]
+__all__ = ["datasets", "transforms"]

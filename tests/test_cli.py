@@ -18,7 +18,7 @@ from test_runner import Laboratory, wait_until
 
 from benchmarks import bitstream, runner, suites
 from benchmarks.bitstream import blueprint
-from benchmarks.errors import RateBenchError
+from benchmarks.errors import RateBenchError, UnknownName
 
 laboratory = test_runner.laboratory
 
@@ -218,6 +218,23 @@ def test_seeds_belong_to_what_is_random(laboratory: Laboratory) -> None:
     ids = [cell.id for cell in suites.plan("digits", budget_name="short")]
     assert ids == [f"digits/digits_cnn/tiny/f0074244-short-s{seed}" for seed in (3, 4)]
     assert suites.plan("digits")[0].command.endswith("--config f0074244 --budget post-training --seed 3")
+
+
+def test_a_suite_may_have_configurations_of_its_own(laboratory: Laboratory) -> None:
+    suite = {
+        "task": "digits",
+        "networks": ["digits_cnn"],
+        "methods": ["tiny"],
+        "baselines": ["reference"],
+        "seeds": [0],
+    }
+    laboratory.configure({"points": 2}, digits=suite | {"configs": {"post-training": {"tiny": [{"points": 5}]}}})
+    assert [cell.config["points"] for cell in suites.plan("digits", ["tiny"])] == [5]
+    laboratory.configure({"points": 2}, digits=suite | {"configs": {"short": {"tiny": [{"points": 5}]}}})
+    assert [cell.config["points"] for cell in suites.plan("digits", ["tiny"])] == [2]
+    laboratory.configure({"points": 2}, digits=suite | {"configs": {"post-training": {"tiny": [{"pionts": 5}]}}})
+    with pytest.raises(UnknownName, match=r"unknown field of tiny's Config .* did you mean 'points'"):
+        suites.plan("digits", ["tiny"])
 
 
 def test_an_interruption_ends_all_jobs_at_once(laboratory: Laboratory) -> None:

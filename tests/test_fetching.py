@@ -260,6 +260,6 @@ def test_a_cache_that_is_not_a_folder_is_a_sentence(server: Server, tmp_path: Pa
 def test_every_pin_of_every_task_is_a_hash() -> None:
     for name in tasks.names():
         for file in tasks.get(name).files():
-            assert file.url.startswith("https://")
+            assert file.url.startswith("https://") or not file.url  # then it is a mirror's alone
             for pin in (file.known_hash, *file.members.values()):
                 assert re.fullmatch(r"md5:[0-9a-f]{32}|sha256:[0-9a-f]{8}|sha256:[0-9a-f]{64}", pin), (file.name, pin)

@@ -1,0 +1,93 @@
+"""`imagenet_sample`: 1,300 labelled validation images of ILSVRC2012 at 227 × 227 pixels, to try ImageNet methods on.
+
+They are **easier than the full validation set** (MobileNet-V1 0.75 has 77.6 % here, 68.4 % published on all 50,000): no
+accuracy on them is an ImageNet accuracy. All of them are scored, so there are no images for training or calibration.
+"""
+
+from __future__ import annotations
+
+import csv
+import functools
+import hashlib
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from benchmarks import fetching, storage
+from benchmarks.classification import Classification
+from benchmarks.errors import TaskError
+from benchmarks.fetching import RemoteFile
+from benchmarks.pictures import Pictures, centred
+from methods.interface import Split
+
+METRIC = "top-1"
+FOLDER = "imagenet-val1300"
+SHA256 = "dbe2e9819ed5eb5e6a7e0b0dc8b3245644352202c8a271b6c7eae94b1c2f15e8"
+SIDE = 224
+WEIGHTS = RemoteFile(
+    "mobilenet_v1_0.75_224.safetensors",
+    "",
+    "sha256:9690c20e4e7aa520f658a97bd22dd55b01c1c6aa53d06c942b86b8aafae8aa4f",
+)
+NETWORKS = {"mobilenet_v1_0.75": WEIGHTS}
+
+
+@functools.cache
+def folder() -> Path:
+    """The folder of the images, checked by its hash; raises TaskError where it is missing or another one."""
+    mirror = os.environ.get("RATEBENCH_MIRROR", "")
+    found = Path(mirror).expanduser() / FOLDER
+    if not mirror or not found.is_dir():
+        msg = f"imagenet_sample needs the folder {FOLDER}, which can't be downloaded: set RATEBENCH_MIRROR to where it lies"
+        raise TaskError(msg)
+    digest = hashlib.sha256()
+    for path in sorted(found.iterdir()):
+        digest.update(path.name.encode() + b"\0" + hashlib.sha256(path.read_bytes()).digest())
+    if digest.hexdigest() != SHA256:
+        msg = f"{found} is not the sample that this suite knows (hash {digest.hexdigest()}, not {SHA256}): unpack it again"
+        raise TaskError(msg)
+    return found
+
+
+@functools.cache
+def test_split() -> Split:
+    with (folder() / "labels.csv").open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    images = Pictures([folder() / row["file"] for row in rows], centred(SIDE))
+    return Split(images, torch.tensor([int(row["class_index"]) for row in rows]))  # type: ignore[arg-type]
+
+
+def _none() -> tuple[Split, Split]:
+    msg = "imagenet_sample has no images for training or calibration, only the 1,300 that are scored: set recalibrate to 0"
+    raise TaskError(msg)
+
+
+def _load() -> Mapping[str, Tensor]:
+    return storage.load_tensors(fetching.fetch(WEIGHTS))
+
+
+def task(network: str) -> Classification:
+    """The task as a method sees it."""
+    return Classification(
+        name="imagenet_sample",
+        network=network,
+        architecture="mobilenet_v1",
+        arguments={"width": 0.75},
+        mean=(0.5,) * 3,
+        std=(0.5,) * 3,
+        crop_padding=0,
+        flip=True,
+        load_splits=_none,
+        load_state=_load,
+    )
+
+
+def files(network: str | None = None) -> list[RemoteFile]:
+    return [WEIGHTS]
+
+
+def provenance(network: str) -> dict[str, str]:
+    return {"data": f"sha256:{SHA256}", "reference": WEIGHTS.known_hash}

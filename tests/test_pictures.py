@@ -1,0 +1,158 @@
+"""Images on disk that are indexed like a tensor, and the sample of ImageNet that is made of them."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+
+from benchmarks import storage, tasks
+from benchmarks.errors import TaskError
+from benchmarks.pictures import Pictures, centred, decode
+from benchmarks.tasks import imagenet_sample
+from benchmarks.training import correct_predictions
+from benchmarks.training.accuracy import normalised
+from benchmarks.vision import transforms
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Ten photographs of noise in odd sizes, one of them grey."""
+    made = tmp_path_factory.mktemp("pictures")
+    generator = np.random.default_rng(0)
+    for i in range(10):
+        values = generator.integers(256, size=(40 + i, 60 - i, 3), dtype=np.uint8)
+        image = Image.fromarray(values)
+        (image.convert("L") if i == 3 else image).save(made / f"{i}.JPEG", quality=95)
+    return made
+
+
+def pictures(folder: Path) -> Pictures:
+    return Pictures([folder / f"{i}.JPEG" for i in range(10)], centred(32, 36))
+
+
+def by_hand(path: Path) -> Tensor:
+    image = Image.open(path).convert("RGB")
+    short = min(image.size)
+    image = image.resize((int(36 * image.width / short), int(36 * image.height / short)), Image.Resampling.BILINEAR)
+    left, top = round((image.width - 32) / 2), round((image.height - 32) / 2)
+    return torch.from_numpy(np.array(image.crop((left, top, left + 32, top + 32)))).permute(2, 0, 1)
+
+
+def test_pictures_are_what_pillow_makes_of_them(folder: Path) -> None:
+    found = pictures(folder)
+    assert len(found) == 10
+    everything = torch.stack([by_hand(folder / f"{i}.JPEG") for i in range(10)])
+    assert torch.equal(found[:10], everything) and found[:1].dtype == torch.uint8
+
+
+def test_slices_indices_and_masks_give_the_same_pictures(folder: Path) -> None:
+    found = pictures(folder)
+    everything = pictures(folder)[:]
+    for start in range(0, 10, 4):  # what is decoded ahead is what comes next
+        assert torch.equal(found[start : start + 4], everything[start : start + 4])
+    order = torch.tensor([7, 0, 3, 3])
+    assert torch.equal(found[order], everything[order])
+    assert torch.equal(found[2:4], everything[2:4])
+    mask = torch.arange(10) % 3 == 0
+    assert torch.equal(found[mask], everything[mask])
+    assert torch.equal(found.to(torch.device("cpu"))[5:], everything[5:])
+    with pytest.raises(IndexError, match="no image was asked for"):
+        found[10:]
+
+
+@pytest.mark.parametrize(
+    ("damage", "complaint"),
+    [
+        (
+            lambda path: path.write_bytes(path.read_bytes()[: path.stat().st_size // 2]),
+            r"can't decode .*4\.JPEG \(image file is truncated",
+        ),
+        (lambda path: path.write_bytes(b"<html>not found</html>"), r"4\.JPEG is no image: put the original file back"),
+        (lambda path: path.unlink(), r"can't decode .*4\.JPEG \(No such file"),
+    ],
+)
+def test_a_bad_file_is_named_when_its_turn_comes(damage, complaint: str, folder: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    for path in folder.iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    damage(tmp_path / "4.JPEG")
+    found = pictures(tmp_path)
+    assert len(found[:3]) == 3  # the bad one is decoded ahead, and nobody asked for it yet
+    with pytest.raises(TaskError, match=complaint):
+        found[3:6]
+    assert len(found[6:9]) == 3
+
+
+def needs_the_sample() -> Path:
+    try:
+        return imagenet_sample.folder()
+    except TaskError as error:
+        pytest.skip(str(error))
+
+
+def test_without_the_sample_it_says_what_to_set(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for mirror in ("", str(tmp_path)):
+        monkeypatch.setenv("RATEBENCH_MIRROR", mirror)
+        with pytest.raises(TaskError, match="needs the folder imagenet-val1300, which can't be downloaded: set RATEB"):
+            imagenet_sample.folder.__wrapped__()
+    (tmp_path / "imagenet-val1300").mkdir()
+    (tmp_path / "imagenet-val1300" / "labels.csv").write_text("file,class_index,synset\n")
+    with pytest.raises(TaskError, match="is not the sample that this suite knows"):
+        imagenet_sample.folder.__wrapped__()
+
+
+def test_weights_without_an_address_say_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("RATEBENCH_CACHE", str(tmp_path))
+    monkeypatch.delenv("RATEBENCH_MIRROR", raising=False)
+    with pytest.raises(
+        TaskError, match=r"mobilenet_v1_0.75_224\.safetensors has no public address and RATEBENCH_MIRROR"
+    ):
+        tasks.load("imagenet_sample", "mobilenet_v1_0.75").reference()
+
+
+def test_a_damaged_safetensors_file_is_named(tmp_path: Path) -> None:
+    (tmp_path / "x.safetensors").write_bytes(b"\xff" * 40)
+    with pytest.raises(TaskError, match=r"can't read .*x\.safetensors"):
+        storage.load_tensors(tmp_path / "x.safetensors")
+
+
+def test_there_is_nothing_to_train_or_calibrate_on() -> None:
+    task = tasks.load("imagenet_sample", "mobilenet_v1_0.75")
+    for use in (lambda: task.train, lambda: task.validation, lambda: task.calibration(5)):
+        with pytest.raises(TaskError, match="only the 1,300 that are scored: set recalibrate to 0"):
+            use()
+
+
+def test_the_reference_on_the_sample_is_exact() -> None:
+    needs_the_sample()
+    task = tasks.load("imagenet_sample", "mobilenet_v1_0.75")
+    split = imagenet_sample.test_split()
+    assert (len(split), correct_predictions(task.reference(), split, task)) == (1300, 1009)  # 77.62 %
+
+
+@torch.inference_mode()
+def test_predictions_are_those_of_torchvisions_preprocessing() -> None:
+    """Image for image, on a part of the sample: the transforms that torchvision's own weights come with, by name."""
+    folder = needs_the_sample()
+    task = tasks.load("imagenet_sample", "mobilenet_v1_0.75")
+    network, split = task.reference(), imagenet_sample.test_split()
+    theirs = transforms.Compose(
+        [
+            transforms.CenterCrop(224),
+            transforms.PILToTensor(),
+            transforms.ToDtype(torch.float32, scale=True),
+            transforms.Normalize((0.5,) * 3, (0.5,) * 3),
+        ]
+    )
+    with (folder / "labels.csv").open(newline="", encoding="utf-8") as file:
+        names = [row["file"] for row in csv.DictReader(file)][:128]
+    ours = normalised(split.images[:128], task)
+    reference = torch.stack([theirs(Image.open(folder / name).convert("RGB")) for name in names])
+    torch.testing.assert_close(ours, reference, rtol=0, atol=1e-6)
+    assert torch.equal(network(ours).argmax(1), network(reference).argmax(1))
+    assert torch.equal(decode(folder / names[5], centred(224)), split.images[5:6][0])
