@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -49,6 +50,35 @@ def hashed(tmp_path: Path) -> Callable[[str], str]:
 )
 def test_what_does_not_run_does_not_count(hashed: Callable[[str], str], code: str) -> None:
     assert ast.parse(code) and hashed(code) == hashed(CODE)
+
+
+def test_a_version_that_gives_the_same_results_may_be_declared_and_a_later_one_is_not(
+    hashed: Callable[[str], str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    faster = CODE.replace("found = 0", "found = 0 if rows else 0")
+    then, now = hashed(CODE), hashed(faster)
+    hashes = []
+    for code in (CODE, faster):
+        (tmp_path / "module.py").write_text(code, encoding="utf-8")
+        hashes.append(fingerprint._syntax_hash(tmp_path / "module.py"))
+    table = f'[[same]]\nfile = "module.py"\nnow = "{hashes[1]}"\nthen = "{hashes[0]}"\nwhy = "a shortcut"\n'
+    (tmp_path / "equivalents.toml").write_text(table, encoding="utf-8")
+    monkeypatch.setattr(fingerprint, "EQUIVALENTS", tmp_path / "equivalents.toml")
+    fingerprint._equivalents.cache_clear()
+    try:
+        assert then != now and hashed(faster) == then
+        assert hashed(faster.replace("else 0", "else 1")) not in (then, now)
+    finally:
+        fingerprint._equivalents.cache_clear()
+
+
+def test_every_declared_equivalence_says_why_and_belongs_to_a_file_at_hand() -> None:
+    if fingerprint.EQUIVALENTS.exists():
+        for row in tomllib.loads(fingerprint.EQUIVALENTS.read_text(encoding="utf-8"))["same"]:
+            assert row["now"] == fingerprint._syntax_hash(ROOT / row["file"]), (
+                f"{row['file']} has changed: remove its row"
+            )
+            assert row["then"] != row["now"] and len(row["why"]) > 20 and len(row["checked"]) > 20
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,219 @@
+"""ILSVRC2012 on disk: from the three archives that image-net.org gives out to a folder per class, and lists of its images.
+
+    <folder>/train/n01440764/*.JPEG … 1,000 classes      <folder>/val/n01440764/*.JPEG … 50 of each
+
+The same layout as torchvision's. Preparing can be interrupted anywhere: what is whole is kept, and the rest is done again.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shutil
+import tarfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pooch
+import yaml
+from scipy.io import loadmat
+
+from benchmarks import storage
+from benchmarks.errors import TaskError
+
+PINS = Path("data.dvc")
+TRAIN, VAL, DEVKIT = "ILSVRC2012_img_train.tar", "ILSVRC2012_img_val.tar", "ILSVRC2012_devkit_t12.tar.gz"
+CLASSES, VAL_IMAGES = 1000, 50_000
+VERIFIED = "verified.json"  # beside the archives: hashing 150 GB takes minutes
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Archive:
+    path: Path
+    md5: str
+
+
+def archives(pins: Path = PINS) -> dict[str, Archive]:
+    """The archives that data.dvc pins, by file name; raises TaskError with where each missing one belongs."""
+    try:
+        outs = yaml.safe_load(pins.read_text(encoding="utf-8"))["outs"]
+    except (OSError, yaml.YAMLError, KeyError, TypeError) as error:
+        msg = f"can't read the pins of ILSVRC2012 in {pins}: {error}; run in the root of the checkout"
+        raise TaskError(msg) from error
+    found = {Path(out["path"]).name: Archive(pins.parent / out["path"], out["md5"]) for out in outs}
+    if missing := [archive for archive in found.values() if not archive.path.is_file()]:
+        places = ", ".join(str(archive.path) for archive in missing)
+        msg = (
+            f"missing: {places}; download from image-net.org (registration) and put there, or set RATEBENCH_IMAGENET to a "
+            "folder that has train/ and val/ with a folder for each class"
+        )
+        raise TaskError(msg)
+    return found
+
+
+def prepare(target: Path, say: Say, pins: Path = PINS) -> None:
+    """Unpack the pinned archives into `target`, class by class; does nothing where that is done.
+
+    Raises TaskError for a missing, foreign or truncated archive and StorageError where the disk is too small or full.
+    """
+    if done(target):
+        say(f"{target} is prepared")
+        return
+    found = archives(pins)
+    _room(target, found)
+    for archive in found.values():
+        _verify(archive, say)
+    try:
+        synsets, truth = _devkit(found[DEVKIT].path)
+        _train(found[TRAIN].path, target / "train", say)
+        _val(found[VAL].path, target / "val", [synsets[number] for number in truth], say)
+    except tarfile.TarError as error:
+        msg = f"an archive of ILSVRC2012 is damaged ({error}): fetch it again"
+        raise TaskError(msg) from error
+    except OSError as error:
+        reason = "the disk is full" if error.errno == errno.ENOSPC else error.strerror or str(error)
+        msg = f"can't unpack into {target}: {reason}; the same command goes on from here"
+        raise storage.StorageError(msg) from error
+    storage.write(target / "prepared.json", json.dumps({name: a.md5 for name, a in found.items()}, indent=1).encode())
+    say(f"{target}: {CLASSES} classes of training images and {VAL_IMAGES} validation images")
+
+
+def done(target: Path) -> bool:
+    return (target / "prepared.json").is_file()
+
+
+def _room(target: Path, found: dict[str, Archive]) -> None:
+    """Raise StorageError unless what is not yet unpacked fits on the disk."""
+    target.mkdir(parents=True, exist_ok=True)
+    there = sum(file.stat().st_size for file in target.glob("*/*/*") if file.is_file())
+    needed = sum(found[name].path.stat().st_size for name in (TRAIN, VAL)) - there
+    free = shutil.disk_usage(target).free
+    if free < needed:
+        msg = f"{target} needs {needed / 1e9:.1f} GB more and has {free / 1e9:.1f} GB free: choose another folder or free some"
+        raise storage.StorageError(msg)
+
+
+def _verify(archive: Archive, say: Say) -> None:
+    """Check an archive's hash once; a file of the same size and date is not read again."""
+    notes = archive.path.with_name(VERIFIED)
+    known = json.loads(notes.read_text(encoding="utf-8")) if notes.is_file() else {}
+    stat = archive.path.stat()
+    mark = [archive.md5, stat.st_size, stat.st_mtime_ns]
+    if known.get(archive.path.name) == mark:
+        return
+    say(f"checking {archive.path}")
+    digest = pooch.file_hash(str(archive.path), alg="md5")
+    if digest != archive.md5:
+        msg = f"{archive.path} has md5 {digest}, not {archive.md5}: it is damaged or another file; fetch it again"
+        raise TaskError(msg)
+    storage.write(notes, json.dumps({**known, archive.path.name: mark}).encode())
+
+
+def _devkit(path: Path) -> tuple[dict[int, str], list[int]]:
+    """(synset by ILSVRC2012 number, the number of each validation image in the order of their names)."""
+    inside = "ILSVRC2012_devkit_t12/data/"
+    with tarfile.open(path) as tar:
+        meta, truth = (
+            tar.extractfile(inside + name) for name in ("meta.mat", "ILSVRC2012_validation_ground_truth.txt")
+        )
+        assert meta is not None and truth is not None
+        rows = loadmat(meta, squeeze_me=True)["synsets"]
+        numbers = [int(line) for line in truth.read().split()]
+    # Rows above the leaves group classes and have children.
+    return {int(row["ILSVRC2012_ID"]): str(row["WNID"]) for row in rows if not row["num_children"]}, numbers
+
+
+def _train(path: Path, target: Path, say: Say) -> None:
+    """One archive for each class in the archive: unpacked beside, then renamed, so that a class is whole or not there."""
+    with tarfile.open(path) as outer:
+        for number, member in enumerate(outer):
+            synset = Path(member.name).stem
+            if (target / synset).is_dir():
+                continue
+            part = target / f".{synset}.part"
+            shutil.rmtree(part, ignore_errors=True)
+            part.mkdir(parents=True)
+            inner = outer.extractfile(member)
+            assert inner is not None
+            with inner, tarfile.open(fileobj=inner) as images:
+                images.extractall(part, filter="data")
+            part.rename(target / synset)
+            say(f"train: {number + 1} of {CLASSES} classes")
+    listed(target)
+
+
+def _val(path: Path, target: Path, synsets: list[str], say: Say) -> None:
+    """Each image into the folder of its class, under a temporary name until it is whole."""
+    with tarfile.open(path) as tar:
+        members = sorted((member for member in tar if member.isfile()), key=lambda member: member.name)
+        if len(members) != len(synsets):
+            msg = f"{path} has {len(members)} images, not {len(synsets)}: fetch it again"
+            raise TaskError(msg)
+        for number, member in enumerate(members):
+            place = target / synsets[number] / Path(member.name).name
+            if place.is_file():
+                continue
+            place.parent.mkdir(parents=True, exist_ok=True)
+            part = place.with_suffix(".part")
+            image = tar.extractfile(member)
+            assert image is not None
+            with image, part.open("wb") as out:
+                shutil.copyfileobj(image, out)
+            part.rename(place)
+            if (number + 1) % 5000 == 0:
+                say(f"val: {number + 1} of {VAL_IMAGES} images")
+
+
+def folder() -> Path:
+    """Where the images are: RATEBENCH_IMAGENET, or what `prepare` made in the cache; raises TaskError where there is none."""
+    given = os.environ.get("RATEBENCH_IMAGENET", "")
+    if given:
+        return Path(given).expanduser()
+    prepared = storage.cache_folder() / "ILSVRC2012"
+    if not done(prepared):
+        archives()  # its sentence says which are missing and where they belong
+        msg = "ILSVRC2012 is not unpacked yet: run `ratebench prepare imagenet`"
+        raise TaskError(msg)
+    return prepared
+
+
+def listed(part: Path, per_class: int | None = None) -> tuple[list[Path], list[int]]:
+    """(images, classes 0 to 999 in the order of their synsets) of train/ or val/, sorted.
+
+    Raises TaskError for a folder without a class's folder, with an empty one, or with another number than `per_class`.
+    """
+    synsets = _synsets(part)
+    if len(synsets) != CLASSES:
+        beside = part.with_name("val" if part.name == "train" else "train")
+        lost = sorted(set(_synsets(beside)) - set(synsets)) if beside.is_dir() else []
+        named = f" ({', '.join(lost[:3])} missing)" if lost else ""
+        msg = f"{part} has {len(synsets)} class folders, not {CLASSES}{named}: unpack ILSVRC2012 again"
+        raise TaskError(msg)
+    paths: list[Path] = []
+    classes: list[int] = []
+    for number, synset in enumerate(synsets):
+        images = _images(part / synset)
+        if not images or per_class not in (None, len(images)):
+            wanted = "" if per_class is None else f", not {per_class}"
+            msg = f"{part / synset} has {len(images)} images{wanted}: unpack ILSVRC2012 again"
+            raise TaskError(msg)
+        paths += images
+        classes += [number] * len(images)
+    return paths, classes
+
+
+def _synsets(part: Path) -> list[str]:
+    try:
+        return sorted(entry.name for entry in os.scandir(part) if entry.is_dir() and entry.name.startswith("n"))
+    except OSError as error:
+        msg = (
+            f"can't read {part}: {error.strerror or error}; ILSVRC2012 has train/ and val/ with a folder for each class"
+        )
+        raise TaskError(msg) from error
+
+
+def _images(folder: Path) -> list[Path]:
+    return sorted(Path(entry.path) for entry in os.scandir(folder) if entry.name.upper().endswith((".JPEG", ".JPG")))

@@ -1,0 +1,204 @@
+"""ILSVRC2012 from its archives: on three small classes in the same formats, killed at any moment, damaged in any way."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import shutil
+import tarfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from scipy.io import savemat
+
+from benchmarks import ilsvrc, storage
+from benchmarks.errors import TaskError
+
+SYNSETS = ("n01440764", "n02112137", "n02951358")
+NUMBERS = (3, 1, 2)  # ILSVRC2012 numbers classes in another order than their synsets
+TRUTH = (1, 3, 2, 2, 1, 3)
+
+
+def jpeg(seed: int) -> bytes:
+    buffer = io.BytesIO()
+    values = np.random.default_rng(seed).integers(256, size=(30, 40, 3), dtype=np.uint8)
+    Image.fromarray(values).save(buffer, "JPEG")
+    return buffer.getvalue()
+
+
+def add(tar: tarfile.TarFile, name: str, data: bytes) -> None:
+    info = tarfile.TarInfo(name)
+    info.size = len(data)
+    tar.addfile(info, io.BytesIO(data))
+
+
+def packed(files: dict[str, bytes], mode: Any = "w") -> bytes:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode=mode) as tar:
+        for name, data in files.items():
+            add(tar, name, data)
+    return buffer.getvalue()
+
+
+def devkit() -> bytes:
+    rows = [(number, synset, 0) for number, synset in zip(NUMBERS, SYNSETS, strict=True)] + [(4, "n00001740", 3)]
+    kinds = [("ILSVRC2012_ID", "O"), ("WNID", "O"), ("num_children", "O")]
+    buffer = io.BytesIO()
+    savemat(buffer, {"synsets": np.array(rows, dtype=kinds)})
+    truth = "".join(f"{number}\n" for number in TRUTH).encode()
+    inside = "ILSVRC2012_devkit_t12/data/"
+    return packed(
+        {f"{inside}meta.mat": buffer.getvalue(), f"{inside}ILSVRC2012_validation_ground_truth.txt": truth}, "w:gz"
+    )
+
+
+@pytest.fixture
+def pins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A data.dvc with three small archives beside it."""
+    monkeypatch.setattr(ilsvrc, "CLASSES", 3)
+    monkeypatch.setattr(ilsvrc, "VAL_IMAGES", len(TRUTH))
+    train = {f"{s}.tar": packed({f"{s}_{i}.JPEG": jpeg(10 * n + i) for i in range(4)}) for n, s in enumerate(SYNSETS)}
+    val = {f"ILSVRC2012_val_0000000{i + 1}.JPEG": jpeg(100 + i) for i in range(len(TRUTH))}
+    contents = {ilsvrc.TRAIN: packed(train), ilsvrc.VAL: packed(val), ilsvrc.DEVKIT: devkit()}
+    (tmp_path / "data").mkdir()
+    lines = ["outs:"]
+    for name, data in contents.items():
+        (tmp_path / "data" / name).write_bytes(data)
+        lines += [f"- md5: {hashlib.md5(data).hexdigest()}", f"  path: data/{name}"]
+    (tmp_path / "data.dvc").write_text("\n".join(lines))
+    return tmp_path / "data.dvc"
+
+
+def tree(folder: Path) -> dict[str, str]:
+    return {
+        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+def test_archives_become_a_folder_for_each_class(pins: Path, tmp_path: Path) -> None:
+    said: list[str] = []
+    ilsvrc.prepare(tmp_path / "out", said.append, pins)
+    paths, classes = ilsvrc.listed(tmp_path / "out" / "train")
+    assert [path.parent.name for path in paths] == [s for s in SYNSETS for _ in range(4)]
+    assert classes == [0] * 4 + [1] * 4 + [2] * 4
+    number_of = dict(zip(NUMBERS, SYNSETS, strict=True))
+    for i, number in enumerate(TRUTH):
+        image = tmp_path / "out" / "val" / number_of[number] / f"ILSVRC2012_val_0000000{i + 1}.JPEG"
+        assert image.read_bytes() == jpeg(100 + i)
+    _, classes = ilsvrc.listed(tmp_path / "out" / "val", per_class=2)
+    assert classes == [0, 0, 1, 1, 2, 2]
+    before = tree(tmp_path / "out")
+    ilsvrc.prepare(tmp_path / "out", said.append, pins)
+    assert "is prepared" in said[-1] and tree(tmp_path / "out") == before
+
+
+@pytest.mark.parametrize("moment", range(1, 9))
+def test_killed_at_any_moment_it_goes_on_to_the_same_files(moment: int, pins: Path, tmp_path: Path) -> None:
+    """SIGKILL in the middle of renames: nothing of the process's own runs any more."""
+    ilsvrc.prepare(tmp_path / "whole", lambda _: None, pins)
+    child = os.fork()
+    if child == 0:
+        rename, left = Path.rename, [moment]
+
+        def dying(self: Path, target: Any) -> Any:
+            left[0] -= 1
+            if not left[0]:
+                os.kill(os.getpid(), 9)
+            return rename(self, target)
+
+        Path.rename = dying  # type: ignore[method-assign]
+        ilsvrc.prepare(tmp_path / "out", lambda _: None, pins)
+        os._exit(0)
+    _, status = os.waitpid(child, 0)
+    assert os.WIFSIGNALED(status) and not ilsvrc.done(tmp_path / "out")
+    ilsvrc.prepare(tmp_path / "out", lambda _: None, pins)
+    ours, whole = (
+        {name: digest for name, digest in tree(tmp_path / f).items() if not name.endswith(".part")}
+        for f in ("out", "whole")
+    )
+    assert ours == whole
+    ilsvrc.listed(tmp_path / "out" / "train")
+
+
+def truncate(path: Path) -> None:
+    os.truncate(path, path.stat().st_size * 2 // 3)
+
+
+def test_a_missing_archive_is_named_with_its_place(pins: Path, tmp_path: Path) -> None:
+    (tmp_path / "data" / ilsvrc.VAL).unlink()
+    with pytest.raises(
+        TaskError, match=r"missing: .*data/ILSVRC2012_img_val\.tar; download .* or set RATEBENCH_IMAGENET"
+    ):
+        ilsvrc.prepare(tmp_path / "out", lambda _: None, pins)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_truncated_archive_is_named_before_anything_is_unpacked(pins: Path, tmp_path: Path) -> None:
+    truncate(tmp_path / "data" / ilsvrc.TRAIN)
+    with pytest.raises(TaskError, match=r"ILSVRC2012_img_train\.tar has md5 .*: it is damaged or another file"):
+        ilsvrc.prepare(tmp_path / "out", lambda _: None, pins)
+    assert not any((tmp_path / "out").iterdir())
+
+
+def test_an_archive_that_is_damaged_after_it_was_checked_is_an_error(pins: Path, tmp_path: Path) -> None:
+    path = tmp_path / "data" / ilsvrc.TRAIN
+    ilsvrc._verify(ilsvrc.archives(pins)[ilsvrc.TRAIN], lambda _: None)
+    stat = path.stat()
+    path.write_bytes(path.read_bytes()[: stat.st_size // 2] + bytes(stat.st_size - stat.st_size // 2))
+    os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    with pytest.raises(TaskError, match=r"train has \d class folders, not 3|an archive of ILSVRC2012 is damaged"):
+        ilsvrc.prepare(tmp_path / "out", lambda _: None, pins)
+    assert not ilsvrc.done(tmp_path / "out")
+
+
+def test_hashes_are_taken_once(pins: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ilsvrc.prepare(tmp_path / "out", lambda _: None, pins)
+    monkeypatch.setattr(ilsvrc.pooch, "file_hash", lambda *_, **__: pytest.fail("read again"))
+    ilsvrc.prepare(tmp_path / "again", lambda _: None, pins)
+
+
+def test_a_disk_that_is_too_small_is_told_first(pins: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=1000))
+    with pytest.raises(storage.StorageError, match=r"needs 0\.0 GB more and has 0\.0 GB free: choose another folder"):
+        ilsvrc.prepare(tmp_path / "out", lambda _: None, pins)
+
+
+@pytest.mark.parametrize(
+    ("harm", "complaint"),
+    [
+        (lambda val: shutil.rmtree(val / SYNSETS[1]), r"val has 2 class folders, not 3 \(n02112137 missing\)"),
+        (
+            lambda val: shutil.rmtree(val),
+            r"can't read .*val: No such file or directory; ILSVRC2012 has train/ and val/",
+        ),
+        (lambda val: next((val / SYNSETS[2]).iterdir()).unlink(), r"n02951358 has 1 images, not 2: unpack"),
+    ],
+)
+def test_a_folder_that_lacks_something_says_what(harm: Any, complaint: str, pins: Path, tmp_path: Path) -> None:
+    ilsvrc.prepare(tmp_path / "out", lambda _: None, pins)
+    harm(tmp_path / "out" / "val")
+    with pytest.raises(TaskError, match=complaint):
+        ilsvrc.listed(tmp_path / "out" / "val", per_class=2)
+
+
+def test_where_the_images_are(pins: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RATEBENCH_IMAGENET", str(tmp_path / "mine"))
+    assert ilsvrc.folder() == tmp_path / "mine"
+    monkeypatch.delenv("RATEBENCH_IMAGENET")
+    monkeypatch.setenv("RATEBENCH_CACHE", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(TaskError, match="not unpacked yet: run `ratebench prepare imagenet`"):
+        ilsvrc.folder()
+    ilsvrc.prepare(tmp_path / "cache" / "ILSVRC2012", lambda _: None)
+    assert ilsvrc.folder() == tmp_path / "cache" / "ILSVRC2012"
+    (tmp_path / "data.dvc").unlink()
+    shutil.rmtree(tmp_path / "cache")
+    with pytest.raises(TaskError, match=r"can't read the pins of ILSVRC2012 in data\.dvc"):
+        ilsvrc.folder()
