@@ -49,6 +49,11 @@ class Claim(_Strict, frozen=True, kw_only=True):
     better: Side
     worse: Side
 
+    def __post_init__(self) -> None:
+        if self.at != BYTES and (self.better.counted, self.worse.counted) != ("file", "file"):
+            msg = f"`counted` belongs to claims at {BYTES!r}, not at {self.at!r}"
+            raise ValueError(msg)
+
 
 class Observation(_Strict, frozen=True, kw_only=True):
     """A note of the points of `of` lies above `above`, at one budget."""
@@ -60,6 +65,10 @@ class Observation(_Strict, frozen=True, kw_only=True):
     of: Side
     note: str
     above: float
+
+    def __post_init__(self) -> None:
+        if self.of.counted != "file":
+            raise ValueError("`counted` belongs to claims, not to observations")
 
 
 class Claims(_Strict, frozen=True):

@@ -211,6 +211,16 @@ def fetch(task: Annotated[str, typer.Argument(help="cifar10, …")], network: Ne
         console.print(f"{task} is embedded: nothing to fetch")
 
 
+@app.command()
+def prepare(task: Annotated[str, typer.Argument(help="imagenet")]) -> None:
+    """Unpack the archives that a licence keeps from being fetched (data.dvc); goes on where it was interrupted."""
+    module = tasks.get(task)
+    if not hasattr(module, "prepare"):
+        console.print(f"{task} needs no preparation")
+        return
+    module.prepare(lambda text: console.print(escape(text), soft_wrap=True))
+
+
 @app.command("new-method")
 def new_method(key: Annotated[str, typer.Argument(help="Short lower-case name, e.g. the paper's acronym.")]) -> None:
     """Write a template package for a method, with tests that fail until it is filled in."""

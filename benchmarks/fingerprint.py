@@ -67,7 +67,10 @@ def _file_hash(path: Path) -> str:
 
 @functools.cache
 def _equivalents() -> dict[str, str]:
-    """Hash of a file now -> hash of the version that it gives the same results as (`equivalents.toml` says why)."""
+    """Hash of a file now -> hash of the version that it gives the same results as (`equivalents.toml` says why).
+
+    "" stands for no file at all: what is new serves a case that no record has.
+    """
     if not EQUIVALENTS.exists():
         return {}
     rows = tomllib.loads(EQUIVALENTS.read_text(encoding="utf-8")).get("same", [])
@@ -112,9 +115,13 @@ def sources(*places: str | Path) -> frozenset[Path]:
 
 
 def code_hash(files: Iterable[Path]) -> str:
-    """Hash of the code in files: their syntax, and their names within the project (or alone, outside of it)."""
+    """Hash of the code in files: their syntax, and their names within the project (or alone, outside of it).
+
+    A file that is declared equivalent to nothing does not count.
+    """
     names = {file: file.relative_to(ROOT).as_posix() if file.is_relative_to(ROOT) else file.name for file in files}
-    lines = (f"{name} {_file_hash(file)}" for file, name in sorted(names.items(), key=lambda item: item[1]))
+    ordered = sorted(names.items(), key=lambda item: item[1])
+    lines = (f"{name} {known}" for file, name in ordered if (known := _file_hash(file)))
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 

@@ -36,14 +36,19 @@ class Archive:
     md5: str
 
 
-def archives(pins: Path = PINS) -> dict[str, Archive]:
-    """The archives that data.dvc pins, by file name; raises TaskError with where each missing one belongs."""
+def pinned(pins: Path = PINS) -> dict[str, Archive]:
+    """The archives that data.dvc pins, by file name, whether they are there or not."""
     try:
         outs = yaml.safe_load(pins.read_text(encoding="utf-8"))["outs"]
     except (OSError, yaml.YAMLError, KeyError, TypeError) as error:
         msg = f"can't read the pins of ILSVRC2012 in {pins}: {error}; run in the root of the checkout"
         raise TaskError(msg) from error
-    found = {Path(out["path"]).name: Archive(pins.parent / out["path"], out["md5"]) for out in outs}
+    return {Path(out["path"]).name: Archive(pins.parent / out["path"], out["md5"]) for out in outs}
+
+
+def archives(pins: Path = PINS) -> dict[str, Archive]:
+    """The pinned archives; raises TaskError with where each missing one belongs."""
+    found = pinned(pins)
     if missing := [archive for archive in found.values() if not archive.path.is_file()]:
         places = ", ".join(str(archive.path) for archive in missing)
         msg = (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -12,25 +13,49 @@ import torch
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
+from benchmarks import seeds
 from benchmarks.errors import TaskError
 from benchmarks.vision import transforms
 
-View: TypeAlias = Callable[[Image.Image], Tensor]  # to uint8 (3, side, side)
+View: TypeAlias = Callable[[Image.Image, torch.Generator], Tensor]  # to uint8 (3, side, side)
 _decoders = ThreadPoolExecutor(os.cpu_count(), "decoder")  # Pillow lets go of the interpreter's lock while it decodes
 
 
 def centred(side: int, resize: int | None = None) -> View:
     """The middle `side` × `side` pixels, after the shorter side is resized to `resize` (bilinear, antialiased)."""
     steps: list[torch.nn.Module] = [] if resize is None else [transforms.Resize(resize, antialias=True)]
-    view: View = transforms.Compose([*steps, transforms.CenterCrop(side), transforms.PILToTensor()])
+    middle = transforms.Compose([*steps, transforms.CenterCrop(side), transforms.PILToTensor()])
+    return lambda image, _: middle(image)
+
+
+def cropped(side: int, smallest: float = 0.08) -> View:
+    """A random part of `smallest` of the area or more, 3:4 to 4:3, resized to `side` × `side` (Szegedy et al., CVPR 2015)."""
+
+    def view(image: Image.Image, generator: torch.Generator) -> Tensor:
+        place = _part(image.height, image.width, smallest, generator)
+        cut: Tensor = transforms.functional.resized_crop(image, *place, [side, side], antialias=True)
+        return transforms.functional.pil_to_tensor(cut)
+
     return view
 
 
-def decode(path: Path, view: View) -> Tensor:
+def _part(height: int, width: int, smallest: float, generator: torch.Generator) -> tuple[int, int, int, int]:
+    """(top, left, height, width) of a random part; the middle where ten tries don't fit, as in torchvision."""
+    for area, form, down, right in torch.rand(10, 4, generator=generator).tolist():
+        ratio = math.exp((2 * form - 1) * math.log(4 / 3))
+        size = (smallest + (1 - smallest) * area) * height * width
+        h, w = round(math.sqrt(size / ratio)), round(math.sqrt(size * ratio))
+        if 0 < h <= height and 0 < w <= width:
+            return int(down * (height - h + 1)), int(right * (width - w + 1)), h, w
+    h, w = min(height, round(width * 4 / 3)), min(width, round(height * 4 / 3))
+    return (height - h) // 2, (width - w) // 2, h, w
+
+
+def decode(path: Path, view: View, seed: int = 0) -> Tensor:
     """One image in RGB as a view of it; raises TaskError for a file that is missing or no whole image."""
     try:
         with Image.open(path) as image:
-            return view(image.convert("RGB"))
+            return view(image.convert("RGB"), torch.Generator().manual_seed(seed))
     except UnidentifiedImageError as error:
         msg = f"{path} is no image: put the original file back"
         raise TaskError(msg) from error
@@ -42,12 +67,14 @@ def decode(path: Path, view: View) -> Tensor:
 class Pictures:
     """What `Split.images` is where a task's images lie on disk: uint8 (n, 3, side, side), given in slices or by indices.
 
-    After a slice, the next one of the same length is decoded ahead. Raises TaskError for a bad file when its turn comes.
+    After a slice, the next one of the same length is decoded ahead. Random views are the same for the same seed, which
+    `epoch` changes. Raises TaskError for a bad file when its turn comes.
     """
 
-    def __init__(self, paths: Sequence[Path], view: View) -> None:
-        self._paths, self._view = list(paths), view
-        self._device = torch.device("cpu")
+    def __init__(self, paths: Sequence[Path], view: View, seed: int = 0, order: Sequence[int] = ()) -> None:
+        self._paths, self._view, self._seed = paths, view, seed
+        self.device = torch.device("cpu")
+        self._order, self._done = order, 0
         self._ahead: dict[int, Future[Tensor]] = {}
 
     def __len__(self) -> int:
@@ -55,23 +82,31 @@ class Pictures:
 
     def to(self, device: torch.device) -> Pictures:
         """The same images, handed out on another device."""
-        moved = Pictures(self._paths, self._view)
-        moved._device = device
+        moved = Pictures(self._paths, self._view, self._seed, self._order)
+        moved.device = device
         return moved
 
+    def epoch(self, order: Tensor, seed: int) -> Pictures:
+        """The same images in views drawn by `seed`, for batches that follow `order` and are decoded ahead."""
+        return Pictures(self._paths, self._view, seed, order.tolist()).to(self.device)
+
     def __getitem__(self, chosen: slice | Tensor) -> Tensor:
-        places = torch.arange(len(self))[chosen].tolist()
-        futures = [self._ahead.pop(i, None) or self._submit(i) for i in places]
-        for late in self._ahead.values():
-            late.cancel()
-        self._ahead.clear()
-        if isinstance(chosen, slice) and places:
-            following = range(places[-1] + 1, min(len(self), places[-1] + 1 + len(places)))
-            self._ahead = {i: self._submit(i) for i in following}
-        if not futures:
+        places = torch.arange(len(self))[chosen.cpu() if isinstance(chosen, Tensor) else chosen].tolist()
+        if not places:
             msg = "no image was asked for"
             raise IndexError(msg)
-        return torch.stack([future.result() for future in futures]).to(self._device)
+        futures = [self._ahead.pop(place, None) or self._submit(place) for place in places]
+        for late in self._ahead.values():
+            late.cancel()
+        self._ahead = {place: self._submit(place) for place in self._following(chosen, places)}
+        return torch.stack([future.result() for future in futures]).to(self.device)
+
+    def _following(self, chosen: slice | Tensor, places: list[int]) -> Sequence[int]:
+        """What will be asked for next."""
+        if isinstance(chosen, slice):
+            return range(places[-1] + 1, min(len(self), places[-1] + 1 + len(places)))
+        self._done += len(places)
+        return self._order[self._done : self._done + len(places)]
 
     def _submit(self, place: int) -> Future[Tensor]:
-        return _decoders.submit(decode, self._paths[place], self._view)
+        return _decoders.submit(decode, self._paths[place], self._view, seeds.derive("view", self._seed, place))

@@ -43,6 +43,10 @@ def test_every_claim_at_hand_follows_the_schema() -> None:
         (FILE + "extra = 1", "extra"),
         (FILE.replace('source = "Section 4"', ""), "source"),
         (FILE.replace('{ method = "beta" }', '"beta"'), "Expected `object`"),
+        (
+            FILE.replace('"beta" }', '"beta", counted = "values" }'),
+            "`counted` belongs to claims at 'bytes', not at 'target'",
+        ),
         ("claim = [", ""),
     ],
 )

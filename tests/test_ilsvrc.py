@@ -12,11 +12,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from scipy.io import savemat
 
-from benchmarks import ilsvrc, storage
+import benchmarks.vision  # noqa: F401  # makes torchvision importable
+from benchmarks import ilsvrc, networks, storage
 from benchmarks.errors import TaskError
+from benchmarks.tasks import imagenet
 
 SYNSETS = ("n01440764", "n02112137", "n02951358")
 NUMBERS = (3, 1, 2)  # ILSVRC2012 numbers classes in another order than their synsets
@@ -202,3 +205,45 @@ def test_where_the_images_are(pins: Path, tmp_path: Path, monkeypatch: pytest.Mo
     shutil.rmtree(tmp_path / "cache")
     with pytest.raises(TaskError, match=r"can't read the pins of ILSVRC2012 in data\.dvc"):
         ilsvrc.folder()
+
+
+def test_the_task_cuts_validation_off_each_class(pins: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ilsvrc.prepare(tmp_path / "out", lambda _: None, pins)
+    monkeypatch.setenv("RATEBENCH_IMAGENET", str(tmp_path / "out"))
+    monkeypatch.setattr(imagenet, "PER_CLASS", 2)
+    train, validation = imagenet._splits.__wrapped__()
+    test = imagenet.test_split.__wrapped__()
+    assert [len(split) for split in (train, validation, test)] == [6, 6, 6]
+    for split in (train, validation, test):
+        assert split.labels.tolist() == [0, 0, 1, 1, 2, 2]
+        assert split.images[:2].shape == (2, 3, 224, 224)
+    paths = [set(split.images._paths) for split in (train, validation)]
+    assert not paths[0] & paths[1]
+    assert torch.equal(test.images[:1], test.images[:1])
+
+
+def test_the_command_unpacks_and_says_what_is_missing(
+    pins: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("RATEBENCH_CACHE", str(tmp_path / "cache"))
+    said: list[str] = []
+    imagenet.prepare(said.append)
+    assert ilsvrc.done(tmp_path / "cache" / "ILSVRC2012") and "6 validation images" in said[-1]
+
+
+@pytest.mark.parametrize("name", imagenet.NETWORKS)
+def test_networks_are_torchvisions_own_with_its_files(name: str) -> None:
+    """URL and hash of the first published weights, and the names of their tensors, without a download."""
+    from torchvision import models
+
+    weights = models.get_model_weights(name).IMAGENET1K_V1
+    known = imagenet.NETWORKS[name]
+    assert known.file.url == weights.url
+    with torch.device("meta"):
+        ours, theirs = networks.build(known.architecture, known.arguments), models.get_model(name)
+    assert {n: t.shape for n, t in ours.state_dict().items()} == {n: t.shape for n, t in theirs.state_dict().items()}
+    preset = weights.transforms()
+    assert (preset.resize_size, preset.crop_size) == ([imagenet.RESIZE], [imagenet.SIDE])
+    task = imagenet.task(name)
+    assert (tuple(preset.mean), tuple(preset.std)) == (task.mean, task.std)

@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import csv
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import test_every_method
 import torch
 from PIL import Image
 from torch import Tensor
 
 from benchmarks import storage, tasks
 from benchmarks.errors import TaskError
-from benchmarks.pictures import Pictures, centred, decode
+from benchmarks.pictures import Pictures, _part, centred, cropped, decode
 from benchmarks.tasks import imagenet_sample
-from benchmarks.training import correct_predictions
+from benchmarks.training import Recipe, correct_predictions, fit
 from benchmarks.training.accuracy import normalised
 from benchmarks.vision import transforms
+from methods.interface import Split
 
 
 @pytest.fixture(scope="module")
@@ -64,6 +68,44 @@ def test_slices_indices_and_masks_give_the_same_pictures(folder: Path) -> None:
     assert torch.equal(found.to(torch.device("cpu"))[5:], everything[5:])
     with pytest.raises(IndexError, match="no image was asked for"):
         found[10:]
+
+
+def test_random_views_follow_their_seed_and_nothing_else(folder: Path) -> None:
+    paths = [folder / f"{i}.JPEG" for i in range(10)]
+    first, order = Pictures(paths, cropped(24)), torch.tensor([4, 1, 9, 0, 3, 2])
+    epochs = [first.epoch(order, seed) for seed in (1, 2, 1)]
+    batches = [torch.cat([epoch[order[:3]], epoch[order[3:]]]) for epoch in epochs]
+    assert torch.equal(batches[0], batches[2]) and not torch.equal(batches[0], batches[1])
+    assert torch.equal(first.epoch(order, 1)[torch.tensor([0])][0], batches[0][3])  # whatever was asked before
+    assert torch.equal(first[2:4], Pictures(paths, cropped(24))[2:4])
+
+
+def test_random_parts_lie_inside_and_vary_as_they_should() -> None:
+    generator = torch.Generator().manual_seed(0)
+    found = [_part(300, 400, 0.08, generator) for _ in range(2000)]
+    for top, left, height, width in found:
+        assert 0 <= top <= 300 - height and 0 <= left <= 400 - width and height > 0 and width > 0
+    areas = torch.tensor([height * width / 120_000 for *_, height, width in found])
+    assert 0.07 < areas.min() < 0.12 and areas.max() > 0.9 and 0.4 < areas.mean() < 0.55
+    assert all(0.72 < height / width < 1.36 for *_, height, width in found)
+    assert _part(1000, 10, 1.0, generator) == (493, 0, 13, 10)  # nothing of that shape fits: the middle
+
+
+def test_training_reads_pictures_from_disk(folder: Path) -> None:
+    """The same weights, bit for bit, as from a tensor of the same views; on 24 pixels cut to the network's 8."""
+    digits: Any = tasks.load("digits", "digits_cnn")
+    grey: Any = lambda image, _: centred(8)(image.convert("L"), _)  # noqa: E731
+    paths = [folder / f"{i}.JPEG" for i in range(10)] * 13
+    labels = torch.arange(len(paths)) % 10
+    lazy = Pictures(paths, grey)
+    states = []
+    for images in (lazy, lazy[:]):
+        split: Any = Split(images, labels)  # type: ignore[arg-type]
+        task = replace(digits, load_splits=lambda split=split: (split, split), load_state=digits.reference().state_dict)
+        network = task.reference()
+        fit(network, task, test_every_method.MemoryRun(test_every_method.SHORT), Recipe(2.0, 0.05, batch=32), "disk")
+        states.append(network.state_dict())
+    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from benchmarks import bitstream, measure, tasks
 from benchmarks.errors import MethodError
-from benchmarks.structured import Prunable, allocation, analyse, filters
+from benchmarks.structured import Prunable, allocation, analyse, channels, cost, filters
 from benchmarks.structured.soft import Soft
 from benchmarks.training import Recipe, fit
 from benchmarks.training.accuracy import normalised
@@ -72,9 +72,14 @@ def test_ratios_tell_scales_apart_only_where_they_look_at_them() -> None:
     assert absolute["l1"] == pytest.approx(1 - 2.718**-0.5, abs=0.02)
 
 
-def test_ties_are_cut_exactly() -> None:
-    found = sparsity_ratios({"a": torch.ones(10), "b": torch.ones(30)}, "global_quantile", 0.5, 0.3)
-    assert 10 * found["a"] + 30 * found["b"] == pytest.approx(20)
+def test_ties_count_in_equal_parts() -> None:
+    """Layers that are zero alike have one ratio, whatever their order, and the mean is still the share."""
+    half = torch.tensor([0.0, 0.0, 1.0, 2.0]).repeat(5)
+    for share in (0.1, 0.25, 0.5):
+        found = sparsity_ratios({"a": half, "b": half.repeat(3)}, "global_quantile", share, 0.3)
+        assert found["a"] == pytest.approx(found["b"]) == pytest.approx(share)
+    found = sparsity_ratios({"a": torch.ones(10), "b": torch.zeros(30)}, "global_quantile", 0.5, 0.3)
+    assert found == {"a": 0.0, "b": pytest.approx(2 / 3)}
 
 
 def test_the_schedule_rises_to_its_target() -> None:
@@ -130,6 +135,7 @@ def test_filters_that_come_back_are_the_old_ones_and_stay(prunable: Prunable) ->
     assert steered.restored > 0
     for group in prunable.groups:
         back = steered.protected[group.name] > 0
+        assert before[group.name][back].any(1).all()
         assert torch.equal(filters(network, group)[back], before[group.name][back])
         momentum = optimiser.state[network.get_submodule(group.name).weight]["momentum_buffer"]  # type: ignore[index]
         zeroed_once = back | steered.zeroed[group.name]
@@ -142,6 +148,65 @@ def test_filters_that_come_back_are_the_old_ones_and_stay(prunable: Prunable) ->
         assert not (steered.zeroed[name] & mask).any() or kept == int((mask & ~steered.zeroed[name]).sum())
     steered.prune(last=False)
     assert not any(left.any() for left in steered.protected.values())
+
+
+def test_a_filter_that_was_zero_for_long_comes_back_as_it_was(prunable: Prunable) -> None:
+    """Hard mode: at the second pruning the backup is that of the first, not the zeros since."""
+    network = digits().reference()
+    before = {group.name: filters(network, group) for group in prunable.groups}
+    steered = steering(prunable, network, theta=0.0, mode="hard")
+    steered.step = 4
+    steered.prune(last=False)
+    gone = {name: mask.clone() for name, mask in steered.zeroed.items()}
+    steered._config = replace(steered._config, theta=0.01)
+    steered.step = 8
+    steered.prune(last=False)
+    again = 0
+    for group in prunable.groups:
+        back = gone[group.name] & ~steered.zeroed[group.name]
+        again += int(back.sum())
+        assert torch.equal(filters(network, group)[back], before[group.name][back])
+    assert again > 0
+
+
+def test_what_is_cut_is_what_the_last_pruning_set_to_zero(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[Protective] = []
+
+    class Watched(Protective):
+        def __init__(self, *arguments: Any) -> None:
+            super().__init__(*arguments)
+            seen.append(self)
+
+    monkeypatch.setattr(psap, "Protective", Watched)
+    (point,) = points(targets=(0.4,), prunings=3, ramp=1.0)
+    (steered,) = seen
+    network = bitstream.decode(bitstream.encode(point))
+    for name, mask in steered.zeroed.items():
+        assert network.get_submodule(name).out_channels == int((~mask).sum())
+    left = steered._prunable.macs({name: ~mask for name, mask in steered.zeroed.items()})
+    assert left <= steered._goal
+
+
+def test_biases_come_back_with_their_filters() -> None:
+    network = nn.Sequential(
+        nn.Conv2d(1, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, 4, 3), nn.Flatten(), nn.Linear(144, 10)
+    )
+    task: Any = replace(
+        tasks.load("digits", "digits_cnn"),
+        load_state=network.state_dict,  # type: ignore[type-var]
+    )
+    found = channels.find(network, normalised(task.calibration(1).images, task))
+    example = normalised(task.calibration(1).images, task)
+    own = Prunable(task, found, cost.measure(network, found, example))
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    steered = steering(own, network, removed=0.3, theta=0.01)
+    steered.step = 4
+    steered.prune(last=False)
+    assert steered.restored > 0
+    back = steered.protected["0"] > 0
+    for name in ("0.weight", "0.bias"):
+        assert torch.equal(network.state_dict()[name][back], before[name][back])
+    assert not network.state_dict()["0.bias"][steered.zeroed["0"]].any()
 
 
 def test_protection_gives_way_where_the_budget_needs_it(prunable: Prunable) -> None:
@@ -342,8 +407,10 @@ def test_no_weight_below_an_absolute_threshold_is_an_error() -> None:
         ({"most": 0.0}, "most, adaptation and ramp have to lie in"),
         ({"statistic": "hessian"}, "statistic has to be gate, taylor or raw"),
         ({"schedule": "linear"}, "schedule has to be constant or cubic"),
-        ({"pulse": 0}, "pulse, batch and prunings have to be at least 1"),
-        ({"soft": 0.0}, "soft above 0"),
+        ({"pulse": 0}, "pulse and batch have to be at least 1"),
+        ({"soft": 0.0}, "soft has to be a share above 0, and prunings at least 1"),
+        ({"prunings": 0}, "prunings at least 1"),
+        ({"lr": -1.0}, "lr has to be above 0"),
         ({"bits": 40}, "bits has to be 2 to 16"),
     ],
 )

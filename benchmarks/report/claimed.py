@@ -75,7 +75,7 @@ def observed(rows: Sequence[Row], tasks: set[str]) -> Iterator[Observed]:
             if observation.task not in tasks:
                 continue
             for row in _fitting(observation.of, observation, rows, claims.BYTES):
-                if observation.note in row.first.notes:
+                if all(observation.note in record.notes for record in row.records):
                     note = row.over_seeds(lambda r, name=observation.note: r.notes[name])
                     outcome: Outcome = "held" if note.low > observation.above else "not held"
                     place = cards.named(row.first.point)

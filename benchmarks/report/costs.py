@@ -26,16 +26,15 @@ def removed(reference: Row, row: Row) -> float:
 
 def figure(metric: str, reference: Row, lines: Sequence[Series]) -> Figure:
     """One network's plot; vertical lines are the methods' own estimates of the maximum redundancy."""
-    estimates: dict[str, list[float]] = {}
-    for line in lines:
-        noted = [100 * row.first.notes[ESTIMATE] for row in line.rows if ESTIMATE in row.first.notes]
-        estimates.setdefault(line.method, []).extend(noted)
-    estimates = {method: values for method, values in estimates.items() if values}
+    noted = {
+        line.name: [100 * r.first.notes[ESTIMATE] for r in line.rows if ESTIMATE in r.first.notes] for line in lines
+    }
+    estimates = {name: values for name, values in noted.items() if values}
     drawn, axes = figures.column(len(lines) + 1 + len(estimates))
     for line in lines:
         figures.draw_line(axes, line, lambda row: removed(reference, row))
-    for method, values in estimates.items():
-        label = f"{method}: its estimate of the maximum redundancy"
+    for name, values in estimates.items():
+        label = f"{name}: its estimate of the maximum redundancy"
         axes.axvline(statistics.fmean(values), color="#333333", linestyle=(0, (1, 3)), linewidth=1.0, label=label)
     axes.set_xlabel("multiply-accumulates removed, %")
     for side in ("top", "right"):

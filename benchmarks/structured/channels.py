@@ -96,7 +96,11 @@ def _layers(network: nn.Module) -> dict[str, nn.Module]:
     """Convolutions and linear layers; raises MethodError for a grouped convolution that is not depthwise."""
     layers = {p: m for p, m in network.named_modules() if isinstance(m, nn.Conv2d | nn.Linear)}
     for path, layer in layers.items():
-        if isinstance(layer, nn.Conv2d) and layer.groups not in (1, layer.in_channels):
+        if (
+            isinstance(layer, nn.Conv2d)
+            and layer.groups != 1
+            and not layer.groups == layer.in_channels == layer.out_channels
+        ):
             msg = f"{path} is a convolution in {layer.groups} groups: only ordinary and depthwise ones can be made narrower"
             raise MethodError(msg)
     return layers
@@ -113,8 +117,11 @@ def _replace_shortcuts(network: nn.Module, example: Tensor) -> set[str]:
         hook.remove()
     for path, module in shortcuts.items():
         parent, _, name = path.rpartition(".")
-        inputs = sizes[module]
-        setattr(network.get_submodule(parent), name, nn.Conv2d(inputs, inputs + 2 * module.channels, 1, 2, bias=False))
+        inputs, outputs = sizes[module], sizes[module] + 2 * module.channels
+        # Zeros: its weights count in no norm, and no random number is drawn for them.
+        projection = nn.utils.skip_init(nn.Conv2d, inputs, outputs, 1, stride=2, bias=False)
+        nn.init.zeros_(projection.weight)  # type: ignore[arg-type]
+        setattr(network.get_submodule(parent), name, projection)
     return set(shortcuts)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -27,8 +28,7 @@ class Settings:
     `targets` are shares of the dense network's multiply-accumulates to remove, one operating point each; with training,
     each starts from the one before. `where` says which channels may go (`channels.find`). The weights that are left are
     stored on a uniform grid of 2^bits − 1 levels per tensor, entropy coded. Without training, BatchNorm is re-estimated
-    on `recalibrate` unlabelled images. A point has `epochs` of its own in the `paper` budget; a share `soft` of its
-    epochs passes before channels are removed for good.
+    on `recalibrate` unlabelled images. A point has `epochs` of its own in the `paper` budget.
     """
 
     targets: tuple[float, ...] = (0.3, 0.5, 0.7)
@@ -37,7 +37,11 @@ class Settings:
     recalibrate: int = 500
     lr: float = 0.02
     epochs: int = 200
-    soft: float = 0.0
+
+    @property
+    def hard(self) -> float:
+        """The share of a point's epochs that passes after channels are removed."""
+        return 1.0
 
 
 Choose: TypeAlias = Callable[[nn.Module, Prunable, Keep, float], tuple[Keep, Mapping[str, Json]]]
@@ -51,8 +55,10 @@ def refused(config: Settings) -> str | None:
         return "targets are shares of the multiply-accumulates, above 0 and below 1"
     if config.where not in ("inner", "branches", "streams"):
         return "where has to be inner, branches or streams"
-    if not 2 <= config.bits <= 16 or not 0 <= config.soft <= 1:
-        return "bits has to be 2 to 16, and soft a share"
+    if not 2 <= config.bits <= 16 or config.recalibrate < 0:
+        return "bits has to be 2 to 16, and recalibrate not negative"
+    if not (config.lr > 0 and math.isfinite(config.lr)) or config.epochs < 1:
+        return "lr has to be above 0, and epochs at least 1"
     return None
 
 
@@ -69,13 +75,20 @@ def curve(task: Task, config: Settings, run: Run, choose: Choose) -> Iterator[Co
     for target, goal in zip(config.targets, goals, strict=True):
         if not trains:
             dense, keep = task.reference(), prunable.all_kept()
-        keep, notes = choose(dense, prunable, keep, goal)
-        network, plan = prunable.narrow(dense, keep)
-        if trains:
-            recipe = Recipe(epochs(config, run) * (1 - config.soft), config.lr)
-            fit(network, task, run, recipe, f"{target:g} removed")
-            dense = prunable.widen(network, plan)
+        # A choice may hang on the last bit of a gradient: what was trained for it must not meet another one.
+        stage = f"choice {target:g}"
+        chosen = run.restore(stage)
+        if chosen is None:
+            keep, notes = choose(dense, prunable, keep, goal)
+            run.checkpoint(stage, {"keep": keep, "notes": notes, "dense": dense.state_dict()})
         else:
+            keep, notes = chosen["keep"], chosen["notes"]
+            dense.load_state_dict(chosen["dense"])
+        network, plan = prunable.narrow(dense, keep)
+        if trains and config.hard:
+            fit(network, task, run, Recipe(epochs(config, run) * config.hard, config.lr), f"{target:g} removed")
+            dense = prunable.widen(network, plan)
+        elif not trains:
             reestimate(network, task, config.recalibrate)
         yield describe(task, config, network, plan, {"removed": target, "notes": notes})
 

@@ -7,27 +7,65 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from benchmarks.structured.allocation import zero
 from benchmarks.structured.curve import Choose, Settings, epochs
+from benchmarks.structured.curve import refused as refused_settings
 from benchmarks.structured.prunable import Keep, Prunable
 from benchmarks.training import Recipe, fit
+from benchmarks.training.loop import Steering
 from methods.interface import Json, Run, Task
 
 
-def soft_recipe(task: Task, config: Settings, run: Run, prunings: int = 1) -> tuple[Recipe, int, int]:
-    """How the dense network is trained before channels are removed for good; its steps, and those between two prunings.
+@dataclass(frozen=True)
+class SoftSettings(Settings):
+    """What methods that prune while they train are run with, besides.
 
-    Filters are set to zero once an epoch, but at least `prunings` times.
+    A share `soft` of a point's epochs passes before channels are removed for good; meanwhile filters are set to zero once
+    an epoch, but at least `prunings` times.
     """
+
+    soft: float = 0.5
+    prunings: int = 1
+
+    @property
+    def hard(self) -> float:
+        return 1 - self.soft
+
+
+def refused(config: SoftSettings) -> str | None:
+    """Why these settings can't be followed, in a sentence; None if they can."""
+    if not 0 < config.soft <= 1 or config.prunings < 1:
+        return "soft has to be a share above 0, and prunings at least 1"
+    return refused_settings(config)
+
+
+def soft_recipe(task: Task, config: SoftSettings, run: Run) -> tuple[Recipe, int, int]:
+    """How the dense network is trained before channels are removed for good; its steps, and those between two prunings."""
     recipe = Recipe(config.soft * epochs(config, run), config.lr)
     an_epoch = math.ceil(len(task.train) / recipe.batch)
-    steps = math.floor(recipe.epochs) * an_epoch + max(1, round(recipe.epochs % 1 * an_epoch))
-    return recipe, steps, max(1, min(an_epoch, steps // prunings))
+    whole, rest = divmod(recipe.epochs, 1)
+    steps = int(whole) * an_epoch + (max(1, round(rest * an_epoch)) if rest else 0)
+    return recipe, steps, max(1, min(an_epoch, steps // config.prunings))
+
+
+def train_softly(
+    dense: nn.Module, prunable: Prunable, keep: Keep, run: Run, recipe: Recipe, stage: str, steering: Steering
+) -> None:
+    """Train the dense network in place; channels that are gone already stay gone, with their BatchNorm."""
+    masks: dict[str, Tensor] = {}
+    for group in prunable.groups:
+        for member in group.side("out", "depthwise", "norm", "scatter") if not keep[group.name].all() else ():
+            for name, parameter in dense.get_submodule(member.path).named_parameters():
+                mask = torch.ones(len(parameter), *(1,) * (parameter.ndim - 1), dtype=torch.bool)
+                mask[member.entries] = keep[group.name][member.channels].view(-1, *(1,) * (parameter.ndim - 1))
+                masks[f"{member.path}.{name}"] = mask
+    fit(dense, prunable.task, run, recipe, stage, masks, steering)
 
 
 class Soft:
@@ -55,7 +93,7 @@ class Soft:
 
 
 def softly(
-    task: Task, config: Settings, run: Run, choose: Callable[[nn.Module, Prunable, Keep, float], Keep]
+    task: Task, config: SoftSettings, run: Run, choose: Callable[[nn.Module, Prunable, Keep, float], Keep]
 ) -> Choose:
     """For `curve`: first train the dense network for the share `soft`, with what `choose` does not keep set to zero."""
 
@@ -64,7 +102,7 @@ def softly(
     ) -> tuple[Keep, Mapping[str, Json]]:
         recipe, _, every = soft_recipe(task, config, run)
         steering = Soft(dense, prunable, lambda network: choose(network, prunable, keep, goal), every)
-        fit(dense, task, run, recipe, f"soft, {goal:.0f} MACs", steering=steering)
+        train_softly(dense, prunable, keep, run, recipe, f"soft, {goal:.0f} MACs", steering)
         return choose(dense, prunable, keep, goal), {}
 
     return after_training

@@ -61,7 +61,10 @@ def test_split() -> Split:
 
 
 def _none() -> tuple[Split, Split]:
-    msg = "imagenet_sample has no images for training or calibration, only the 1,300 that are scored: set recalibrate to 0"
+    msg = (
+        "imagenet_sample has no images for training or calibration, only the 1,300 that are scored: set recalibrate to 0; "
+        "methods that need more than that can't run on it"
+    )
     raise TaskError(msg)
 
 

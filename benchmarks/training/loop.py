@@ -6,6 +6,7 @@ trained again. A method that trains in stages is thereby resumable without a lin
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,16 +15,21 @@ from typing import Any, Literal, Protocol
 import torch
 from torch import Tensor, nn
 
+from benchmarks import seeds
 from benchmarks.errors import MethodError
+from benchmarks.training import processes
 from benchmarks.training.accuracy import normalised
 from methods.interface import Run, Split, Task
+
+ALL = slice(None)
 
 
 @dataclass(frozen=True)
 class Recipe:
     """How to train. `epochs` may be fractional; `milestones` (epochs) and `gamma` belong to the multistep schedule.
 
-    `nesterov` belongs to SGD; `decay_norm` says whether weight decay acts on BatchNorm's scale and shift, too.
+    `nesterov` belongs to SGD; `decay_norm` says whether weight decay acts on BatchNorm's scale and shift, too. `micro` is
+    the most images of a batch that go through the network at once; the gradients of its pieces add up.
     """
 
     epochs: float
@@ -37,6 +43,7 @@ class Recipe:
     schedule: Literal["cosine", "multistep"] = "cosine"
     milestones: tuple[float, ...] = ()
     gamma: float = 0.1
+    micro: int | None = None
 
     def lr_at(self, epoch: float) -> float:
         """The learning rate at a (fractional) epoch; cosine falls to zero at the end."""
@@ -61,20 +68,21 @@ def bf16_is_fast(device: torch.device) -> bool:
     return bool(torch.cpu._is_avx512_bf16_supported())
 
 
-def augment(images: Tensor, task: Task, generator: torch.Generator) -> Tensor:
+def augment(images: Tensor, task: Task, generator: torch.Generator, of: int | None = None, own: slice = ALL) -> Tensor:
     """Random crops after zero padding and random flips of a uint8 batch (B, C, H, W), as the task says.
 
-    The draws come from a CPU generator, so that CPU and GPU runs see the same crops.
+    The draws come from a CPU generator, so that CPU and GPU runs see the same crops. Where `images` are the items `own` of
+    a batch of `of`, they get the crops that they would get in the whole batch.
     """
-    batch, _, height, width = images.shape
+    batch, (_, height, width) = of or len(images), images.shape[1:]
     if task.crop_padding:
         reach = 2 * task.crop_padding + 1
-        top, left = torch.randint(reach, (2, batch), generator=generator).to(images.device)
+        top, left = torch.randint(reach, (2, batch), generator=generator)[:, own].to(images.device)
         padded = nn.functional.pad(images, (task.crop_padding,) * 4)
         windows = padded.unfold(2, height, 1).unfold(3, width, 1)
-        images = windows[torch.arange(batch, device=images.device), :, top, left]
+        images = windows[torch.arange(len(images), device=images.device), :, top, left]
     if task.flip:
-        flips = torch.rand(batch, generator=generator).to(images.device) < 0.5
+        flips = torch.rand(batch, generator=generator)[own].to(images.device) < 0.5
         images = torch.where(flips.view(-1, 1, 1, 1), images.flip(3), images)
     return images
 
@@ -111,11 +119,13 @@ def fit(
             steering.load_state_dict(saved["steering"])
     total = math.ceil(recipe.epochs)
     train = task.train.to(device) if done < total else None
+    shared = processes.joined(network)
     for epoch in range(done, total):
         assert train is not None
         if steering is not None:
             steering.before_epoch(epoch, optimiser)
-        loss = _epoch(network, train, task, run, recipe, stage, epoch, optimiser, kept, steering)
+        loss = _epoch(shared, train, task, run, recipe, stage, epoch, optimiser, kept, steering)
+        processes.agree(network)
         if not math.isfinite(loss):
             msg = f"training {stage!r} diverged in epoch {epoch + 1}: the loss is {loss}; lower the learning rate"
             raise MethodError(msg)
@@ -124,7 +134,9 @@ def fit(
         state = {"network": network.state_dict(), "epochs": epoch + 1}
         if steering is not None:
             state["steering"] = steering.state_dict()
-        run.checkpoint(stage, state | {"optimiser": None if last else optimiser.state_dict()})
+        if processes.rank() == 0:
+            run.checkpoint(stage, state | {"optimiser": None if last else optimiser.state_dict()})
+        processes.wait()
     network.to("cpu").eval()
 
 
@@ -145,27 +157,44 @@ def _epoch(
     generator = run.generator("fit", stage, epoch)
     order = torch.randperm(len(train), generator=generator).to(device)
     steps = math.ceil(len(train) / recipe.batch)
+    pictures = train.images
+    if begin := getattr(pictures, "epoch", None):  # images on disk: decoded in this order, and ahead of their turn
+        shares = [batch[processes.share(len(batch))] for batch in order.split(recipe.batch)]
+        pictures = begin(torch.cat(shares), seeds.derive("views", run.seed, stage, epoch))
     last = max(1, round(min(1.0, recipe.epochs - epoch) * steps))
     losses = torch.zeros((), device=device)
     network.train()
     for step in range(last):
         chosen = order[step * recipe.batch : (step + 1) * recipe.batch]
-        images = normalised(augment(train.images[chosen], task, generator), task)
+        own = processes.share(len(chosen))
+        images = augment(pictures[chosen[own]], task, generator, len(chosen), own)
         for group in optimiser.param_groups:
             group["lr"] = recipe.lr_at(epoch + step / steps)
-        with torch.autocast(device.type, torch.bfloat16, enabled=bf16_is_fast(device)):
-            outputs = network(images)
-        loss = task.loss(outputs.float(), train.labels[chosen])
         optimiser.zero_grad(set_to_none=True)
-        loss.backward()
+        loss = _gradients(network, images, train.labels[chosen[own]], len(chosen), task, recipe.micro)
         optimiser.step()
         with torch.no_grad():
             for parameter, mask in kept.items():
                 parameter.mul_(mask)
             if steering is not None:
                 steering.after_step()
-        losses += loss.detach()
-    return float(losses) / last
+        losses += loss
+    return float(processes.total(losses)) / last
+
+
+def _gradients(network: nn.Module, images: Tensor, labels: Tensor, batch: int, task: Task, micro: int | None) -> Tensor:
+    """Leave the gradients of the mean loss over a batch, of which `images` are this process's; returns their part of it."""
+    device, pieces = images.device, math.ceil(len(images) / (micro or len(images)))
+    found = torch.zeros((), device=device)
+    for number in range(pieces):
+        own = slice(number, None, pieces)
+        with contextlib.nullcontext() if number + 1 == pieces else processes.alone(network):
+            with torch.autocast(device.type, torch.bfloat16, enabled=bf16_is_fast(device)):
+                outputs = network(normalised(images[own], task))
+            loss = task.loss(outputs.float(), labels[own]) * (len(outputs) / batch)
+            (loss * processes.count()).backward()  # processes take the mean of their gradients
+        found += loss.detach()
+    return found
 
 
 def _optimiser(network: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:

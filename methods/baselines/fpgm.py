@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from benchmarks.structured import Keep, Prunable, Settings, curve, filters, refused, uniform
-from benchmarks.structured.soft import softly
+from benchmarks.structured import Keep, Prunable, curve, filters, uniform
+from benchmarks.structured.soft import SoftSettings, refused, softly
 from methods.interface import Card, Compressed, Run, Task
 
 CARD = Card(
@@ -31,10 +31,8 @@ CARD = Card(
 
 
 @dataclass(frozen=True)
-class Config(Settings):
-    """What every structured method is run with; half of a point's epochs pass before filters are removed for good."""
-
-    soft: float = 0.5
+class Config(SoftSettings):
+    """What every method is run with that prunes while it trains."""
 
 
 def unsupported(task: Task, config: Config) -> str | None:

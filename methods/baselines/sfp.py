@@ -1,7 +1,8 @@
 """The filters with the smallest L2 norm are set to zero once an epoch and go on training; the same share of each layer.
 
 Y. He et al., Soft Filter Pruning for Accelerating Deep Convolutional Neural Networks, IJCAI 2018. Unlike there, filters are
-removed for good when half of the epochs have passed, for the other methods train what is left, too.
+removed for good when half of the epochs have passed, for the other methods train what is left, too. Where that half is less
+than an epoch, filters are set to zero at its end alone, unless `prunings` says otherwise.
 """
 
 from __future__ import annotations
@@ -11,8 +12,8 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from benchmarks.structured import Keep, Prunable, Settings, curve, filters, refused, uniform
-from benchmarks.structured.soft import softly
+from benchmarks.structured import Keep, Prunable, curve, filters, uniform
+from benchmarks.structured.soft import SoftSettings, refused, softly
 from methods.interface import Card, Compressed, Run, Task
 
 CARD = Card(
@@ -30,10 +31,8 @@ CARD = Card(
 
 
 @dataclass(frozen=True)
-class Config(Settings):
-    """What every structured method is run with; half of a point's epochs pass before filters are removed for good."""
-
-    soft: float = 0.5
+class Config(SoftSettings):
+    """What every method is run with that prunes while it trains."""
 
 
 def unsupported(task: Task, config: Config) -> str | None:

@@ -5,10 +5,12 @@ Zhou et al., Neural Network Compression via Effective Filter Analysis and Hierar
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+import torch
 from torch import Tensor, nn
 
 from benchmarks.errors import MethodError
@@ -38,8 +40,8 @@ class Config(Settings):
 
     `rank` and `threshold` estimate how many filters a layer needs, and so the maximum redundancy. `protected` is the
     threshold of the floors that no layer is pruned below: a target above the redundancy that it leaves is refused. A step
-    removes up to `share` of a layer; it is undone if more than `tolerance` of the decisions change. Gram matrices are
-    taken anew every `refresh` steps.
+    removes up to `share` of a layer; it is undone if the network then agrees with the reference less than it best did, by
+    more than `tolerance`. Gram matrices are taken anew every `refresh` steps.
     """
 
     batches: int = 64
@@ -84,20 +86,22 @@ def compress(task: Task, config: Config, run: Run) -> Iterator[Compressed]:
             f"{1 - least / dense_macs:.1%}: ask for less, or raise `protected`"
         )
         raise MethodError(msg)
+    estimate = estimated(task.reference(), first, needed)
 
     def choose(dense: nn.Module, prunable: Prunable, keep: Keep, goal: float) -> tuple[Keep, Mapping[str, Json]]:
-        state = State(dense, dict(keep), measured(dense, prunable), config.tolerance, set())
+        start, passes = time.perf_counter(), 0
+
+        def again(network: nn.Module) -> dict[str, Tensor]:
+            nonlocal passes
+            passes += 1
+            return measured(network, prunable)
+
+        untouched = all(mask.all() for mask in keep.values())
+        found = known if untouched else again(dense)
+        traces = {name: float(gram.trace()) for name, gram in found.items()}
+        state = State(dense, dict(keep), found, config.tolerance, set(), traces)
         before = correct_predictions(dense, task.validation, task)
-        prune(
-            state,
-            prunable,
-            goal,
-            floors,
-            config.share,
-            config.compensation,
-            lambda network: measured(network, prunable),
-            config.refresh,
-        )
+        prune(state, prunable, goal, floors, config.share, config.compensation, again, config.refresh)
         dense.load_state_dict(state.dense.state_dict())
         after = correct_predictions(prunable.narrow(dense, state.keep)[0], task.validation, task)
         table = [
@@ -109,12 +113,27 @@ def compress(task: Task, config: Config, run: Run) -> Iterator[Compressed]:
             run.progress(f"  {' '.join(map(str, line))}")
         return state.keep, {
             "layers": table,
-            "redundancy": round(redundancy(needed, prunable.groups), 4),
-            "redundancy_macs": round(1 - prunable.cost.macs(needed) / dense_macs, 4),
+            **estimate,
             "steps": state.steps,
             "undone": state.undone,
             "tolerance": state.tolerance,
-            "validation": [round(n / len(task.validation), 4) for n in (before, after)],
+            "agreement": round(state.agreement, 4),
+            "validation_before": round(before / len(task.validation), 4),
+            "validation_pruned": round(after / len(task.validation), 4),
+            "gradient_passes": passes + untouched,
+            "seconds": round(time.perf_counter() - start, 1),
         }
 
     return curve(task, config, run, choose)
+
+
+def estimated(reference: nn.Module, prunable: Prunable, needed: Mapping[str, int]) -> dict[str, Json]:
+    """The maximum redundancy that the ranks leave: as a share of filters, of parameters and of multiply-accumulates."""
+    keep = {group.name: torch.arange(group.size) < needed[group.name] for group in prunable.groups}
+    narrow = prunable.narrow(reference, keep)[0]
+    sizes = [sum(p.numel() for p in network.parameters()) for network in (narrow, reference)]
+    return {
+        "redundancy": round(redundancy(needed, prunable.groups), 4),
+        "redundancy_params": round(1 - sizes[0] / sizes[1], 4),
+        "redundancy_macs": round(1 - prunable.cost.macs(needed) / prunable.macs(prunable.all_kept()), 4),
+    }

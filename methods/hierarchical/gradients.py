@@ -68,6 +68,9 @@ def grams(
     draws = generator("drawn targets")
     for images, labels in micro_batches(task, run, batches, size):
         outputs = network(images.to(weights[0].dtype))
+        if not torch.isfinite(outputs).all():
+            msg = "the network's outputs are not finite: its weights or images hold NaN or infinite values"
+            raise MethodError(msg)
         if targets == "drawn":
             labels = torch.multinomial(outputs.detach().softmax(1).cpu(), 1, generator=draws)[:, 0].to(run.device)
         gradients = torch.autograd.grad(task.loss(outputs, labels), weights)
@@ -103,7 +106,7 @@ def numerical_rank(gram: Tensor, kind: Rank = "energy", threshold: float = 0.01)
 
 
 def cheapest(gram: Tensor, kept: Tensor, count: int) -> tuple[list[int], float]:
-    """The `count` channels of `kept` (mask) whose rows of M the others span best, and their damage as a share of tr K.
+    """The `count` channels of `kept` (mask) whose rows of M the others span best, and the sum of their squared distances.
 
     One after the other, by 1/(K + λI)⁻¹_cc, the squared distance of a row from the span of the rest (optimal brain
     surgeon); after each, the inverse is down-dated, or both members of an equal pair would go.
@@ -124,7 +127,7 @@ def cheapest(gram: Tensor, kept: Tensor, count: int) -> tuple[list[int], float]:
         damage += float(distances[place])
         inverse = inverse - torch.outer(inverse[:, place], inverse[place]) / inverse[place, place]
         alive[place] = False
-    return chosen, damage / float(gram.trace())
+    return chosen, damage
 
 
 def redundancy(ranks: Mapping[str, int], groups: Sequence[Group]) -> float:

@@ -31,15 +31,20 @@ class Step:
 
 @dataclass
 class State:
-    """The network on its way: dense, with zeros for what is gone; Gram matrices; groups that took no more, for now."""
+    """The network on its way: dense, with zeros for what is gone; Gram matrices; groups that took no more, for now.
+
+    `traces` are those of the first Gram matrices, to which damage is compared; `agreement` is the judge's last verdict.
+    """
 
     dense: nn.Module
     keep: dict[str, Tensor]
     grams: Mapping[str, Tensor]
     tolerance: float
     frozen: set[str]
+    traces: Mapping[str, float]
     steps: int = 0
     undone: int = 0
+    agreement: float = 1.0
 
 
 def prune(
@@ -55,12 +60,13 @@ def prune(
     """Remove filters in place until `goal` MACs are left: of the layer with the least damage per MAC saved, up to `share`.
 
     After each step channels that read what is gone are compensated, BatchNorm is re-estimated, and the decisions on
-    validation images are compared with the dense network's (no label is used): if more of them change than the
-    tolerance allows, the step is undone and the layer left alone. When no layer is left, the tolerance doubles. `floors`
+    validation images are compared with the reference's (no label is used): if the network agrees with it less than it
+    best did, by more than the tolerance, the step is undone and the layer left alone. When no layer is left, the
+    tolerance doubles. `floors`
     are never crossed; they have to admit `goal`. Gram matrices are taken anew every `every` steps.
     """
     judge = Judge(prunable.task)
-    agreement = judge(prunable.narrow(state.dense, state.keep)[0])
+    best = state.agreement = judge(prunable.narrow(state.dense, state.keep)[0])
     while prunable.macs(state.keep) > goal:
         step = _next(state, prunable, floors, share)
         if step is None:
@@ -76,12 +82,12 @@ def prune(
         network, plan = prunable.narrow(state.dense, keep)
         reestimate(network, prunable.task, 250)
         found = judge(network)
-        if found < agreement - state.tolerance:
+        if found < best - state.tolerance:
             state.dense.load_state_dict(before)
             state.frozen.add(step.group.name)
             state.undone += 1
             continue
-        agreement = found
+        best, state.agreement = max(best, found), found
         state.dense, state.keep = prunable.widen(network, plan), keep
         state.steps += 1
         if state.steps % every == 0:
@@ -98,7 +104,8 @@ def _next(state: State, prunable: Prunable, floors: Mapping[str, int], share: fl
         if spare <= 0 or group.name in state.frozen:
             continue
         take = min(max(1, int(share * group.size)), spare)
-        channels, damage = cheapest(state.grams[group.name], state.keep[group.name], take)
+        channels, distance = cheapest(state.grams[group.name], state.keep[group.name], take)
+        damage = distance / state.traces[group.name]
         saved = now - prunable.cost.macs({**counts, group.name: counts[group.name] - take})
         steps.append((damage / saved, -spare / group.size, Step(group, channels, damage, damage / saved)))
     return min(steps, key=lambda found: found[:2])[2] if steps else None

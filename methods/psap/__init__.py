@@ -11,9 +11,8 @@ from typing import Literal
 
 from torch import nn
 
-from benchmarks.structured import Keep, Prunable, Settings, curve, filters, highest, refused
-from benchmarks.structured.soft import soft_recipe
-from benchmarks.training import fit
+from benchmarks.structured import Keep, Prunable, curve
+from benchmarks.structured.soft import SoftSettings, refused, soft_recipe, train_softly
 from benchmarks.training.scratch import initialise
 from methods.interface import Card, Compressed, Json, Run, Task
 from methods.psap.protective import Protective
@@ -35,10 +34,9 @@ CARD = Card(
 
 
 @dataclass(frozen=True)
-class Config(Settings):
+class Config(SoftSettings):
     """Sparsity ratios by `threshold` (at `level`; of weights `normalised` by layer or not) set the layers' shares, which
     move by `adaptation` towards them and never exceed `most`. `schedule` says how the share removed grows, over `ramp`.
-    Filters are pruned once an epoch, but at least `prunings` times for a point.
 
     After filters are set to zero, `pulse` batches of `batch` images show which the loss wants back by `statistic`: those
     with at least `theta` times the median return and stay for `hold` prunings; 0 protects none. `mode` "soft" lets
@@ -50,7 +48,6 @@ class Config(Settings):
     normalised: bool = False
     most: float = 0.9
     adaptation: float = 0.5
-    prunings: int = 10
     schedule: Literal["constant", "cubic"] = "cubic"
     ramp: float = 0.5
     pulse: int = 5
@@ -60,7 +57,7 @@ class Config(Settings):
     hold: int = 2
     mode: Literal["soft", "hard"] = "soft"
     start: Literal["pretrained", "scratch"] = "pretrained"
-    soft: float = 0.5
+    prunings: int = 10
 
 
 def unsupported(task: Task, config: Config) -> str | None:
@@ -73,13 +70,8 @@ def unsupported(task: Task, config: Config) -> str | None:
         return "statistic has to be gate, taylor or raw, and mode soft or hard"
     if config.schedule not in ("constant", "cubic") or config.start not in ("pretrained", "scratch"):
         return "schedule has to be constant or cubic, and start pretrained or scratch"
-    if (
-        min(config.pulse, config.batch, config.prunings) < 1
-        or config.hold < 0
-        or not config.theta >= 0
-        or not config.soft > 0
-    ):
-        return "pulse, batch and prunings have to be at least 1, hold and theta at least 0, soft above 0"
+    if min(config.pulse, config.batch) < 1 or config.hold < 0 or not config.theta >= 0:
+        return "pulse and batch have to be at least 1, hold and theta at least 0"
     return refused(config)
 
 
@@ -89,12 +81,11 @@ def compress(task: Task, config: Config, run: Run) -> Iterator[Compressed]:
     def choose(dense: nn.Module, prunable: Prunable, keep: Keep, goal: float) -> tuple[Keep, Mapping[str, Json]]:
         if config.start == "scratch" and all(mask.all() for mask in keep.values()):
             initialise(dense, run.generator("init"))
-        recipe, steps, every = soft_recipe(task, config, run, config.prunings)
+        recipe, steps, every = soft_recipe(task, config, run)
         steering = Protective(dense, prunable, keep, goal, config, task, run, steps, every)
-        fit(dense, task, run, recipe, f"soft, {goal:.0f} MACs", steering=steering)
-        counts = steering.counts(goal)
-        scores = {group.name: filters(dense, group).norm(dim=1) for group in prunable.groups}
-        table = [[group.name, group.size, counts[group.name]] for group in prunable.groups]
-        return highest(scores, keep, counts), {"layers": table, "restored": steering.restored}
+        train_softly(dense, prunable, keep, run, recipe, f"soft, {goal:.0f} MACs", steering)
+        left = {name: ~mask for name, mask in steering.zeroed.items()}
+        table = [[group.name, group.size, int(left[group.name].sum())] for group in prunable.groups]
+        return left, {"layers": table, "restored": steering.restored}
 
     return curve(task, config, run, choose)

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 class Protective:
     """Prunes every `every` steps of `steps`: what `keep` lacks is gone already, and `goal` MACs are left at the end.
 
-    State: the layers' shares r, the prunings for which a filter that came back is still protected, and what is zero.
+    State: the layers' shares r, the prunings for which a filter that came back is still protected, what is zero, and what
+    the filters were when they last were not.
     """
 
     def __init__(
@@ -44,6 +45,7 @@ class Protective:
         self.shares = {group.name: 0.0 for group in prunable.groups}
         self.protected = {group.name: torch.zeros(group.size, dtype=torch.int64) for group in prunable.groups}
         self.zeroed = {group.name: torch.zeros(group.size, dtype=torch.bool) for group in prunable.groups}
+        self.old = self._parameters()
         self.restored = 0
 
     def before_epoch(self, epoch: int, optimiser: torch.optim.Optimizer) -> None:
@@ -57,7 +59,7 @@ class Protective:
             self._zero(self.zeroed)
 
     def state_dict(self) -> dict[str, Any]:
-        names = ("step", "shares", "protected", "zeroed", "restored")
+        names = ("step", "shares", "protected", "zeroed", "old", "restored")
         return {name: getattr(self, name) for name in names}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -66,28 +68,24 @@ class Protective:
 
     def prune(self, last: bool) -> None:
         """Set filters to zero, and bring back those that the loss wants: none at the last pruning, which is final."""
-        progress = self.step / self._steps
+        config, groups = self._config, self._prunable.groups
         start = self._prunable.macs(self._keep)
-        goal = start - scheduled(start - self._goal, progress, self._config.schedule, self._config.ramp)
-        counts = self.counts(goal)
-        old = self._weights()
+        share = 1.0 if last else scheduled(1.0, self.step / self._steps, config.schedule, config.ramp)
+        counts = self._counts(start - share * (start - self._goal))
+        self._back_up()
         self.zeroed = {name: ~mask for name, mask in self._chosen(counts).items()}
         self._zero(self.zeroed)
         for left in self.protected.values():
             left.sub_(1).clamp_(min=0)
-        if self._config.theta > 0 and not last:
-            found = pulses(
-                self._network,
-                self._prunable.groups,
-                self.zeroed,
-                old,
-                self._task,
-                self._batches(),
-                self._config.statistic,
+        if config.theta > 0 and not last:
+            old = {path: tensor for path, tensor in self.old.items() if path.endswith(".weight")}
+            device = next(self._network.parameters()).device
+            weights = {path.removesuffix(".weight"): tensor.to(device) for path, tensor in old.items()}
+            self._restore(
+                pulses(self._network, groups, self.zeroed, weights, self._task, self._batches(), config.statistic)
             )
-            self._restore(found, old)
 
-    def counts(self, goal: float) -> dict[str, int]:
+    def _counts(self, goal: float) -> dict[str, int]:
         """Channels to keep of each group, so that `goal` MACs are left; moves the layers' shares towards the ratios."""
         config, prunable = self._config, self._prunable
         removed = 1 - goal / prunable.macs(prunable.all_kept())
@@ -112,7 +110,7 @@ class Protective:
             scores[group.name] = norms + (self.protected[group.name] > 0) * (1 + norms.max())
         return highest(scores, self._keep, counts)
 
-    def _restore(self, found: Mapping[str, Tensor], old: Mapping[str, Tensor]) -> None:
+    def _restore(self, found: Mapping[str, Tensor]) -> None:
         """Give back filters whose pulse is at least θ times the median over all that were set to zero."""
         candidates = {name: mask & self._keep[name] for name, mask in self.zeroed.items()}
         every = torch.cat([found[name][mask] for name, mask in candidates.items()])
@@ -121,17 +119,35 @@ class Protective:
         least = max(self._config.theta * float(every.median()), torch.finfo(torch.float32).tiny)
         for group in self._prunable.groups:
             back = candidates[group.name] & (found[group.name] >= least)
-            self._put_back(group, back, old)
+            self._copy(group, back, self.old, self._parameters(copied=False))
             self.zeroed[group.name] = self.zeroed[group.name] & ~back
             self.protected[group.name][back] = self._config.hold
             self.restored += int(back.sum())
 
+    def _back_up(self) -> None:
+        """Remember every filter that is not zero now; of the others, what they were stays known."""
+        now = self._parameters(copied=False)
+        for group in self._prunable.groups:
+            self._copy(group, filters(self._network, group).any(1).cpu(), now, self.old)
+
+    def _parameters(self, copied: bool = True) -> dict[str, Tensor]:
+        """Weights and biases that write channels, by name; copies lie on the CPU."""
+        found = {
+            f"{path}.{name}": parameter.detach()
+            for group in self._prunable.groups
+            for path, module in writers(self._network, group).items()
+            for name, parameter in module.named_parameters()
+        }
+        return {name: tensor.cpu().clone() for name, tensor in found.items()} if copied else found
+
     @torch.no_grad()
-    def _put_back(self, group: Group, back: Tensor, old: Mapping[str, Tensor]) -> None:
+    def _copy(self, group: Group, chosen: Tensor, source: Mapping[str, Tensor], target: Mapping[str, Tensor]) -> None:
+        """The chosen channels of a group (mask) from one set of parameters to another."""
         for member in group.side("out", "depthwise"):
-            if member.path in old:
-                rows = member.entries[back[member.channels]]
-                self._network.get_submodule(member.path).get_parameter("weight")[rows] = old[member.path][rows]
+            rows = member.entries[chosen[member.channels]]
+            for name, tensor in target.items():
+                if name.rpartition(".")[0] == member.path:
+                    tensor[rows] = source[name][rows].to(tensor.device)
 
     def _zero(self, removed: Mapping[str, Tensor]) -> None:
         """Set filters to zero, and their momentum: it would move them on."""
@@ -143,14 +159,6 @@ class Protective:
                     state = self._optimiser.state[parameter] if self._optimiser is not None else {}
                     if state.get("momentum_buffer") is not None:
                         state["momentum_buffer"][member.entries[removed[group.name][member.channels]]] = 0
-
-    def _weights(self) -> dict[str, Tensor]:
-        """A copy of all weights that write channels."""
-        return {
-            path: module.get_parameter("weight").detach().clone()
-            for group in self._prunable.groups
-            for path, module in writers(self._network, group).items()
-        }
 
     def _batches(self) -> list[Split]:
         config, train = self._config, self._task.train

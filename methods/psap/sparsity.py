@@ -26,11 +26,10 @@ def sparsity_ratios(
     if threshold == "global_quantile":
         every = torch.cat(list(magnitudes.values()))
         count = round(share * len(every))
-        # Exactly `count` weights are below, whatever ties there are: the stable order decides between equal ones.
-        below = torch.zeros(len(every), dtype=torch.bool)
-        below[every.cpu().argsort(stable=True)[:count]] = True
-        parts = below.split([len(m) for m in magnitudes.values()])
-        return {name: float(part.float().mean()) for name, part in zip(magnitudes, parts, strict=True)}
+        limit = every.kthvalue(max(1, count)).values
+        # Weights at the limit itself (zeros, above all) count in part, the same part in every layer: the mean is exact.
+        part = (count - int((every < limit).sum())) / int((every == limit).sum())
+        return {n: float((m < limit).sum() + part * (m == limit).sum()) / len(m) for n, m in magnitudes.items()}
     limits = {name: level * (float(m.mean()) if threshold == "relative" else 1.0) for name, m in magnitudes.items()}
     return {name: float((m < limits[name]).float().mean()) for name, m in magnitudes.items()}
 

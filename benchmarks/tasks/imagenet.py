@@ -1,0 +1,103 @@
+"""`imagenet`: ILSVRC2012 and torchvision's own trained networks.
+
+Test is the official validation set of 50,000 images; validation, for choices, is 50 training images of each class by fixed
+seed. Images are decoded when they are needed: resized to 256, the middle 224 pixels; random parts for training.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from benchmarks import fetching, ilsvrc, storage
+from benchmarks.classification import SPLIT_SEED, Classification
+from benchmarks.fetching import RemoteFile
+from benchmarks.pictures import Pictures, centred, cropped
+from methods.interface import Json, Split
+
+METRIC = "top-1"
+PER_CLASS = 50  # images of each class that are cut off the training set for validation, and of each in the test set
+SIDE, RESIZE = 224, 256
+_WEIGHTS = "https://download.pytorch.org/models/"
+
+
+@dataclass(frozen=True)
+class Network:
+    architecture: str
+    arguments: Mapping[str, Json]
+    file: RemoteFile
+
+
+def _network(architecture: str, file: str, **arguments: Json) -> Network:
+    # The eight digits in the file's name are the beginning of its hash, as torch.hub checks them.
+    digits = file.rpartition("-")[2].removesuffix(".pth")
+    return Network(architecture, arguments, RemoteFile(file, _WEIGHTS + file, f"sha256:{digits}"))
+
+
+NETWORKS = {
+    "resnet18": _network("resnet", "resnet18-f37072fd.pth", depth=18),
+    "resnet34": _network("resnet", "resnet34-b627a593.pth", depth=34),
+    "resnet50": _network("resnet", "resnet50-0676ba61.pth", depth=50),
+    "vgg11_bn": _network("vgg", "vgg11_bn-6002323d.pth", depth=11, norm=True),
+    "vgg16": _network("vgg", "vgg16-397923af.pth", depth=16, norm=False),
+    "mobilenet_v2": _network("mobilenet_v2", "mobilenet_v2-b0353104.pth"),
+}
+
+
+@functools.cache
+def _splits() -> tuple[Split, Split]:
+    paths, classes = ilsvrc.listed(ilsvrc.folder() / "train")
+    labels = torch.tensor(classes)
+    order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(SPLIT_SEED))
+    cut = torch.zeros(len(labels), dtype=torch.bool)
+    for number in range(ilsvrc.CLASSES):
+        cut[order[labels[order] == number][:PER_CLASS]] = True
+
+    def split(chosen: Tensor, view: Callable[..., Tensor]) -> Split:
+        images = Pictures([paths[i] for i in chosen.nonzero()[:, 0].tolist()], view)
+        return Split(images, labels[chosen])  # type: ignore[arg-type]  # indexed like a tensor
+
+    return split(~cut, cropped(SIDE)), split(cut, centred(SIDE, RESIZE))
+
+
+@functools.cache
+def test_split() -> Split:
+    paths, classes = ilsvrc.listed(ilsvrc.folder() / "val", PER_CLASS)
+    return Split(Pictures(paths, centred(SIDE, RESIZE)), torch.tensor(classes))  # type: ignore[arg-type]
+
+
+def prepare(say: Callable[[str], None]) -> None:
+    """Unpack the archives into the cache folder; raises TaskError or StorageError, one sentence."""
+    ilsvrc.prepare(storage.cache_folder() / "ILSVRC2012", say)
+
+
+def task(network: str) -> Classification:
+    """The task as a method sees it."""
+    known = NETWORKS[network]
+    return Classification(
+        name="imagenet",
+        network=network,
+        architecture=known.architecture,
+        arguments=known.arguments,
+        mean=(0.485, 0.456, 0.406),
+        std=(0.229, 0.224, 0.225),
+        crop_padding=0,
+        flip=True,
+        load_splits=_splits,
+        load_state=lambda: storage.load_tensors(fetching.fetch(known.file)),
+    )
+
+
+def files(network: str | None = None) -> list[RemoteFile]:
+    return [known.file for name, known in NETWORKS.items() if network in (None, name)]
+
+
+def provenance(network: str) -> dict[str, str]:
+    """The pins of the archives: an unpacked folder that was given is taken for their contents."""
+    pins = json.dumps({name: archive.md5 for name, archive in ilsvrc.pinned().items()})
+    return {"data": f"ILSVRC2012 {pins}", "reference": NETWORKS[network].file.known_hash}
