@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -76,7 +77,10 @@ def analyse(task: Task, where: Where = "inner") -> Prunable:
 @torch.no_grad()
 def _probe(prunable: Prunable, network: nn.Module, example: Tensor) -> None:
     """Cut half of each inner group and branch, and compare with the same channels set to zero in the dense network."""
-    draws = generator("probe of channels")
+    draws, network = generator("probe of channels"), copy.deepcopy(network)
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):  # behind ReLU, too, every channel says something
+            module.bias.copy_(2 * module.weight.abs() + 0.1)
     for _ in range(3):  # one draw may be symmetric to what an operator does
         keep = prunable.all_kept()
         for group in prunable.groups:
