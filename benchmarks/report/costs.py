@@ -34,7 +34,7 @@ def figure(metric: str, reference: Row, lines: Sequence[Series]) -> Figure:
     for line in lines:
         figures.draw_line(axes, line, lambda row: removed(reference, row))
     for name, values in estimates.items():
-        label = f"{name}: its estimate of the maximum redundancy"
+        label = f"estimated by {name}"
         axes.axvline(statistics.fmean(values), color="#333333", linestyle=(0, (1, 3)), linewidth=1.0, label=label)
     axes.set_xlabel("multiply-accumulates removed, %")
     for side in ("top", "right"):
