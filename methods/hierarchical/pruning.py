@@ -21,12 +21,10 @@ SAMPLES = 128  # images over which channels are regressed on each other
 
 @dataclass(frozen=True)
 class Step:
-    """What a step removes of one group, its predicted damage, and the damage per MAC saved."""
+    """What a step removes of one group."""
 
     group: Group
     channels: list[int]
-    damage: float
-    score: float
 
 
 @dataclass
@@ -62,8 +60,8 @@ def prune(
     After each step channels that read what is gone are compensated, BatchNorm is re-estimated, and the decisions on
     validation images are compared with the reference's (no label is used): if the network agrees with it less than it
     best did, by more than the tolerance, the step is undone and the layer left alone. When no layer is left, the
-    tolerance doubles. `floors`
-    are never crossed; they have to admit `goal`. Gram matrices are taken anew every `every` steps.
+    tolerance doubles. `floors` are never crossed; they have to admit `goal`. Gram matrices are taken anew every `every`
+    steps.
     """
     judge = Judge(prunable.task)
     best = state.agreement = judge(prunable.narrow(state.dense, state.keep)[0])
@@ -105,9 +103,9 @@ def _next(state: State, prunable: Prunable, floors: Mapping[str, int], share: fl
             continue
         take = min(max(1, int(share * group.size)), spare)
         channels, distance = cheapest(state.grams[group.name], state.keep[group.name], take)
-        damage = distance / state.traces[group.name]
         saved = now - prunable.cost.macs({**counts, group.name: counts[group.name] - take})
-        steps.append((damage / saved, -spare / group.size, Step(group, channels, damage, damage / saved)))
+        score = distance / state.traces[group.name] / saved
+        steps.append((score, -spare / group.size, Step(group, channels)))
     return min(steps, key=lambda found: found[:2])[2] if steps else None
 
 

@@ -1,0 +1,71 @@
+"""Soft training: what is removed stays removed, steps are known, and a kill costs nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import test_every_method
+import torch
+
+from benchmarks import bitstream, tasks
+from benchmarks.structured import analyse
+from benchmarks.structured.channels import Where
+from benchmarks.structured.soft import Soft, soft_recipe, train_softly
+from benchmarks.training import Recipe
+from methods import psap
+from methods.baselines import fpgm, sfp
+from methods.interface import Budget, Split
+
+torch.set_num_threads(1)
+
+
+@pytest.mark.parametrize("where", ["inner", "branches"])
+def test_soft_training_leaves_removed_channels_removed(where: Where) -> None:
+    """With their BatchNorm: behind a branch nothing else stops its shift from growing."""
+    task = tasks.load("digits", "digits_resnet")
+    prunable = analyse(task, where)
+    keep = {group.name: torch.arange(group.size) % 2 == 0 for group in prunable.groups}
+    dense = prunable.widen(*prunable.narrow(task.reference(), keep))
+    run = test_every_method.MemoryRun(Budget("short", 6.0))
+    train_softly(dense, prunable, keep, run, Recipe(1.0, 0.1), "soft", Soft(dense, prunable, lambda _: keep, 1000))
+    for group in prunable.groups:
+        for member in group.side("out", "norm", "scatter"):
+            for parameter in dense.get_submodule(member.path).parameters():
+                assert not parameter[member.entries[~keep[group.name][member.channels]]].any()
+                assert parameter[member.entries[keep[group.name][member.channels]]].any()
+
+
+@pytest.mark.parametrize(("epochs", "steps", "every"), [(1.0, 10, 3), (0.25, 2, 1), (2.5, 25, 8), (100.0, 1000, 10)])
+def test_soft_training_knows_its_steps(epochs: float, steps: int, every: int) -> None:
+    """Ten steps an epoch; at least three prunings."""
+    train = Split(torch.zeros(1280, 1, 8, 8, dtype=torch.uint8), torch.zeros(1280, dtype=torch.int64))
+    task: Any = SimpleNamespace(train=train)
+    run = test_every_method.MemoryRun(Budget("short", epochs))
+    recipe, found, between = soft_recipe(task, sfp.Config(targets=(0.5,), soft=1.0, prunings=3), run)
+    assert (recipe.epochs, found, between) == (epochs, steps, every)
+
+
+@pytest.mark.parametrize("method", [sfp, psap, fpgm])
+def test_a_run_that_is_killed_while_it_trains_goes_on_to_the_same_bytes(method: Any) -> None:
+    """Stopped after its third checkpoint, in the middle of soft training, and begun again from what was saved."""
+
+    class Killed(test_every_method.MemoryRun):
+        left = 3
+
+        def checkpoint(self, stage: str, state: Mapping[str, Any]) -> None:
+            super().checkpoint(stage, state)
+            self.left -= 1
+            if not self.left:
+                raise KeyboardInterrupt
+
+    task, config = tasks.load("digits", "digits_resnet"), method.Config(targets=(0.4,), prunings=8)
+    budget = Budget("short", 10.0)
+    whole = [bitstream.encode(p) for p in method.compress(task, config, test_every_method.MemoryRun(budget))]
+    killed = Killed(budget)
+    with pytest.raises(KeyboardInterrupt):
+        list(method.compress(task, config, killed))
+    again = test_every_method.MemoryRun(budget, saved=killed.saved)
+    assert [bitstream.encode(p) for p in method.compress(task, config, again)] == whole
