@@ -72,6 +72,19 @@ def cifar10(session: nox.Session) -> None:
 
 
 @verb
+def imagenet(session: nox.Session) -> None:
+    """Replicate on ImageNet (README: what it needs); `-- --tiny` tries all methods on a few images, for no leaderboard."""
+    install(session)
+    arguments = [argument for argument in session.posargs if argument != "--tiny"]
+    if "--tiny" in session.posargs:
+        run(session, "ratebench", "run", "imagenet-tiny", "--results", "results/.tiny", *arguments)
+        return
+    run(session, "ratebench", "prepare", "imagenet")
+    run(session, "ratebench", "run", "imagenet", *arguments)
+    run(session, "ratebench", "report", "imagenet")
+
+
+@verb
 def report(session: nox.Session) -> None:
     """Render the reports of suites (`-- digits`; cifar10 if none is named) from their records."""
     install(session)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -10,12 +11,25 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from rich.table import Table
+from rich.table import Column, Table
 
 import methods
-from benchmarks import bitstream, fetching, record, runner, scaffold, storage, suites, tasks
+from benchmarks import (
+    bitstream,
+    environment,
+    fetching,
+    forecast,
+    record,
+    runner,
+    scaffold,
+    storage,
+    suites,
+    tasks,
+    verification,
+)
 from benchmarks.errors import RateBenchError, UnknownName
 from benchmarks.suites import Cell
+from benchmarks.training import processes
 
 app = typer.Typer(
     help="Measure neural-network compression: real files, decoded in a fresh process, scored and recorded.",
@@ -38,6 +52,7 @@ AllConfigs = Annotated[
 ]
 Seeds = Annotated[list[int] | None, typer.Option("--seed", "-s", help="Only this seed (repeatable).")]
 Results = Annotated[Path, typer.Option(help="The folder of records and artefacts.")]
+Note = Annotated[Path | None, typer.Option(help="Write here what was done, for pipelines: names and hashes.")]
 
 
 def _plan(
@@ -72,15 +87,32 @@ def plan(
     seed: Seeds = None,
     results: Results = Path("results"),
 ) -> None:
-    """List the cells of a suite and what is to be done about each."""
-    table = Table("cell", "status")
+    """List the cells of a suite, what is to be done about each, and what it will cost on this machine."""
+    table = Table(
+        Column("cell", no_wrap=True), "status", Column("hours", justify="right"), Column("MB", justify="right")
+    )
+    known, device, costs = forecast.records_at_hand(results), runner.device(), []
     for cell, reason in _plan(suite, method, network, config, all_configs, budget, seed):
         ended = None if reason else runner.state(cell, results)
-        status = f"not run: {reason}" if reason else "to run" if ended is None else ended.status
-        if ended is not None:
-            status += f", {ended.points} points, {ended.wall_s:.0f} s" + (f": {ended.error}" if ended.error else "")
-        table.add_row(cell.id, escape(status))
+        if reason is not None:
+            table.add_row(cell.id, escape(f"not run: {reason}"))
+        elif ended is None:
+            found = forecast.cost(cell, known, device)
+            costs.append(found)
+            table.add_row(cell.id, "to run", *_hours_and_megabytes(found))
+        else:
+            status = f"{ended.status}, {ended.points} points, {ended.wall_s:.0f} s"
+            table.add_row(cell.id, escape(f"{status}: {ended.error}" if ended.error else status))
     console.print(table)
+    if costs:
+        total = [sum(getattr(c, name) for c in costs if c) for name in ("seconds", "disk_bytes")]
+        unknown = f"; {costs.count(None)} have no record to judge by" if None in costs else ""
+        where = environment.gpu() or environment.cpu()
+        console.print(f"{len(costs)} cells: about {total[0] / 3600:.1f} h on {where}, {total[1] / 1e6:.0f} MB{unknown}")
+
+
+def _hours_and_megabytes(cost: forecast.Cost | None) -> tuple[str, str]:
+    return ("?", "?") if cost is None else (f"{cost.seconds / 3600:.2f}", f"{cost.disk_bytes / 1e6:.1f}")
 
 
 @app.command()
@@ -97,7 +129,14 @@ def run(
     fresh: Annotated[bool, typer.Option(help="Discard checkpoints of unfinished cells.")] = False,
     results: Results = Path("results"),
 ) -> None:
-    """Compress, write, decode in a fresh process, score and record; what is recorded already is kept."""
+    """Compress, write, decode in a fresh process, score and record; what is recorded already is kept.
+
+    `torchrun --nproc-per-node N --no-python ratebench run …` shares each cell out to N processes, a GPU each.
+    """
+    processes.begin()
+    if processes.count() > 1 and (jobs > 1 or address is not None):
+        raise RateBenchError("torchrun starts the processes: leave out --jobs and --cluster")
+    console.quiet = processes.rank() > 0
     planned = _plan(suite, method, network, config, all_configs, budget, seed)
     todo = []
     for cell, reason in planned:
@@ -106,6 +145,7 @@ def run(
             runner.leave_out(cell, results)
         elif ended is None or ended.status == "failed":
             todo.append(cell)
+    todo = processes.agreed(lambda: todo)
     console.print(f"{len(planned)} cells: {len(todo)} to run, the rest is recorded or does not apply")
     columns = (
         TextColumn("{task.description}"),
@@ -132,6 +172,7 @@ def run(
             f"{failed} of {len(todo)} cells failed: their reasons are above and in their cell.json; run again to retry"
         )
         raise RateBenchError(msg)
+    processes.end()
 
 
 @app.command()
@@ -161,7 +202,7 @@ def verify(suite: Suite, method: Methods = None, results: Results = Path("result
     """Decode and score the artefacts at hand again and compare with their records."""
     records = [r for r in record.load(results, suite) if not method or r.method in method]
     counts = {"same": 0, "differs": 0, "no artefact": 0}
-    for verdict in runner.verify(records, results):
+    for verdict in verification.verify(records, results):
         counts[verdict.outcome] += 1
         if verdict.outcome == "differs":
             errors.print(escape(f"{verdict.record.id} differs: {verdict.detail}"))
@@ -198,7 +239,7 @@ def decode(
 
 
 @app.command()
-def fetch(task: Annotated[str, typer.Argument(help="cifar10, …")], network: Networks = None) -> None:
+def fetch(task: Annotated[str, typer.Argument(help="cifar10, …")], network: Networks = None, note: Note = None) -> None:
     """Download what a task needs, checked by hash; `RATEBENCH_MIRROR` (a folder or a URL) is tried first."""
     module = tasks.get(task)
     for name in network or ():
@@ -209,16 +250,23 @@ def fetch(task: Annotated[str, typer.Argument(help="cifar10, …")], network: Ne
         console.print(escape(f"{file}: verified in {place if place.is_dir() else place.parent}"), soft_wrap=True)
     if not wanted:
         console.print(f"{task} is embedded: nothing to fetch")
+    _write(note, {file.name: file.known_hash for file in wanted})
 
 
 @app.command()
-def prepare(task: Annotated[str, typer.Argument(help="imagenet")]) -> None:
+def prepare(task: Annotated[str, typer.Argument(help="imagenet")], note: Note = None) -> None:
     """Unpack the archives that a licence keeps from being fetched (data.dvc); goes on where it was interrupted."""
     module = tasks.get(task)
     if not hasattr(module, "prepare"):
         console.print(f"{task} needs no preparation")
         return
     module.prepare(lambda text: console.print(escape(text), soft_wrap=True))
+    _write(note, {"data": module.provenance(next(iter(module.NETWORKS)))["data"]})
+
+
+def _write(note: Path | None, content: dict[str, str]) -> None:
+    if note is not None:
+        storage.write(note, (json.dumps(content, indent=1) + "\n").encode())
 
 
 @app.command("new-method")

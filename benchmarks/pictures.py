@@ -67,12 +67,14 @@ def decode(path: Path, view: View, seed: int = 0) -> Tensor:
 class Pictures:
     """What `Split.images` is where a task's images lie on disk: uint8 (n, 3, side, side), given in slices or by indices.
 
-    After a slice, the next one of the same length is decoded ahead. Random views are the same for the same seed, which
-    `epoch` changes. Raises TaskError for a bad file when its turn comes.
+    `view` is how an image is looked at to judge it, `drawn` to learn from it: an `epoch` has views drawn by its seed.
+    After a slice, the next one of the same length is decoded ahead. Raises TaskError for a bad file when its turn comes.
     """
 
-    def __init__(self, paths: Sequence[Path], view: View, seed: int = 0, order: Sequence[int] = ()) -> None:
-        self._paths, self._view, self._seed = paths, view, seed
+    def __init__(
+        self, paths: Sequence[Path], view: View, drawn: View | None = None, seed: int = 0, order: Sequence[int] = ()
+    ) -> None:
+        self._paths, self._view, self._drawn, self._seed = paths, view, drawn or view, seed
         self.device = torch.device("cpu")
         self._order, self._done = order, 0
         self._ahead: dict[int, Future[Tensor]] = {}
@@ -82,13 +84,13 @@ class Pictures:
 
     def to(self, device: torch.device) -> Pictures:
         """The same images, handed out on another device."""
-        moved = Pictures(self._paths, self._view, self._seed, self._order)
+        moved = Pictures(self._paths, self._view, self._drawn, self._seed, self._order)
         moved.device = device
         return moved
 
     def epoch(self, order: Tensor, seed: int) -> Pictures:
         """The same images in views drawn by `seed`, for batches that follow `order` and are decoded ahead."""
-        return Pictures(self._paths, self._view, seed, order.tolist()).to(self.device)
+        return Pictures(self._paths, self._drawn, self._drawn, seed, order.tolist()).to(self.device)
 
     def __getitem__(self, chosen: slice | Tensor) -> Tensor:
         places = torch.arange(len(self))[chosen.cpu() if isinstance(chosen, Tensor) else chosen].tolist()

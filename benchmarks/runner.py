@@ -17,20 +17,21 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
+import msgspec
 import torch
 from filelock import FileLock, Timeout
 
 import methods
 from benchmarks import bitstream, cluster, environment, measure, record, seeds, storage, tasks
-from benchmarks.errors import RateBenchError, RecordError, StaleCheckpoint
+from benchmarks.errors import MethodError, RateBenchError, RecordError, StaleCheckpoint
 from benchmarks.record import CellState, Record
-from benchmarks.scorer import Measurement, Scorer
+from benchmarks.scorer import Measurement, Scorer, Wanted
 from benchmarks.suites import Cell
+from benchmarks.training import processes
 from methods.interface import Budget, Compressed, Task
 
 Say = Callable[[str], None]
@@ -63,7 +64,9 @@ class CellRun:
         return self._work / f"{hashlib.sha256(stage.encode()).hexdigest()[:16]}.pt"
 
     def checkpoint(self, stage: str, state: Mapping[str, Any]) -> None:
-        storage.save_tensors(self._file(stage), {"ingredients": self._ingredients, "state": dict(state)})
+        if processes.rank() == 0:
+            storage.save_tensors(self._file(stage), {"ingredients": self._ingredients, "state": dict(state)})
+        processes.wait()
 
     def restore(self, stage: str) -> dict[str, Any] | None:
         if not self._file(stage).exists():
@@ -81,7 +84,7 @@ class CellRun:
 
 
 def device() -> torch.device:
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else torch.device("cpu")
 
 
 def state(cell: Cell, results: Path) -> CellState | None:
@@ -110,51 +113,75 @@ def leave_out(cell: Cell, results: Path) -> None:
 def execute(cell: Cell, results: Path, say: Say, scorer: Scorer, fresh: bool = False) -> Outcome:
     """Run one cell to its end, unless another process has it or had it. A failure is recorded, reported and not raised.
 
-    Raises StorageError where nothing can be written, for that fails every other cell as well.
+    Processes of one `torchrun` go through a cell together; the first one locks and writes. Raises StorageError where
+    nothing can be written, for that fails every other cell as well, and RateBenchError where processes lost each other.
     """
     work = results / WORK / cell.id.replace("/", "--")
+    lock = FileLock(work.with_name(f"{work.name}.lock"), timeout=0)
     try:
-        work.mkdir(parents=True, exist_ok=True)
-        with FileLock(work.with_name(f"{work.name}.lock"), timeout=0):
-            ended = state(cell, results)
-            if ended is not None and ended.status == "complete":  # since it was planned, by another process
-                return "complete"
-            if fresh:
-                for old in work.glob("*.pt"):
-                    old.unlink()
-            return _execute(cell, results, work, say, scorer)
-    except Timeout:
-        say(f"{cell.id}: another process is at it; left to that one")
-        return "busy"
+        outcome = processes.agreed(lambda: _claim(cell, results, work, lock, fresh))
+        if outcome == "busy":
+            say(f"{cell.id}: another process is at it; left to that one")
+        return outcome or _execute(cell, results, work, say, scorer)
     except OSError as error:
         msg = f"can't write in {results}: {error.strerror or error}"
         raise storage.StorageError(msg) from error
+    finally:
+        lock.release()
+
+
+def _claim(cell: Cell, results: Path, work: Path, lock: FileLock, fresh: bool) -> Outcome | None:
+    """Lock the cell and discard old checkpoints if asked to; the outcome if there is nothing to run."""
+    work.mkdir(parents=True, exist_ok=True)
+    try:
+        lock.acquire()
+    except Timeout:
+        return "busy"
+    ended = state(cell, results)
+    if ended is not None and ended.status == "complete":  # since it was planned, by another process
+        return "complete"
+    if fresh:
+        for old in work.glob("*.pt"):
+            old.unlink()
+    return None
 
 
 def _execute(cell: Cell, results: Path, work: Path, say: Say, scorer: Scorer) -> Outcome:
     folder, begin, points, error = results / cell.id, time.perf_counter(), 0, None
     try:
-        for done in _points(cell, folder, work, say, scorer):
-            points = done.index + 1
+        for point in _points(cell, folder, work, say, scorer):
+            points = point + 1
     except Exception as problem:
         if isinstance(problem, storage.StorageError):
             raise
         known = isinstance(problem, RateBenchError)
         error = str(problem) if known else "".join(traceback.format_exception_only(problem)).strip()
         say(f"{cell.id} failed: {error if known else traceback.format_exc()}")
-    else:
-        for old in folder.glob("p*"):
-            if (number := _POINT.fullmatch(old.name)) and int(number[1]) >= points:  # of an older, longer curve
-                old.unlink()
-        shutil.rmtree(work)
-    status: Literal["complete", "failed"] = "failed" if error else "complete"
-    wall = round(time.perf_counter() - begin, 3)
-    record.write(folder / "cell.json", CellState(record.SCHEMA, cell.fingerprint(), status, points, wall, error))
-    return status
+        if processes.count() > 1 and not isinstance(
+            problem, MethodError
+        ):  # what a method refuses, it refuses everywhere
+            msg = f"{cell.id} failed in process {processes.rank()}, so that all have to end: {error}"
+            raise RateBenchError(msg) from problem
+    if processes.rank() == 0:
+        if error is None:
+            for old in folder.glob("p*"):
+                if (number := _POINT.fullmatch(old.name)) and int(number[1]) >= points:  # of an older, longer curve
+                    old.unlink()
+            shutil.rmtree(work)
+        ended = CellState(
+            record.SCHEMA,
+            cell.fingerprint(),
+            "failed" if error else "complete",
+            points,
+            round(time.perf_counter() - begin, 3),
+            error,
+        )
+        record.write(folder / "cell.json", ended)
+    return "failed" if error else "complete"
 
 
-def _points(cell: Cell, folder: Path, work: Path, say: Say, scorer: Scorer) -> Iterator[Record]:
-    """Yield the record of each operating point: the valid one at hand, or a new one."""
+def _points(cell: Cell, folder: Path, work: Path, say: Say, scorer: Scorer) -> Iterator[int]:
+    """Yield the number of each operating point when its record is there: the valid one at hand, or a new one."""
     method = methods.get(cell.method)
     task = tasks.load(cell.task, cell.network)
     fingerprint = cell.fingerprint()
@@ -164,20 +191,19 @@ def _points(cell: Cell, folder: Path, work: Path, say: Say, scorer: Scorer) -> I
     for index, compressed in enumerate(method.compress(task, cell.make_config(), run)):
         path = folder / f"p{index:02d}.json"
         say(f"{cell.id}: point {index} {_labels(compressed)}")
-        known = _valid(path, fingerprint)
-        if known is None:
-            known = _measure(cell, index, compressed, path, task, scorer, reference_bytes, start)
-            record.write(path, known)
+        if not processes.agreed(lambda path=path: _is_valid(path, fingerprint)):  # type: ignore[misc]
+            _measure(
+                cell, index, compressed, path, work / f"counts-{fingerprint}", task, scorer, reference_bytes, start
+            )
         start = time.perf_counter()
-        yield known
+        yield index
 
 
-def _valid(path: Path, fingerprint: str) -> Record | None:
+def _is_valid(path: Path, fingerprint: str) -> bool:
     try:
-        known = record.read(path)
+        return record.read(path).provenance.fingerprint == fingerprint
     except RecordError:
-        return None
-    return known if known.provenance.fingerprint == fingerprint else None
+        return False
 
 
 def _labels(compressed: Compressed) -> dict[str, Any]:
@@ -189,20 +215,33 @@ def _measure(
     index: int,
     compressed: Compressed,
     path: Path,
+    notes: Path,
     task: Task,
     scorer: Scorer,
     reference_bytes: int,
     start: float,
-) -> Record:
-    encode_start = time.perf_counter()
-    data = bitstream.encode(compressed)
-    encode_s = time.perf_counter() - encode_start
-    storage.write(path.with_suffix(".rbn"), data)
-    measured = scorer.score(path.with_suffix(".rbn"))
-    if measured.sha256 != hashlib.sha256(data).hexdigest():
-        msg = f"{path.with_suffix('.rbn')} is not the file that was written: is another process writing there?"
+) -> None:
+    """Write the artefact, score it, and write its record."""
+    artefact = path.with_suffix(".rbn")
+
+    def written() -> tuple[str, float]:
+        encode_start = time.perf_counter()
+        data = bitstream.encode(compressed)
+        encode_s = time.perf_counter() - encode_start
+        storage.write(artefact, data)
+        return hashlib.sha256(data).hexdigest(), encode_s
+
+    sha256, encode_s = processes.agreed(written)
+    measured = scorer.score(Wanted(str(artefact), str(notes), processes.rank(), processes.count()))
+    if measured.sha256 != sha256:
+        msg = f"{artefact} is not the file that was written: is another process writing there?"
         raise RateBenchError(msg)
-    return _record(cell, index, compressed, measured, reference_bytes, encode_s, time.perf_counter() - start)
+    correct, total = processes.total(torch.tensor([measured.correct, measured.total], device=device())).tolist()
+    measured = msgspec.structs.replace(measured, correct=correct, total=total)
+    if processes.rank() == 0:
+        wall_s = time.perf_counter() - start
+        record.write(path, _record(cell, index, compressed, measured, reference_bytes, encode_s, wall_s))
+    processes.wait()
 
 
 def _record(
@@ -261,7 +300,7 @@ def _record(
             fingerprint=cell.fingerprint(),
             commit=commit,
             dirty=dirty,
-            command=cell.command,
+            command=_command(cell),
             started=datetime.now(UTC).isoformat(timespec="seconds"),
             versions=environment.versions(),
             cpu=environment.cpu(),
@@ -270,6 +309,13 @@ def _record(
             artefact_sha256=measured.sha256,
         ),
     )
+
+
+def _command(cell: Cell) -> str:
+    """What to type to run a cell again as this process does."""
+    micro = os.environ.get(processes.MICRO, "")
+    together = f"torchrun --nproc-per-node {processes.count()} --no-python " if processes.count() > 1 else ""
+    return f"{processes.MICRO}={micro} " * bool(micro) + together + cell.command
 
 
 def _in_worker(cell: Cell, results: Path, threads: int, fresh: bool) -> tuple[Outcome, list[str]]:
@@ -326,33 +372,3 @@ def run(
             for worker in multiprocessing.active_children():
                 worker.terminate()
             raise
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """What verifying one record gave: "same", "differs" or "no artefact", with the detail."""
-
-    record: Record
-    outcome: Literal["same", "differs", "no artefact"]
-    detail: str = ""
-
-
-def verify(records: Sequence[Record], results: Path) -> Iterator[Verdict]:
-    """Decode and score the artefacts again, each in a fresh process of its own, and compare with their records."""
-    for known in records:
-        path = results / f"{known.id}.rbn"
-        if not path.exists():
-            yield Verdict(known, "no artefact")
-            continue
-        with Scorer(known.task, known.network, device()) as scorer:
-            try:
-                found = scorer.score(path)
-            except RateBenchError as error:
-                yield Verdict(known, "differs", str(error))
-                continue
-        if found.sha256 != known.provenance.artefact_sha256:
-            yield Verdict(known, "differs", "the file has another hash")
-        elif found.correct != known.quality.correct:
-            yield Verdict(known, "differs", f"{found.correct} correct, recorded {known.quality.correct}")
-        else:
-            yield Verdict(known, "same")

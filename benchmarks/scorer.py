@@ -2,7 +2,8 @@
 
     python -m benchmarks.scorer TASK NETWORK DEVICE THREADS
 
-reads one artefact path per line and answers each with one line of JSON, a `Measurement` or {"error": "…"}.
+reads one line of JSON per artefact, a `Wanted`, and answers with one, a `Measurement` or {"error": "…"}. Images are counted
+in shards: what is counted is noted, so that a process that was killed does not count it again.
 """
 
 from __future__ import annotations
@@ -17,16 +18,31 @@ from typing import Self
 
 import msgspec
 import torch
+from torch import nn
 
-from benchmarks import bitstream, measure, tasks
+from benchmarks import bitstream, measure, storage, tasks
 from benchmarks.errors import BitstreamError, RateBenchError
-from benchmarks.training.accuracy import correct_predictions, normalised
+from benchmarks.training.accuracy import BATCHES, correct_predictions, normalised
+from methods.interface import Split, Task
 
 LATENCY_BATCH = 128
+SHARD = 4  # batches
+
+
+class Wanted(msgspec.Struct, frozen=True):
+    """An artefact, which of the test set's shards to count (every `of`-th from the `first`), and where to note counts."""
+
+    artefact: str
+    notes: str | None = None
+    first: int = 0
+    of: int = 1
 
 
 class Measurement(msgspec.Struct, frozen=True, kw_only=True):
-    """What was measured of one artefact by a process that has nothing else. Times in the units their names say."""
+    """What was measured of one artefact by a process that has nothing else. Times in the units their names say.
+
+    `correct` of `total` are those of the shards that were wanted.
+    """
 
     sha256: str
     file_bytes: int
@@ -41,8 +57,9 @@ class Measurement(msgspec.Struct, frozen=True, kw_only=True):
     latency_ms_batch128: float
 
 
-def score(path: Path, task_name: str, network_name: str, device: torch.device) -> Measurement:
+def score(wanted: Wanted, task_name: str, network_name: str, device: torch.device) -> Measurement:
     """Decode the artefact and measure it on the task's test split; raises BitstreamError for a bad file."""
+    path = Path(wanted.artefact)
     try:
         data = path.read_bytes()
     except OSError as error:
@@ -55,20 +72,39 @@ def score(path: Path, task_name: str, network_name: str, device: torch.device) -
     split = tasks.get(task_name).test_split()
     network = network.to(device, memory_format=torch.channels_last)
     example = normalised(split.images[:1].to(device), task)
-    total, nonzero = measure.elements(network)
+    values, nonzero = measure.elements(network)
+    sha256 = hashlib.sha256(data).hexdigest()
+    correct, total = _counted(network, split, task, wanted, sha256)
     return Measurement(
-        sha256=hashlib.sha256(data).hexdigest(),
+        sha256=sha256,
         file_bytes=len(data),
         by_role=bitstream.bytes_by_role(data),
-        correct=correct_predictions(network, split, task),
-        total=len(split),
-        elements=total,
+        correct=correct,
+        total=total,
+        elements=values,
         nonzero=nonzero,
         macs=measure.macs(network, example),
         decode_s=decode_s,
         latency_ms_batch1=measure.latency_ms(network, example, 1),
         latency_ms_batch128=measure.latency_ms(network, example, LATENCY_BATCH),
     )
+
+
+def _counted(network: nn.Module, split: Split, task: Task, wanted: Wanted, sha256: str) -> tuple[int, int]:
+    """(correct, all) images of the shards that are wanted."""
+    size = SHARD * BATCHES[next(network.parameters()).device.type]
+    shards = [range(start, min(start + size, len(split))) for start in range(0, len(split), size)]
+    correct = total = 0
+    for shard in shards[wanted.first :: wanted.of]:
+        note = None if wanted.notes is None else Path(wanted.notes) / f"{sha256[:16]}-{shard.start}-{shard.stop}"
+        if note is not None and note.exists():
+            found = int(note.read_text(encoding="ascii"))
+        else:
+            found = correct_predictions(network, split, task, shard)
+            if note is not None:
+                storage.write(note, str(found).encode())
+        correct, total = correct + found, total + len(shard)
+    return correct, total
 
 
 class Scorer:
@@ -89,7 +125,7 @@ class Scorer:
             self._process.kill()
             self._process.communicate()
 
-    def score(self, path: Path) -> Measurement:
+    def score(self, wanted: Wanted) -> Measurement:
         """Measure one artefact; raises BitstreamError with the process's own sentence if it can't be decoded."""
         if self._process is None:
             self._process = subprocess.Popen(
@@ -102,13 +138,13 @@ class Scorer:
         assert self._process.stdin is not None and self._process.stdout is not None
         answer = ""
         try:
-            self._process.stdin.write(f"{path}\n")
+            self._process.stdin.write(f"{msgspec.json.encode(wanted).decode()}\n")
             self._process.stdin.flush()
             answer = self._process.stdout.readline()
         except BrokenPipeError:
             pass
         if not answer:
-            msg = f"the process that decodes and scores {path} died: its own message is above"
+            msg = f"the process that decodes and scores {wanted.artefact} died: its own message is above"
             raise RateBenchError(msg)
         if "error" in (reply := msgspec.json.decode(answer)):
             raise BitstreamError(reply["error"])
@@ -119,7 +155,8 @@ def main(task: str, network: str, device: str, threads: str) -> None:
     torch.set_num_threads(int(threads))
     for line in sys.stdin:
         try:
-            reply = msgspec.json.encode(score(Path(line.rstrip("\n")), task, network, torch.device(device)))
+            wanted = msgspec.json.decode(line, type=Wanted)
+            reply = msgspec.json.encode(score(wanted, task, network, torch.device(device)))
         except RateBenchError as error:
             reply = msgspec.json.encode({"error": str(error)})
         print(reply.decode(), flush=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, TypeAlias, cast
 
@@ -52,7 +52,14 @@ class Cell:
 
     @property
     def config_hash(self) -> str:
-        return json_hash(self.config)[:8]
+        return json_hash(self._identity)[:8]
+
+    @property
+    def _identity(self) -> dict[str, Any]:
+        """The configuration without fields at their defaults that were added when there were records without them."""
+        config = methods.get(self.method).Config
+        late, default = {f.name for f in fields(config) if f.metadata.get("added")}, plain(config())
+        return {name: value for name, value in self.config.items() if name not in late or value != default[name]}
 
     @property
     def id(self) -> str:
@@ -78,7 +85,7 @@ class Cell:
         return {
             "the method's code": code_hash(own),
             "the suite's code": code_hash(used - own),
-            "the configuration": json_hash(self.config),
+            "the configuration": json_hash(self._identity),
             "the data or the reference": json_hash(task_module.provenance(self.network)),
             "the budget": json_hash(asdict(self.budget)),
             "the seed": str(self.seed),

@@ -48,6 +48,10 @@ class Card:
     note: str = ""
 
 
+# Metadata of a Config's field that was added when records existed: at its default it names no other configuration.
+ADDED: Mapping[str, bool] = {"added": True}
+
+
 @dataclass(frozen=True)
 class Budget:
     """How much training a method may spend: `epochs` in all over one curve, or None for the paper's own schedule."""

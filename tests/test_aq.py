@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import itertools
 import re
 from typing import Any
@@ -305,31 +304,6 @@ def test_separate_parts_have_codebooks_of_their_own() -> None:
     count = len(weights(tasks.load("digits", "digits_cnn").reference()))
     books = [sum(part.codec == "codebook" for part in point.parts) for point in (whole, layers)]
     assert books == [1, count]
-
-
-# Ratios of fp32 bytes of all parameters to codes, fp32 codebooks and raw rest, by (d, M), K = 256.
-RATIOS = {
-    (8, 1): (29.96, 24.07, 30.96, 31.85),
-    (9, 2): (17.32, 15.08, 17.60, 17.95),
-    (8, 2): (15.47, 13.69, 15.70, 15.96),
-    (16, 4): (15.35, 13.06, 15.44, 15.94),
-    (8, 3): (10.43, 9.56, 10.52, 10.65),
-    (9, 4): (8.82, 8.15, 8.87, 8.98),
-    (8, 4): (7.86, 7.35, 7.91, 7.99),
-    (16, 8): (7.80, 6.99, 7.78, 7.98),
-    (9, 5): (7.08, 6.63, 7.11, 7.19),
-    (16, 9): (6.95, 6.26, 6.92, 7.09),
-}
-
-
-@pytest.mark.parametrize(("dimension", "books"), RATIOS)
-def test_ratios_of_known_networks(dimension: int, books: int) -> None:
-    for name, wanted in zip(
-        ("resnet50", "mobilenet_v2", "resnet18", "vgg11_bn"), RATIOS[dimension, books], strict=True
-    ):
-        with torch.device("meta"):
-            network = getattr(importlib.import_module("torchvision.models"), name)()
-        assert aq.counted_ratio(network, dimension, books, 256) == pytest.approx(wanted, abs=0.01)
 
 
 @pytest.mark.parametrize(

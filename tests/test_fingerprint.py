@@ -5,7 +5,9 @@ from __future__ import annotations
 import ast
 import tomllib
 from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import test_runner
@@ -14,6 +16,7 @@ from test_runner import Laboratory
 import methods
 from benchmarks import fingerprint, seeds
 from benchmarks.fingerprint import ROOT, code_hash, json_hash, sources
+from methods.interface import ADDED
 
 laboratory = test_runner.laboratory
 CODE = """
@@ -193,3 +196,29 @@ def test_seeds_are_a_tree_and_the_same_everywhere() -> None:
     assert seeds.derive("reference") == 1852103475600818664  # for ever: another value would change every seeded result
     draws = [seeds.generator(0, "fit").initial_seed() for _ in range(2)]
     assert draws[0] == draws[1] and 0 <= draws[0] < 2**63
+
+
+def test_a_field_that_was_added_later_counts_once_it_is_set(
+    laboratory: Laboratory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Records made before there was such a field stay those of its default."""
+
+    @dataclass(frozen=True)
+    class Old:
+        points: int = 2
+
+    @dataclass(frozen=True)
+    class New(Old):
+        extra: tuple[float, ...] = field(default=(), metadata=ADDED)
+
+    cell = laboratory.cells()[0]
+    method = methods.get(cell.method)
+
+    def named(kind: type, config: dict[str, Any]) -> tuple[str, str]:
+        monkeypatch.setattr(method, "Config", kind)
+        found = replace(cell, config=config)
+        return found.id, found.ingredients()["the configuration"]
+
+    before = named(Old, {"points": 2})
+    assert named(New, {"points": 2, "extra": []}) == before
+    assert named(New, {"points": 2, "extra": [1.0]}) != before

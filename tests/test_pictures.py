@@ -72,12 +72,12 @@ def test_slices_indices_and_masks_give_the_same_pictures(folder: Path) -> None:
 
 def test_random_views_follow_their_seed_and_nothing_else(folder: Path) -> None:
     paths = [folder / f"{i}.JPEG" for i in range(10)]
-    first, order = Pictures(paths, cropped(24)), torch.tensor([4, 1, 9, 0, 3, 2])
+    first, order = Pictures(paths, centred(24), cropped(24)), torch.tensor([4, 1, 9, 0, 3, 2])
     epochs = [first.epoch(order, seed) for seed in (1, 2, 1)]
     batches = [torch.cat([epoch[order[:3]], epoch[order[3:]]]) for epoch in epochs]
     assert torch.equal(batches[0], batches[2]) and not torch.equal(batches[0], batches[1])
     assert torch.equal(first.epoch(order, 1)[torch.tensor([0])][0], batches[0][3])  # whatever was asked before
-    assert torch.equal(first[2:4], Pictures(paths, cropped(24))[2:4])
+    assert torch.equal(first[2:4], Pictures(paths, centred(24))[2:4])
 
 
 def test_random_parts_lie_inside_and_vary_as_they_should() -> None:

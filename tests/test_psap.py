@@ -324,7 +324,7 @@ def test_no_weight_below_an_absolute_threshold_is_an_error() -> None:
         ({"most": 0.0}, "most, adaptation and ramp have to lie in"),
         ({"statistic": "hessian"}, "statistic has to be gate, taylor or raw"),
         ({"schedule": "linear"}, "schedule has to be constant or cubic"),
-        ({"pulse": 0}, "pulse and batch have to be at least 1"),
+        ({"pulse": 0}, "pulse has to be at least 1"),
         ({"soft": 0.0}, "soft has to be a share above 0, and prunings at least 1"),
         ({"prunings": 0}, "prunings at least 1"),
         ({"lr": -1.0}, "lr has to be above 0"),

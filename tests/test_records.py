@@ -198,17 +198,49 @@ def test_a_fresh_process_scores_what_this_one_scores_and_outlives_a_bad_file(lab
     known = record.read(good.with_suffix(".json"))
     with scorer.Scorer("digits", "digits_cnn", torch.device("cpu")) as fresh:
         with pytest.raises(BitstreamError, match="not a RateBench file"):
-            fresh.score(laboratory.folder / "bad.rbn")
+            fresh.score(scorer.Wanted(str(laboratory.folder / "bad.rbn")))
         with pytest.raises(BitstreamError, match=r"can't read .*absent\.rbn"):
-            fresh.score(laboratory.folder / "absent.rbn")
-        found = fresh.score(good)
+            fresh.score(scorer.Wanted(str(laboratory.folder / "absent.rbn")))
+        found = fresh.score(scorer.Wanted(str(good)))
         assert found.sha256 == known.provenance.artefact_sha256 and found.correct == known.quality.correct
         assert found.by_role == known.rate.by_role and found.macs == known.counted.macs
         assert found.latency_ms_batch1 > 0 and found.latency_ms_batch128 > 0
         assert fresh._process is not None
         fresh._process.kill()
         with pytest.raises(RateBenchError, match=r"the process that decodes and scores .* died"):
-            fresh.score(good)
+            fresh.score(scorer.Wanted(str(good)))
+
+
+def test_what_was_counted_before_a_kill_is_not_counted_again(
+    laboratory: Laboratory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SIGKILL in the middle of an evaluation in six shards, of which two are noted."""
+    laboratory.run()
+    artefact = sorted(laboratory.results.rglob("*.rbn"))[0]
+    wanted = scorer.Wanted(str(artefact), str(tmp_path / "notes"))
+    monkeypatch.setattr(scorer, "SHARD", 1)
+    calls: list[range] = []
+
+    def counted(network: Any, split: Split, task: Any, part: range) -> int:
+        calls.append(part)
+        if child == 0 and len(calls) == 3:
+            os.kill(os.getpid(), 9)
+        return correct_predictions(network, split, task, part)
+
+    monkeypatch.setattr(scorer, "correct_predictions", counted)
+    child = os.fork()
+    if child == 0:
+        scorer.score(wanted, "digits", "digits_cnn", torch.device("cpu"))
+        os._exit(0)
+    _, status = os.waitpid(child, 0)
+    assert os.WIFSIGNALED(status) and len(list((tmp_path / "notes").iterdir())) == 2
+    found = scorer.score(wanted, "digits", "digits_cnn", torch.device("cpu"))
+    known = record.read(artefact.with_suffix(".json")).quality
+    assert (found.correct, found.total) == (known.correct, known.total)
+    assert [part.start for part in calls] == list(range(128, known.total, 64))
+    shares = [scorer.Wanted(str(artefact), None, first, 3) for first in range(3)]
+    parts = [scorer.score(share, "digits", "digits_cnn", torch.device("cpu")) for share in shares]
+    assert sum(part.correct for part in parts) == known.correct and sum(part.total for part in parts) == known.total
 
 
 @pytest.fixture

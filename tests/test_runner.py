@@ -87,8 +87,8 @@ class InProcess:
     def __exit__(self, *error: object) -> None:
         pass
 
-    def score(self, path: Path) -> scorer.Measurement:
-        return scorer.score(path, *self.place)
+    def score(self, wanted: scorer.Wanted) -> scorer.Measurement:
+        return scorer.score(wanted, *self.place)
 
 
 class Laboratory:

@@ -210,6 +210,9 @@ def test_learning_rates_by_hand() -> None:
     steps = Recipe(200, 0.1, schedule="multistep", milestones=(100, 150), gamma=0.1)
     rates = [steps.lr_at(e) for e in (0, 99.99, 100, 149.5, 150, 199)]
     assert rates == pytest.approx([0.1, 0.1, 0.01, 0.01, 0.001, 0.001])
+    warm = Recipe(28, 0.1, schedule="multistep", milestones=(6, 11), warmup=(1e-4, 1e-3))
+    assert [warm.lr_at(e) for e in (0.5, 1, 2, 7.9, 8, 13)] == pytest.approx([1e-4, 1e-3, 0.1, 0.1, 0.01, 0.001])
+    assert Recipe(12, 0.4, warmup=(0.1, 0.2)).lr_at(7) == pytest.approx(cosine.lr_at(5))
 
 
 def test_augmentation_gives_crops_of_the_padded_image_and_their_mirror_images(task: Task) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal, TypeAlias
 
@@ -28,8 +28,8 @@ class Settings:
     are divided by the standard deviation of their layer or output channel (`scale`) and cut into vectors of `dimension`
     values; those of the modules in `skip` stay fp16. Codebooks are stored as `storage`. `recalibrate` is the number of
     unlabelled images on which BatchNorm is re-estimated where nothing is trained. With training, codes stay, and
-    codewords, BatchNorm and biases learn by AdamW without weight decay; `epochs` belong to each point of the `paper`
-    budget.
+    codewords, BatchNorm and biases learn by AdamW without weight decay, `batch` images a step; `epochs` belong to each
+    point of the `paper` budget.
     """
 
     points: tuple[tuple[int, int], ...] = (
@@ -49,6 +49,7 @@ class Settings:
     storage: Literal["float16", "float32"] = "float16"
     recalibrate: int = 500
     lr: float = 1e-3
+    batch: int = 128
     epochs: int = 9
 
     labels: ClassVar[tuple[str, str]] = ("books", "codewords")  # what the two numbers of a point are called
@@ -93,18 +94,21 @@ def curve(task: Task, config: Settings, run: Run, quantise: Quantise) -> Iterato
         if trains:
             share = config.epochs if run.budget.epochs is None else run.budget.epochs / len(points)
             decoded = Decoded(network, books)
-            recipe = Recipe(share, config.lr, optimiser="adamw", weight_decay=0.0)
+            recipe = Recipe(share, config.lr, config.batch, optimiser="adamw", weight_decay=0.0)
             fit(decoded, task, run, recipe, f"point {labels}")
             books = decoded.books()
         parts = [described(book, config) for book in books]
         load(network, parts)
         if not trains:
             reestimate(network, task, config.recalibrate)
-        coded = {target for part in parts for target in part.targets}
-        rest = {n: t.detach().numpy() for n, t in blueprint.state(network).items() if n not in coded}
-        yield Compressed(
-            task.architecture, task.arguments, (*parts, *norm_parts(network, rest)), {**labels, "notes": notes}
-        )
+        yield describe(task, network, parts, {**labels, "notes": notes})
+
+
+def describe(task: Task, network: nn.Module, parts: Sequence[Part], point: Mapping[str, Json]) -> Compressed:
+    """The network with what `parts` fill, BatchNorm as the two vectors of inference, and the rest in fp16."""
+    coded = {target for part in parts for target in part.targets}
+    rest = {n: t.detach().numpy() for n, t in blueprint.state(network).items() if n not in coded}
+    return Compressed(task.architecture, task.arguments, (*parts, *norm_parts(network, rest)), point)
 
 
 def shared_codewords(books: Sequence[Book]) -> float:

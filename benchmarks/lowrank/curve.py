@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
@@ -19,7 +19,7 @@ from benchmarks.lowrank.unfolding import RankError
 from benchmarks.measure import reference_bytes
 from benchmarks.training import Recipe, fit, reestimate
 from benchmarks.training.export import norm_parts
-from methods.interface import Compressed, Json, ModuleSpec, Part, Run, Task
+from methods.interface import ADDED, Compressed, Json, ModuleSpec, Part, Run, Task
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,8 @@ class Settings:
     instead and finds ρ. `paper_rates` belong to the `paper` budget. `storage` is how all weights are coded: raw, or on a
     uniform grid of 2^bits − 1 levels per tensor, entropy coded. `start` "scratch" trains the structure from random
     weights. `recalibrate` is the number of unlabelled images on which BatchNorm is re-estimated for the weights as
-    stored, unless they are what was trained.
+    stored, unless they are what was trained. `warmup` holds the learning rates of epochs before the `epochs` of the
+    `paper` budget.
     """
 
     rates: tuple[float, ...] = (1.5, 1.0, 0.5, 0.25, 0.125)
@@ -44,6 +45,7 @@ class Settings:
     short_lr: float = 0.02
     epochs: int = 300
     milestones: tuple[int, ...] = (140, 200, 250)
+    warmup: tuple[float, ...] = field(default=(), metadata=ADDED)
 
 
 @dataclass(frozen=True)
@@ -113,7 +115,14 @@ def curve(task: Task, config: Settings, run: Run, decompose: Decompose) -> Itera
 
 def _recipe(config: Settings, run: Run, points: int) -> Recipe:
     if run.budget.epochs is None:
-        return Recipe(config.epochs, config.lr, schedule="multistep", milestones=config.milestones, decay_norm=False)
+        return Recipe(
+            config.epochs + len(config.warmup),
+            config.lr,
+            schedule="multistep",
+            milestones=config.milestones,
+            decay_norm=False,
+            warmup=config.warmup,
+        )
     return Recipe(run.budget.epochs / points, config.short_lr, decay_norm=False)
 
 

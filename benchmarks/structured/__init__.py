@@ -2,7 +2,7 @@
 
 from benchmarks.structured.allocation import filters, highest, remove, shares, uniform
 from benchmarks.structured.channels import Group
-from benchmarks.structured.curve import Settings, curve, epochs, refused
+from benchmarks.structured.curve import Settings, curve, refused
 from benchmarks.structured.prunable import Keep, Prunable, analyse
 
 __all__ = [
@@ -12,7 +12,6 @@ __all__ = [
     "Settings",
     "analyse",
     "curve",
-    "epochs",
     "filters",
     "highest",
     "refused",

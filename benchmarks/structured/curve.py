@@ -28,7 +28,8 @@ class Settings:
     `targets` are shares of the dense network's multiply-accumulates to remove, one operating point each; with training,
     each starts from the one before. `where` says which channels may go (`channels.find`). The weights that are left are
     stored on a uniform grid of 2^bits − 1 levels per tensor, entropy coded. Without training, BatchNorm is re-estimated
-    on `recalibrate` unlabelled images. A point has `epochs` of its own in the `paper` budget.
+    on `recalibrate` unlabelled images. Training is by SGD, `batch` images a step; a point has `epochs` of its own in the
+    `paper` budget.
     """
 
     targets: tuple[float, ...] = (0.3, 0.5, 0.7)
@@ -36,6 +37,8 @@ class Settings:
     bits: int = 8
     recalibrate: int = 500
     lr: float = 0.02
+    batch: int = 128
+    weight_decay: float = 5e-4
     epochs: int = 200
 
     @property
@@ -57,8 +60,8 @@ def refused(config: Settings) -> str | None:
         return "where has to be inner, branches or streams"
     if not 2 <= config.bits <= 16 or config.recalibrate < 0:
         return "bits has to be 2 to 16, and recalibrate not negative"
-    if not (config.lr > 0 and math.isfinite(config.lr)) or config.epochs < 1:
-        return "lr has to be above 0, and epochs at least 1"
+    if not (config.lr > 0 and math.isfinite(config.lr)) or min(config.epochs, config.batch) < 1:
+        return "lr has to be above 0, and epochs and batch at least 1"
     return None
 
 
@@ -86,16 +89,17 @@ def curve(task: Task, config: Settings, run: Run, choose: Choose) -> Iterator[Co
             dense.load_state_dict(chosen["dense"])
         network, plan = prunable.narrow(dense, keep)
         if trains and config.hard:
-            fit(network, task, run, Recipe(epochs(config, run) * config.hard, config.lr), f"{target:g} removed")
+            fit(network, task, run, recipe(config, run, config.hard), f"{target:g} removed")
             dense = prunable.widen(network, plan)
         elif not trains:
             reestimate(network, task, config.recalibrate)
         yield describe(task, config, network, plan, {"removed": target, "notes": notes})
 
 
-def epochs(config: Settings, run: Run) -> float:
-    """Epochs that one point may be trained."""
-    return config.epochs if run.budget.epochs is None else run.budget.epochs / len(config.targets)
+def recipe(config: Settings, run: Run, share: float) -> Recipe:
+    """How a share of a point's epochs is trained."""
+    epochs = config.epochs if run.budget.epochs is None else run.budget.epochs / len(config.targets)
+    return Recipe(epochs * share, config.lr, config.batch, weight_decay=config.weight_decay)
 
 
 @torch.no_grad()

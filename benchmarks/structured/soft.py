@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.structured.allocation import zero
-from benchmarks.structured.curve import Choose, Settings, epochs
+from benchmarks.structured.curve import Choose, Settings, recipe
 from benchmarks.structured.curve import refused as refused_settings
 from benchmarks.structured.prunable import Keep, Prunable
 from benchmarks.training import Recipe, fit
@@ -47,11 +47,11 @@ def refused(config: SoftSettings) -> str | None:
 
 def soft_recipe(task: Task, config: SoftSettings, run: Run) -> tuple[Recipe, int, int]:
     """How the dense network is trained before channels are removed for good; its steps, and those between two prunings."""
-    recipe = Recipe(config.soft * epochs(config, run), config.lr)
-    an_epoch = math.ceil(len(task.train) / recipe.batch)
-    whole, rest = divmod(recipe.epochs, 1)
+    found = recipe(config, run, config.soft)
+    an_epoch = math.ceil(len(task.train) / found.batch)
+    whole, rest = divmod(found.epochs, 1)
     steps = int(whole) * an_epoch + (max(1, round(rest * an_epoch)) if rest else 0)
-    return recipe, steps, max(1, min(an_epoch, steps // config.prunings))
+    return found, steps, max(1, min(an_epoch, steps // config.prunings))
 
 
 def train_softly(
@@ -100,9 +100,9 @@ def softly(
     def after_training(
         dense: nn.Module, prunable: Prunable, keep: Keep, goal: float
     ) -> tuple[Keep, Mapping[str, Json]]:
-        recipe, _, every = soft_recipe(task, config, run)
+        training, _, every = soft_recipe(task, config, run)
         steering = Soft(dense, prunable, lambda network: choose(network, prunable, keep, goal), every)
-        train_softly(dense, prunable, keep, run, recipe, f"soft, {goal:.0f} MACs", steering)
+        train_softly(dense, prunable, keep, run, training, f"soft, {goal:.0f} MACs", steering)
         return choose(dense, prunable, keep, goal), {}
 
     return after_training

@@ -15,6 +15,8 @@ class TaskModule(Protocol):
     """What a task module offers."""
 
     METRIC: str
+    IMAGES: tuple[int, int]  # how many there are for training and for scoring
+    SHAPE: tuple[int, int, int]  # of an image
     NETWORKS: Mapping[str, object]
 
     def task(self, network: str) -> Task: ...

@@ -21,6 +21,7 @@ from methods.interface import Split
 
 METRIC = "top-1"
 VALIDATION = 5_000
+IMAGES, SHAPE = (45_000, 10_000), (3, 32, 32)
 _CHECKPOINTS = "https://github.com/akamaster/pytorch_resnet_cifar10/raw/master/pretrained_models/"
 _FOLDER = "cifar-10-batches-py"
 ARCHIVE = RemoteFile(

@@ -27,6 +27,7 @@ NETWORKS = {  # architecture and its arguments
     "digits_resnet": ("digits_resnet", {"width": 8, "blocks": 3, "classes": 10}),
 }
 SIZES = (1197, 200, 400)  # train, validation, test
+IMAGES, SHAPE = (SIZES[0], SIZES[2]), (1, 8, 8)
 RECIPE = Recipe(epochs=30, lr=0.05)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import json
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -23,6 +24,7 @@ from methods.interface import Json, Split
 METRIC = "top-1"
 PER_CLASS = 50  # images of each class that are cut off the training set for validation, and of each in the test set
 SIDE, RESIZE = 224, 256
+IMAGES, SHAPE = (1_281_167 - 1000 * PER_CLASS, 1000 * PER_CLASS), (3, SIDE, SIDE)
 _WEIGHTS = "https://download.pytorch.org/models/"
 
 
@@ -58,11 +60,11 @@ def _splits() -> tuple[Split, Split]:
     for number in range(ilsvrc.CLASSES):
         cut[order[labels[order] == number][:PER_CLASS]] = True
 
-    def split(chosen: Tensor, view: Callable[..., Tensor]) -> Split:
-        images = Pictures([paths[i] for i in chosen.nonzero()[:, 0].tolist()], view)
+    def split(chosen: Tensor) -> Split:
+        images = Pictures([paths[i] for i in chosen.tolist()], centred(SIDE, RESIZE), cropped(SIDE))
         return Split(images, labels[chosen])  # type: ignore[arg-type]  # indexed like a tensor
 
-    return split(~cut, cropped(SIDE)), split(cut, centred(SIDE, RESIZE))
+    return split(order[~cut[order]]), split(order[cut[order]])
 
 
 @functools.cache
@@ -72,8 +74,14 @@ def test_split() -> Split:
 
 
 def prepare(say: Callable[[str], None]) -> None:
-    """Unpack the archives into the cache folder; raises TaskError or StorageError, one sentence."""
-    ilsvrc.prepare(storage.cache_folder() / "ILSVRC2012", say)
+    """Unpack the archives into the cache folder, unless RATEBENCH_IMAGENET names a folder; that is looked through.
+
+    Raises TaskError or StorageError, one sentence.
+    """
+    if not os.environ.get("RATEBENCH_IMAGENET"):
+        ilsvrc.prepare(storage.cache_folder() / "ILSVRC2012", say)
+    found = {part: len(ilsvrc.listed(ilsvrc.folder() / part)[0]) for part in ("train", "val")}
+    say(f"{ilsvrc.folder()}: {found['train']:,} images for training, {found['val']:,} for scoring")
 
 
 def task(network: str) -> Classification:

@@ -27,6 +27,7 @@ METRIC = "top-1"
 FOLDER = "imagenet-val1300"
 SHA256 = "dbe2e9819ed5eb5e6a7e0b0dc8b3245644352202c8a271b6c7eae94b1c2f15e8"
 SIDE = 224
+IMAGES, SHAPE = (0, 1_300), (3, SIDE, SIDE)
 WEIGHTS = RemoteFile(
     "mobilenet_v1_0.75_224.safetensors",
     "",
@@ -52,12 +53,17 @@ def folder() -> Path:
     return found
 
 
-@functools.cache
-def test_split() -> Split:
+def listed() -> tuple[list[Path], Tensor]:
+    """All images and their classes."""
     with (folder() / "labels.csv").open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
-    images = Pictures([folder() / row["file"] for row in rows], centred(SIDE))
-    return Split(images, torch.tensor([int(row["class_index"]) for row in rows]))  # type: ignore[arg-type]
+    return [folder() / row["file"] for row in rows], torch.tensor([int(row["class_index"]) for row in rows])
+
+
+@functools.cache
+def test_split() -> Split:
+    paths, classes = listed()
+    return Split(Pictures(paths, centred(SIDE)), classes)  # type: ignore[arg-type]  # indexed like a tensor
 
 
 def _none() -> tuple[Split, Split]:

@@ -19,14 +19,15 @@ def normalised(images: torch.Tensor, task: Task) -> torch.Tensor:
 
 
 @torch.inference_mode()
-def correct_predictions(network: nn.Module, split: Split, task: Task) -> int:
-    """How many images of `split` the network (eval mode is set and left) labels correctly, in fp32."""
+def correct_predictions(network: nn.Module, split: Split, task: Task, part: range | None = None) -> int:
+    """How many images of `split` (or of that part of it) the network labels correctly, in fp32; leaves it in eval mode."""
     device = next(network.parameters()).device
     network = network.eval().to(memory_format=torch.channels_last)
     correct = torch.zeros((), dtype=torch.int64, device=device)
-    batch = BATCHES[device.type]
-    for start in range(0, len(split), batch):
-        images = split.images[start : start + batch].to(device)
-        labels = split.labels[start : start + batch].to(device)
+    batch, part = BATCHES[device.type], part or range(len(split))
+    for start in range(part.start, part.stop, batch):
+        chosen = slice(start, min(start + batch, part.stop))
+        images = split.images[chosen].to(device)
+        labels = split.labels[chosen].to(device)
         correct += (network(normalised(images, task)).argmax(1) == labels).sum()
     return int(correct)

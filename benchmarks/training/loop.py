@@ -28,8 +28,8 @@ ALL = slice(None)
 class Recipe:
     """How to train. `epochs` may be fractional; `milestones` (epochs) and `gamma` belong to the multistep schedule.
 
-    `nesterov` belongs to SGD; `decay_norm` says whether weight decay acts on BatchNorm's scale and shift, too. `micro` is
-    the most images of a batch that go through the network at once; the gradients of its pieces add up.
+    `warmup` holds the learning rates of the first epochs, which are among `epochs` but not counted by the schedule.
+    `nesterov` belongs to SGD; `decay_norm` says whether weight decay acts on BatchNorm's scale and shift, too.
     """
 
     epochs: float
@@ -43,12 +43,15 @@ class Recipe:
     schedule: Literal["cosine", "multistep"] = "cosine"
     milestones: tuple[float, ...] = ()
     gamma: float = 0.1
-    micro: int | None = None
+    warmup: tuple[float, ...] = ()
 
     def lr_at(self, epoch: float) -> float:
         """The learning rate at a (fractional) epoch; cosine falls to zero at the end."""
+        if epoch < len(self.warmup):
+            return self.warmup[int(epoch)]
+        epoch -= len(self.warmup)
         if self.schedule == "cosine":
-            return self.lr * 0.5 * (1 + math.cos(math.pi * epoch / self.epochs))
+            return self.lr * 0.5 * (1 + math.cos(math.pi * epoch / (self.epochs - len(self.warmup))))
         return self.lr * self.gamma ** sum(epoch >= m for m in self.milestones)
 
 
@@ -134,9 +137,7 @@ def fit(
         state = {"network": network.state_dict(), "epochs": epoch + 1}
         if steering is not None:
             state["steering"] = steering.state_dict()
-        if processes.rank() == 0:
-            run.checkpoint(stage, state | {"optimiser": None if last else optimiser.state_dict()})
-        processes.wait()
+        run.checkpoint(stage, state | {"optimiser": None if last else optimiser.state_dict()})
     network.to("cpu").eval()
 
 
@@ -171,7 +172,7 @@ def _epoch(
         for group in optimiser.param_groups:
             group["lr"] = recipe.lr_at(epoch + step / steps)
         optimiser.zero_grad(set_to_none=True)
-        loss = _gradients(network, images, train.labels[chosen[own]], len(chosen), task, recipe.micro)
+        loss = _gradients(network, images, train.labels[chosen[own]], len(chosen), task)
         optimiser.step()
         with torch.no_grad():
             for parameter, mask in kept.items():
@@ -182,9 +183,12 @@ def _epoch(
     return float(processes.total(losses)) / last
 
 
-def _gradients(network: nn.Module, images: Tensor, labels: Tensor, batch: int, task: Task, micro: int | None) -> Tensor:
-    """Leave the gradients of the mean loss over a batch, of which `images` are this process's; returns their part of it."""
-    device, pieces = images.device, math.ceil(len(images) / (micro or len(images)))
+def _gradients(network: nn.Module, images: Tensor, labels: Tensor, batch: int, task: Task) -> Tensor:
+    """Leave the gradients of the mean loss over a batch, of which `images` are this process's; returns their part of it.
+
+    They go through the network in as many pieces as RATEBENCH_MICRO asks for.
+    """
+    device, pieces = images.device, processes.pieces(len(images))
     found = torch.zeros((), device=device)
     for number in range(pieces):
         own = slice(number, None, pieces)

@@ -6,10 +6,19 @@ Every process runs the same method with the same seeds; only batches are shared 
 from __future__ import annotations
 
 import contextlib
+import math
+import os
+from collections.abc import Callable
 from contextlib import AbstractContextManager
+from typing import TypeVar, cast
 
 import torch
 from torch import Tensor, distributed, nn
+
+from benchmarks.errors import RateBenchError
+
+T = TypeVar("T")
+MICRO = "RATEBENCH_MICRO"
 
 
 def rank() -> int:
@@ -29,6 +38,29 @@ def wait() -> None:
 def share(size: int) -> slice:
     """Which of `size` items are this process's: every count()-th."""
     return slice(rank(), size, count())
+
+
+def pieces(images: int) -> int:
+    """Into how many pieces a process cuts its share of a batch, for at most RATEBENCH_MICRO images in memory at once.
+
+    Gradients add up; BatchNorm sees one piece at a time. Raises RateBenchError for a setting that is no number above 0.
+    """
+    wanted = os.environ.get(MICRO, "")
+    if not wanted:
+        return 1
+    if not wanted.isdecimal() or int(wanted) < 1:
+        msg = f"{MICRO} is {wanted!r}: set it to how many images may go through the network at once, or unset it"
+        raise RateBenchError(msg)
+    return math.ceil(images / int(wanted))
+
+
+def agreed(decide: Callable[[], T]) -> T:
+    """What `decide` returns in the first process, in all of them."""
+    if count() == 1:
+        return decide()
+    found = [decide() if rank() == 0 else None]
+    distributed.broadcast_object_list(found)
+    return cast(T, found[0])
 
 
 def joined(network: nn.Module) -> nn.Module:
@@ -62,14 +94,17 @@ def total(value: Tensor) -> Tensor:
     return value
 
 
-def begin() -> torch.device | None:
-    """Join the other processes if torchrun started this one, and return this one's device; None for a process alone."""
+def begin() -> None:
+    """Join the other processes if torchrun started this one, each with a GPU of its own where there are any."""
     if not distributed.is_torchelastic_launched():
-        return None
+        return
     cuda = torch.cuda.is_available()
+    if cuda:
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     distributed.init_process_group("nccl" if cuda else "gloo")
-    if not cuda:
-        return torch.device("cpu")
-    device = torch.device("cuda", rank() % torch.cuda.device_count())
-    torch.cuda.set_device(device)
-    return device
+
+
+def end() -> None:
+    """Leave the other processes."""
+    if distributed.is_initialized():
+        distributed.destroy_process_group()

@@ -6,7 +6,7 @@ Sun et al., Toward Compact Parameter Representations for Architecture-Agnostic N
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -15,6 +15,7 @@ from torch import nn
 
 from benchmarks.codebooks import Book, Settings, collect, curve, groups, refused, stack, weights
 from methods.aq.quantizer import Search, fit
+from methods.aq.sizes import points_at
 from methods.interface import Card, Compressed, Run, Task
 
 CARD = Card(
@@ -36,11 +37,15 @@ class Config(Settings):
     """`parts` is the number of contiguous groups of layers with codebooks of their own (1: the network; 0: each layer); a
     part with few vectors has fewer codewords, at most a quarter of them.
 
+    `ratios` asks for ratios in bytes instead of points: for each the largest file that is not larger, with codes as they
+    are before entropy coding.
+
     `start` to `relaxation` are the search's (quantizer.py). With `pruned`, that share of all weights is first set to zero
     by magnitude; "survivors" then quantises only the rest and stores which, "dense" quantises zeros like any other value.
     """
 
     parts: int = 1
+    ratios: tuple[float, ...] = ()
     start: Literal["pq", "rvq"] = "pq"
     iterations: int = 30
     rounds: int = 2
@@ -57,11 +62,16 @@ def unsupported(task: Task, config: Config) -> str | None:
         return "iterations, sweeps and moves have to be at least 1, rounds and parts at least 0"
     if not 0 <= config.pruned < 1:
         return f"pruned has to be in [0, 1), not {config.pruned}"
+    if config.ratios and (config.parts != 1 or config.pruned or not all(r > 1 for r in config.ratios)):
+        return "ratios have to be above 1, with one part and nothing pruned"
     return refused(config)
 
 
 def compress(task: Task, config: Config, run: Run) -> Iterator[Compressed]:
-    """One point per (M, K)."""
+    """One point per (M, K), or per ratio."""
+    if config.ratios:
+        points = points_at(config.ratios, task, config)
+        config = replace(config, points=points, short_points=points)
     search = Search(config.start, config.iterations, config.rounds, config.sweeps, config.moves, config.relaxation)
 
     def quantise(network: nn.Module, point: tuple[int, int]) -> Sequence[Book]:
@@ -86,16 +96,3 @@ def magnitude_masks(found: Mapping[str, npt.NDArray[np.float32]], sparsity: floa
     ranked = np.sort(np.concatenate([np.abs(w).reshape(-1) for w in found.values()]))
     threshold = ranked[round(sparsity * len(ranked))]
     return {path: np.abs(w) >= threshold for path, w in found.items()}
-
-
-def counted_ratio(network: nn.Module, dimension: int, books: int, size: int) -> float:
-    """fp32 bytes of all parameters / bits of codes, fp32 codebooks and scales, and the rest raw: how the paper's field counts.
-
-    Shapes are enough: a network on the `meta` device will do.
-    """
-    layers = [m for m in network.modules() if isinstance(m, nn.Conv2d | nn.ConvTranspose2d | nn.Linear)]
-    total = sum(p.numel() for p in network.parameters())
-    vectors = sum(-(-layer.weight.numel() // dimension) for layer in layers)
-    raw = total - sum(layer.weight.numel() for layer in layers)
-    codes = vectors * books * (size - 1).bit_length()
-    return 32 * total / (codes + 32 * (books * size * dimension + len(layers) + raw))

@@ -51,7 +51,6 @@ class Config(SoftSettings):
     schedule: Literal["constant", "cubic"] = "cubic"
     ramp: float = 0.5
     pulse: int = 5
-    batch: int = 128
     statistic: Statistic = "gate"
     theta: float = 3.0
     hold: int = 2
@@ -70,8 +69,8 @@ def unsupported(task: Task, config: Config) -> str | None:
         return "statistic has to be gate, taylor or raw, and mode soft or hard"
     if config.schedule not in ("constant", "cubic") or config.start not in ("pretrained", "scratch"):
         return "schedule has to be constant or cubic, and start pretrained or scratch"
-    if min(config.pulse, config.batch) < 1 or config.hold < 0 or not config.theta >= 0:
-        return "pulse and batch have to be at least 1, hold and theta at least 0"
+    if config.pulse < 1 or config.hold < 0 or not config.theta >= 0:
+        return "pulse has to be at least 1, hold and theta at least 0"
     return refused(config)
 
 

@@ -1,0 +1,50 @@
+"""`imagenet_tiny`: the sample cut in three, to see that all that is to run on ImageNet runs. Its accuracies mean nothing."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import replace
+
+import torch
+
+from benchmarks.classification import SPLIT_SEED, Classification
+from benchmarks.fetching import RemoteFile
+from benchmarks.pictures import Pictures, centred, cropped
+from benchmarks.tasks import imagenet_sample
+from methods.interface import Split
+
+METRIC = "top-1"
+NETWORKS = imagenet_sample.NETWORKS
+SIZES = (1000, 200, 100)  # train, validation, test
+IMAGES, SHAPE = (SIZES[0], SIZES[2]), imagenet_sample.SHAPE
+
+
+@functools.cache
+def _splits() -> tuple[Split, Split, Split]:
+    paths, classes = imagenet_sample.listed()
+    order = torch.randperm(len(paths), generator=torch.Generator().manual_seed(SPLIT_SEED))
+
+    def split(chosen: torch.Tensor) -> Split:
+        side = imagenet_sample.SIDE
+        images = Pictures([paths[i] for i in chosen.tolist()], centred(side), cropped(side))
+        return Split(images, classes[chosen])  # type: ignore[arg-type]  # indexed like a tensor
+
+    train, validation, test = (split(chosen) for chosen in order.split(list(SIZES)))
+    return train, validation, test
+
+
+def test_split() -> Split:
+    return _splits()[2]
+
+
+def task(network: str) -> Classification:
+    """The task as a method sees it."""
+    return replace(imagenet_sample.task(network), name="imagenet_tiny", load_splits=lambda: _splits()[:2])
+
+
+def files(network: str | None = None) -> list[RemoteFile]:
+    return imagenet_sample.files(network)
+
+
+def provenance(network: str) -> dict[str, str]:
+    return imagenet_sample.provenance(network)

@@ -1,0 +1,62 @@
+"""Bytes of additive codes: which codebooks fit a ratio, and the ratio as the field counts it."""
+
+from __future__ import annotations
+
+import numpy as np
+from torch import nn
+
+from benchmarks import bitstream
+from benchmarks.codebooks import Book, Settings, collect, describe, described, weights
+from benchmarks.errors import MethodError
+from benchmarks.measure import reference_bytes
+from methods.interface import Task
+
+SIZES = (256, 128, 64)  # codewords of a book
+MOST = 64  # books
+
+
+def file_sizes(task: Task, config: Settings) -> dict[tuple[int, int], float]:
+    """Bytes of the file for each (M, K), with codes at log2 K bits each; entropy coding can only make it smaller."""
+    network = task.reference()
+    layers = collect(weights(network, config.skip), config.dimension, config.scale)
+    count = sum(len(layer.vectors) for layer in layers)
+    # A file with codes of one bit each that no entropy coder makes smaller: the rest of its size is that of any other.
+    codes = np.random.default_rng(0).integers(2, size=(count, 1), dtype=np.int32)
+    book = Book(layers, np.zeros((1, 2, config.dimension), np.float32), codes)
+    width = 2 if config.storage == "float16" else 4
+    smallest = len(bitstream.encode(describe(task, network, [described(book, config)], {})))
+    rest = smallest - count / 8 - 2 * config.dimension * width
+    return {
+        (m, k): rest + m * (count * (k.bit_length() - 1) / 8 + k * config.dimension * width)
+        for m in range(1, MOST + 1)
+        for k in SIZES
+    }
+
+
+def points_at(ratios: tuple[float, ...], task: Task, config: Settings) -> tuple[tuple[int, int], ...]:
+    """For each ratio the (M, K) with the largest file that is not larger than 1/ratio of the reference's fp32 bytes.
+
+    Raises MethodError for a ratio that one book of 64 codewords does not reach.
+    """
+    sizes, whole = file_sizes(task, config), reference_bytes(task.reference())
+    chosen = []
+    for ratio in ratios:
+        fitting = [(size, point) for point, size in sizes.items() if size <= whole / ratio]
+        if not fitting:
+            msg = f"a ratio of {ratio} can't be reached with vectors of {config.dimension} values: take longer ones"
+            raise MethodError(msg)
+        chosen.append(max(fitting)[1])
+    return tuple(chosen)
+
+
+def counted_ratio(network: nn.Module, dimension: int, books: int, size: int) -> float:
+    """fp32 bytes of all parameters / bits of codes, fp32 codebooks and scales, and the rest raw: how the paper's field counts.
+
+    Shapes are enough: a network on the `meta` device will do.
+    """
+    layers = [m for m in network.modules() if isinstance(m, nn.Conv2d | nn.ConvTranspose2d | nn.Linear)]
+    total = sum(p.numel() for p in network.parameters())
+    vectors = sum(-(-layer.weight.numel() // dimension) for layer in layers)
+    raw = total - sum(layer.weight.numel() for layer in layers)
+    codes = vectors * books * (size - 1).bit_length()
+    return 32 * total / (codes + 32 * (books * size * dimension + len(layers) + raw))
