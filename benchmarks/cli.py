@@ -159,7 +159,7 @@ def run(
         bar = progress.add_task(suite, total=len(todo))
 
         def say(line: str) -> None:
-            progress.console.print(escape(line))
+            progress.console.print(escape(line), soft_wrap=True)
 
         for _, outcome in runner.run(todo, results, say, jobs, fresh, address):
             failed += outcome == "failed"

@@ -26,7 +26,7 @@ import torch
 from filelock import FileLock, Timeout
 
 import methods
-from benchmarks import bitstream, cluster, environment, measure, record, seeds, storage, tasks
+from benchmarks import bitstream, cluster, environment, measure, memory, record, seeds, storage, tasks
 from benchmarks.errors import MethodError, RateBenchError, RecordError, StaleCheckpoint
 from benchmarks.record import CellState, Record
 from benchmarks.scorer import Measurement, Scorer, Wanted
@@ -37,9 +37,6 @@ from methods.interface import Budget, Compressed, Task
 Say = Callable[[str], None]
 Outcome = Literal["complete", "failed", "busy"]
 WORK = ".work"  # checkpoints and locks, beside the suites' folders
-# What glibc takes from the environment when a process starts: large blocks are kept for the next layer. By default each
-# activation of a 224 × 224 image is given back to the system and zeroed anew, which takes two thirds of an evaluation.
-KEEP_MEMORY = {"MALLOC_MMAP_THRESHOLD_": "1073741824", "MALLOC_TRIM_THRESHOLD_": "1073741824"}
 _POINT = re.compile(r"p(\d+)\.(json|rbn)")
 
 
@@ -320,6 +317,7 @@ def _command(cell: Cell) -> str:
 
 def _in_worker(cell: Cell, results: Path, threads: int, fresh: bool) -> tuple[Outcome, list[str]]:
     torch.set_num_threads(threads)
+    memory.keep()
     said: list[str] = []
     with Scorer(cell.task, cell.network, device()) as scorer:
         outcome = execute(cell, results, said.append, scorer, fresh)
@@ -343,7 +341,7 @@ def run(
     cells: Sequence[Cell], results: Path, say: Say, jobs: int = 1, fresh: bool = False, address: str | None = None
 ) -> Iterator[tuple[Cell, Outcome]]:
     """Execute cells, `jobs` at a time with their share of the cores, or on a Ray cluster; yields each as it ends."""
-    os.environ.update({name: value for name, value in KEEP_MEMORY.items() if name not in os.environ})
+    memory.keep()
     if address is not None:
         for cell, (outcome, said) in cluster.completed(cells, results, address, _in_worker, fresh):
             for line in said:

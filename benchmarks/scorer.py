@@ -20,7 +20,7 @@ import msgspec
 import torch
 from torch import nn
 
-from benchmarks import bitstream, measure, storage, tasks
+from benchmarks import bitstream, measure, memory, storage, tasks
 from benchmarks.errors import BitstreamError, RateBenchError
 from benchmarks.training.accuracy import BATCHES, correct_predictions, normalised
 from methods.interface import Split, Task
@@ -153,6 +153,7 @@ class Scorer:
 
 def main(task: str, network: str, device: str, threads: str) -> None:
     torch.set_num_threads(int(threads))
+    memory.keep()
     for line in sys.stdin:
         try:
             wanted = msgspec.json.decode(line, type=Wanted)

@@ -1,0 +1,131 @@
+"""The road of ImageNet from archives to a report, on three small classes, and the whole suite on a few real images."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import test_ilsvrc
+import test_pictures
+import test_runner
+import torch
+from safetensors.torch import save_file
+from test_runner import Laboratory
+
+import methods
+from benchmarks import fingerprint, networks, record, suites, tasks
+from benchmarks.tasks import imagenet
+from benchmarks.training.scratch import initialise
+
+laboratory = test_runner.laboratory
+pins = test_ilsvrc.pins
+BUDGETS = {"post-training": {"epochs": 0}, "short": {"epochs": 1.0}}
+
+
+@pytest.fixture
+def replication(laboratory: Laboratory, pins: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Laboratory:
+    """A checkout with archives, a mirror with the weights of a network, and a suite of two methods."""
+    known = imagenet.NETWORKS["mobilenet_v2"]
+    network = networks.build(known.architecture, known.arguments)
+    initialise(network, torch.Generator().manual_seed(0))
+    (tmp_path / "mirror").mkdir()
+    file = tmp_path / "mirror" / "mobilenet_v2.safetensors"
+    save_file({name: tensor.contiguous() for name, tensor in network.state_dict().items()}, file)
+    digest = hashlib.sha256(file.read_bytes()).hexdigest()
+    remote = replace(known.file, name=file.name, url="", known_hash=f"sha256:{digest}")
+    monkeypatch.setitem(imagenet.NETWORKS, "mobilenet_v2", replace(known, file=remote))
+    monkeypatch.setenv("RATEBENCH_MIRROR", str(tmp_path / "mirror"))
+    monkeypatch.setenv("RATEBENCH_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(imagenet, "PER_CLASS", 2)
+    imagenet._splits.cache_clear()
+    imagenet.test_split.cache_clear()
+    suite = {
+        "task": "imagenet",
+        "networks": ["mobilenet_v2"],
+        "methods": ["uniform"],
+        "baselines": ["reference"],
+        "seeds": [0],
+    }
+    configs = {"post-training": {"uniform": [{"steps": [0.2, 0.4], "recalibrate": 4}]}}
+    laboratory.configure(imagenet=suite, budgets=BUDGETS, configs=configs)
+    return laboratory
+
+
+def test_from_archives_to_a_report(replication: Laboratory, capsys: pytest.CaptureFixture[str]) -> None:
+    assert replication.ratebench("run", "imagenet", "-m", "uniform") == 1
+    assert "ILSVRC2012 is not unpacked yet: run `ratebench prepare imagenet`" in capsys.readouterr().out
+    assert replication.ratebench("prepare", "imagenet", "--note", "data/imagenet/prepared.json") == 0
+    assert (
+        replication.ratebench("fetch", "imagenet", "-n", "mobilenet_v2", "--note", "data/imagenet/mobilenet_v2.json")
+        == 0
+    )
+    notes = [
+        json.loads((replication.folder / "data/imagenet" / f"{n}.json").read_text())
+        for n in ("prepared", "mobilenet_v2")
+    ]
+    assert "ILSVRC2012_img_val.tar" in notes[0]["data"] and notes[1]["mobilenet_v2.safetensors"].startswith("sha256:")
+    assert replication.ratebench("run", "imagenet") == 0
+    known = list(record.load(replication.results, "imagenet"))
+    assert [(r.method, r.quality.total) for r in known] == [
+        ("reference", 6),
+        ("reference", 6),
+        ("uniform", 6),
+        ("uniform", 6),
+    ]
+    assert all("ILSVRC2012_img_val.tar" in r.provenance.data["data"] for r in known)
+    assert replication.ratebench("report", "imagenet") == 0
+    assert replication.ratebench("plan", "imagenet") == 0
+
+
+def test_a_damaged_image_is_named(replication: Laboratory, capsys: pytest.CaptureFixture[str]) -> None:
+    assert replication.ratebench("prepare", "imagenet") == 0
+    victim = sorted((replication.folder / "cache/ILSVRC2012/val").rglob("*.JPEG"))[3]
+    victim.write_bytes(victim.read_bytes()[:200])
+    assert replication.ratebench("run", "imagenet", "-m", "reference") == 1
+    assert f"can't decode {victim} (" in capsys.readouterr().out
+
+
+def test_two_methods_on_a_few_real_images(laboratory: Laboratory) -> None:
+    """What `nox -s imagenet -- --tiny` does with all of them and at more points; one is trained, too."""
+    test_pictures.needs_the_sample()
+    suite = {
+        "task": "imagenet_tiny",
+        "networks": ["mobilenet_v1_0.75"],
+        "methods": ["surp", "uniform"],
+        "baselines": [],
+        "seeds": [0],
+    }
+    configs = {
+        "post-training": {"surp": [{"sparsities": [0.1, 0.3]}], "uniform": [{"steps": [0.1, 0.3], "recalibrate": 64}]},
+        "short": {"surp": [{"mode": "rounds", "short_sparsities": [0.5]}]},
+    }
+    laboratory.configure(few=suite, budgets={**BUDGETS, "short": {"epochs": 0.128}}, configs=configs)
+    assert laboratory.ratebench("run", "few") == 0
+    assert laboratory.ratebench("run", "few", "-m", "surp", "-b", "short") == 0
+    found = list(record.load(laboratory.results, "few"))
+    assert [r.method for r in found] == ["surp"] * 3 + ["uniform"] * 2
+    assert all(r.quality.total == 100 for r in found)
+    assert all(r.quality.correct > 40 for r in found if r.budget == "post-training")  # 76 of 100 before
+
+
+def test_every_method_is_in_the_small_suite_with_the_settings_of_the_large_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(fingerprint.ROOT)
+    suites._params.cache_clear()
+    for budget in ("post-training", "paper"):
+        large, small = (suites.plan(name, budget_name=budget) for name in ("imagenet", "imagenet-tiny"))
+        assert {(c.method, c.config_hash) for c in small} == {(c.method, c.config_hash) for c in large}
+        assert {c.method for c in small} == set(methods.names())
+    suites._params.cache_clear()
+
+
+def test_the_few_images_are_cut_in_three(monkeypatch: pytest.MonkeyPatch) -> None:
+    test_pictures.needs_the_sample()
+    task: Any = tasks.load("imagenet_tiny", "mobilenet_v1_0.75")
+    test = tasks.get("imagenet_tiny").test_split()
+    paths = [path for split in (task.train, task.validation, test) for path in split.images._paths]
+    assert [len(split) for split in (task.train, task.validation, test)] == [1000, 200, 100]
+    assert len(set(paths)) == 1300
