@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import test_runner
 import torch
-from test_runner import Laboratory
+from test_runner import Laboratory, wait_until
 from torch import nn
 
 from benchmarks import networks, runner, seeds, tasks
@@ -289,6 +289,26 @@ def test_an_interrupted_command_resumes_from_its_last_epoch(laboratory: Laborato
     assert outcomes == ["complete"] and epochs in ([3, 4, 5], [4, 5])
     assert laboratory.files("p*.rbn") == laboratory.files("p*.rbn", tmp_path / "uninterrupted")
     assert not list(laboratory.results.glob(".work/*/*.pt"))
+
+
+def test_a_run_that_is_killed_three_times_ends_with_the_same_files(laboratory: Laboratory, tmp_path: Path) -> None:
+    """SIGKILL after the first checkpoint, after the first record and after the third, whatever it is at by then."""
+    suite = {"task": "digits", "networks": ["digits_cnn"], "methods": ["magnitude"], "baselines": [], "seeds": [0]}
+    laboratory.configure(digits=suite, budgets={"short": {"epochs": 2.0}})
+    command = ["run", "digits", "-b", "short"]
+    with laboratory.start(*command, "--results", str(tmp_path / "whole")) as process:
+        process.communicate(timeout=120)
+    for pattern in (".work/*/*.pt", "digits/*/*/*/p00.json", "digits/*/*/*/p02.json"):
+        with laboratory.start(*command) as process:
+            wait_until(lambda pattern=pattern: any(laboratory.results.glob(pattern)), process)  # type: ignore[misc]
+            os.killpg(process.pid, signal.SIGKILL)
+            process.communicate(timeout=60)
+    with laboratory.start(*command) as process:
+        process.communicate(timeout=120)
+    assert process.returncode == 0
+    whole = laboratory.files("p*.rbn", tmp_path / "whole")
+    assert len(whole) == 5 and laboratory.files("p*.rbn") == whole
+    assert not any((laboratory.results / ".work").glob("*/"))
 
 
 def test_a_stale_checkpoint_is_refused_until_fresh(laboratory: Laboratory, capsys: pytest.CaptureFixture[str]) -> None:
