@@ -6,9 +6,6 @@ import base64
 import gzip
 import hashlib
 import json
-import os
-import signal
-import subprocess
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -16,7 +13,6 @@ from typing import Any
 from benchmarks import measure, record
 from benchmarks.record import CellState, Record
 
-CHROMIUM = "/usr/bin/chromium"
 SUITE = "invented"
 REFERENCE_BYTES = 40_000
 
@@ -100,17 +96,15 @@ def store(results: Path, records: list[Record]) -> Path:
 
 
 class Page(HTMLParser):
-    """What a browser would see: scripts by id or position, table rows by key, and whatever names a resource."""
+    """What a browser would see: scripts by id or position, and whatever names a resource."""
 
     def __init__(self, path: Path) -> None:
         super().__init__()
         self.scripts: dict[str, str] = {}
-        self.rows: dict[str, list[str]] = {}
         self.resources: list[str] = []
         self.links: list[str] = []
         self.handlers: list[str] = []
         self._script: str | None = None
-        self._row: list[str] | None = None
         self.text = path.read_text(encoding="utf-8")
         self.feed(self.text)
 
@@ -123,10 +117,6 @@ class Page(HTMLParser):
         if tag == "script":
             self._script = known.get("id") or f"script {len(self.scripts)}"
             self.scripts[self._script] = ""
-        elif tag == "tr":
-            self._row = self.rows.setdefault(known["data-key"] or "", []) if "data-key" in known else None
-        elif tag in ("td", "th") and self._row is not None:
-            self._row.append("")
 
     def handle_endtag(self, tag: str) -> None:
         self._script = None if tag == "script" else self._script
@@ -134,44 +124,11 @@ class Page(HTMLParser):
     def handle_data(self, data: str) -> None:
         if self._script is not None:
             self.scripts[self._script] += data
-        elif self._row:
-            self._row[-1] += data
 
     @property
     def data(self) -> Any:
-        return json.loads(self.scripts["data"])
+        return json.loads(gzip.decompress(base64.b64decode(self.scripts["data"])))
 
     @property
     def records(self) -> Any:
         return json.loads(gzip.decompress(base64.b64decode(self.scripts["records"])))
-
-
-FLAGS = (
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--host-resolver-rules=MAP * ~NOTFOUND",
-    "--enable-logging=stderr",
-    "--virtual-time-budget=8000",
-    "--dump-dom",
-)
-
-
-def browse(page: Path, folder: Path) -> tuple[str, list[str]]:
-    """The document after its scripts have run, in a browser without a network, and what it complained of."""
-    command = [CHROMIUM, *FLAGS, f"--user-data-dir={folder / 'profile'}", page.as_uri()]
-    # Files and a session of its own: a browser that hangs keeps pipes open through its children, and is ended whole.
-    with (folder / "out").open("wb") as out, (folder / "err").open("wb") as err:
-        process = subprocess.Popen(command, stdout=out, stderr=err, start_new_session=True)
-        try:
-            process.wait(timeout=90)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            raise
-    console = [line for line in (folder / "err").read_text(errors="replace").splitlines() if "CONSOLE" in line]
-    return (folder / "out").read_text(encoding="utf-8"), console

@@ -26,7 +26,7 @@ def render(suite: str, results: Path, reports: Path) -> Path:
     a damaged one; nothing is written then.
     """
     # Plotting libraries take seconds to import: only a report pays for them.
-    from benchmarks.report import cards, cells, claimed, costs, figures, frame, page, replication, series
+    from benchmarks.report import about, cards, cells, claimed, costs, figures, frame, page, replication, series
 
     records = sorted(record.load(results, suite), key=lambda r: r.id)
     if not records:
@@ -42,6 +42,7 @@ def render(suite: str, results: Path, reports: Path) -> Path:
         drawn["rate-accuracy", network] = figures.render(partial(figures.figure, metric, reference, own))
         if reference is not None and (slim := costs.narrower(reference, own)):
             drawn["macs-accuracy", network] = figures.render(partial(costs.figure, metric, reference, slim))
+    comparisons = list(replication.comparisons(rows, references, {r.task for r in records}))
     contents = page.Contents(
         suite=suite,
         records=records,
@@ -49,7 +50,8 @@ def render(suite: str, results: Path, reports: Path) -> Path:
         lines=lines,
         references=references,
         gaps=cells.gaps(results, suite, records),
-        comparisons=list(replication.comparisons(rows, references, {r.task for r in records})),
+        comparisons=comparisons,
+        methods=about.about(rows, references, comparisons),
         claims=list(claimed.judged(rows, {r.task for r in records})),
         observations=list(claimed.observed(rows, {r.task for r in records})),
         figures={key: files.pop("page") for key, files in drawn.items()},

@@ -38,6 +38,10 @@ def arxiv_url(known: Card) -> str | None:
 
 
 def _short(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.10g}"
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(_short, value))}]"
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
@@ -57,8 +61,12 @@ def changes(key: str, config: dict[str, Any]) -> dict[str, Any]:
 
 
 def config_text(key: str, config: dict[str, Any]) -> str:
-    """The configuration as its differences from the default, "default" where there are none."""
-    return named(changes(key, config)) or "default"
+    """The configuration as its differences from the default, words first and lists last; "default" where there are none."""
+    kinds = (str, bool, int, float)  # the first that fits; lists are long and come last
+    found = sorted(
+        changes(key, config).items(), key=lambda item: [isinstance(item[1], kind) for kind in kinds], reverse=True
+    )
+    return named(dict(found)) or "default"
 
 
 def budget_text(name: str, epochs: float | None) -> str:

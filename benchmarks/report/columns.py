@@ -15,7 +15,7 @@ Value = float | int | str | None
 class Column:
     """`value` is what is sorted by, at full precision; `text` is what is read. None shows as a dash.
 
-    An empty `head` stands for the name of the suite's metric.
+    An empty `head` stands for the name of the suite's metric; `shown` is whether the table begins with the column.
     """
 
     key: str
@@ -26,6 +26,7 @@ class Column:
     value: Callable[[Row], Value]
     text: Callable[[Row], str]
     numeric: bool = True
+    shown: bool = True
 
 
 def significant(value: float, digits: int = 3) -> str:
@@ -87,8 +88,16 @@ def _decode(row: Row) -> float | None:
     return row.timed(lambda r: r.speed.decode_s)
 
 
-def _text(key: str, head: str, help: str, value: Callable[[Row], str]) -> Column:
-    return Column(key, "operating point", head, "", help, value, value, numeric=False)
+def _elements(row: Row) -> float:
+    return row.over_seeds(lambda r: r.counted.elements).mean
+
+
+def _hours(row: Row) -> float:
+    return sum(r.wall_s for r in row.records) / 3600
+
+
+def _text(key: str, head: str, help: str, value: Callable[[Row], str], shown: bool = True) -> Column:
+    return Column(key, "operating point", head, "", help, value, value, numeric=False, shown=shown)
 
 
 def _count(row: Row) -> int:
@@ -96,7 +105,7 @@ def _count(row: Row) -> int:
 
 
 COLUMNS = (
-    _text("network", "network", "The reference network that was compressed", lambda row: row.first.network),
+    _text("network", "network", "The reference network that was compressed", lambda row: row.first.network, False),
     _text("config", "config", "Settings that differ from the method's default", _config),
     _text("budget", "budget", "How much training the method could spend over its whole curve", _budget),
     _text("point", "point", "The operating point, as the method labels it", _point),
@@ -153,6 +162,17 @@ COLUMNS = (
         "Values of the decoded network that are not zero",
         _nonzero,
         lambda row: f"{_nonzero(row):.1f}",
+        shown=False,
+    ),
+    Column(
+        "elements",
+        "decoded network",
+        "values",
+        "",
+        "Values of the decoded network: weights, biases and BatchNorm, zeros included",
+        _elements,
+        lambda row: f"{_elements(row):,.0f}",
+        shown=False,
     ),
     Column(
         "macs",
@@ -180,6 +200,7 @@ COLUMNS = (
         "Median time of the decoded network for a batch of 128",
         _latency128,
         lambda row: _maybe(_latency128(row)),
+        shown=False,
     ),
     Column(
         "decode",
@@ -189,5 +210,16 @@ COLUMNS = (
         "Time from file to network",
         _decode,
         lambda row: _maybe(_decode(row)),
+        shown=False,
+    ),
+    Column(
+        "hours",
+        "spent",
+        "hours",
+        "",
+        "Wall time of compressing, training and scoring, all seeds together",
+        _hours,
+        lambda row: significant(_hours(row)),
+        shown=False,
     ),
 )

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import importlib.metadata
-import itertools
+import re
 import urllib.parse
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,10 +15,11 @@ from markupsafe import Markup
 from plotly.offline import get_plotlyjs_version
 
 from benchmarks.record import Record
-from benchmarks.report import cards, claimed, payload
+from benchmarks.report import about, cards, claimed, ledger, payload
+from benchmarks.report.about import About
 from benchmarks.report.cells import Gap
 from benchmarks.report.claimed import Judged, Observed
-from benchmarks.report.columns import COLUMNS, interval, percent, significant
+from benchmarks.report.columns import COLUMNS, percent, significant
 from benchmarks.report.frame import Row, snapshot
 from benchmarks.report.replication import Comparison
 from benchmarks.report.series import SYMBOLS, Series
@@ -31,7 +32,8 @@ ROLE_NAMES = {
     "norm_bias": "norm and bias",
     "header": "header",
 }
-BAR = 60.0  # width of the bytes-by-role bar, in CSS pixels
+SCRIPTS = ("base.js", "rate.js", "plot.js", "table.js", "drawer.js", "export.js", "ranking.js", "page.js")
+RATIOS = (1, 2, 4, 6, 8, 10, 12, 16, 20, 24, 32, 48, 64)  # at which lines can be ranked
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,7 @@ class Contents:
     references: Mapping[str, Row]
     gaps: Sequence[Gap]
     comparisons: Sequence[Comparison]
+    methods: Sequence[About]
     claims: Sequence[Judged]
     observations: Sequence[Observed]
     figures: Mapping[tuple[str, str], bytes]
@@ -72,22 +75,6 @@ class Contents:
         """Keys of rows with a seed that other code has measured; code that can't be compared is not called other."""
         return {row.key for row in self.rows if any(self.current[r.id] is False for r in row.records)}
 
-    @property
-    def silent(self) -> list[str]:
-        """Methods of a paper whose numbers are not at hand."""
-        own = {r.method for r in self.records if r.faithful != "baseline"}
-        return sorted(own - {comparison.method for comparison in self.comparisons})
-
-    @property
-    def methods(self) -> list[dict[str, Any]]:
-        """What is known of each method that has a record."""
-        labels = {r.method: r.faithful for r in self.records}
-        known = [(key, cards.card(key)) for key in sorted(labels)]
-        return [
-            {"key": key, "card": card, "faithful": labels[key], "url": cards.arxiv_url(card) if card else None}
-            for key, card in known
-        ]
-
 
 def version() -> str:
     """The installed version of the suite."""
@@ -95,30 +82,6 @@ def version() -> str:
         return importlib.metadata.version("ratebench")
     except importlib.metadata.PackageNotFoundError:
         return "unreleased"
-
-
-@dataclass(frozen=True)
-class Segment:
-    """One role's part of a bar: where it starts and how wide it is, in CSS pixels."""
-
-    role: str
-    start: float
-    width: float
-
-
-def bar(row: Row) -> list[Segment]:
-    """Bytes by role as adjacent segments that fill the bar."""
-    sizes = row.by_role
-    ends = [round(BAR * end / sum(sizes.values()), 1) for end in itertools.accumulate(sizes.values())]
-    pairs = itertools.pairwise([0.0, *ends])
-    return [Segment(role, start, round(end - start, 1)) for role, (start, end) in zip(sizes, pairs, strict=True)]
-
-
-def bar_text(row: Row) -> str:
-    """The bar in words."""
-    sizes = row.by_role
-    whole = sum(sizes.values())
-    return ", ".join(f"{ROLE_NAMES.get(r, r)} {size:,.0f} ({100 * size / whole:.1f} %)" for r, size in sizes.items())
 
 
 def exact(value: float) -> str:
@@ -139,12 +102,19 @@ def reported_size(reported: Reported) -> str:
     return f"{exact(reported.size.value)}{unit}, counting {reported.size.counts}"
 
 
+_TEX = {letter: f"\\{letter}" for letter in "_%&#$"} | {"{": "", "}": "", "\\": ""}
+
+
+def tex(text: str) -> str:
+    """Text that BibTeX and LaTeX take as it is."""
+    return "".join(_TEX.get(letter, letter) for letter in text)
+
+
 def bibtex(suite: str, snapshot_id: str, year: str, note: str) -> str:
     """A BibTeX entry for the page."""
-    safe = "".join(f"\\{letter}" if letter in "_%&#$" else letter for letter in suite if letter not in "{}\\")
     return (
         f"@misc{{ratebench-{snapshot_id},\n"
-        f"  title  = {{RateBench: rate and accuracy of compressed neural networks, suite {safe}}},\n"
+        f"  title  = {{RateBench: rate and accuracy of compressed neural networks, suite {tex(suite)}}},\n"
         f"  author = {{{{RateBench contributors}}}},\n"
         f"  year   = {{{year}}},\n"
         f"  note   = {{{note}}}\n}}"
@@ -172,15 +142,18 @@ def _environment() -> jinja2.Environment:
         "named": cards.named,
         "budget": lambda name: cards.budget_text(name, None),
         "image": image_url,
+        "slug": lambda name: re.sub(r"[^\w-]+", "-", name),
     }
     return environment
 
 
-def _scripted(contents: Contents, source: dict[str, str]) -> dict[str, Any]:
-    """The parts that are not escaped: the project's own style and scripts, and data that `payload` made safe."""
-    program = source["plot.js"] + source["page.js"]
+def _scripted(contents: Contents, facts: dict[str, Any], source: dict[str, str]) -> dict[str, Any]:
+    """The parts that are not escaped: the project's own style and scripts, and data in base64."""
+    program = "".join(source[name] for name in SCRIPTS)
     plotly, plotly_hash = payload.plotly()
-    rows = payload.rows(contents.suite, contents.metric, contents.records, contents.lines, contents.references)
+    data = payload.page(
+        facts, contents.records, contents.lines, contents.references, contents.comparisons, contents.stale
+    )
     return {
         "style": Markup(source["page.css"]),
         "script": Markup(program),
@@ -188,17 +161,31 @@ def _scripted(contents: Contents, source: dict[str, str]) -> dict[str, Any]:
         "plotly": Markup(plotly),
         "plotly_version": get_plotlyjs_version(),
         "packed_records": Markup(payload.records(contents.records, contents.current)),
-        "data": payload.for_script(rows),
+        "packed_data": Markup(data),
     }
+
+
+def _pairs(names: Iterable[str]) -> list[tuple[str, str]]:
+    """Choices that are called what they are."""
+    return [(name, name) for name in sorted(set(names))]
 
 
 def render(contents: Contents) -> bytes:
     """The page as UTF-8 HTML that loads nothing from anywhere."""
     environment = _environment()
     assert environment.loader is not None
-    source = {name: environment.loader.get_source(environment, name)[0] for name in ("page.css", "plot.js", "page.js")}
+    source = {name: environment.loader.get_source(environment, name)[0] for name in ("page.css", *SCRIPTS)}
     snapshot_id, last = snapshot(contents.records), max(r.provenance.started for r in contents.records)
     note = f"Snapshot {snapshot_id}, {len(contents.records)} records, suite version {version()}"
+    known = [m.card for m in contents.methods if m.card]
+    facts = {
+        "suite": contents.suite,
+        "metric": contents.metric,
+        "snapshot": snapshot_id,
+        "year": last[:4],
+        "roleNames": ROLE_NAMES,
+        "papers": {card.key: about.bibtex(card) for card in known},
+    }
     text = environment.get_template("page.html.j2").render(
         contents=contents,
         methods=contents.methods,
@@ -206,21 +193,21 @@ def render(contents: Contents) -> bytes:
         networks=contents.networks,
         stale=contents.stale,
         columns=COLUMNS,
-        groups=[(name, len(list(group))) for name, group in itertools.groupby(COLUMNS, key=lambda c: c.group)],
+        families=_pairs(family for card in known for family in card.families),
+        budgets=[(name, cards.budget_text(name, None)) for name in dict.fromkeys(r.budget for r in contents.records)],
+        labels=_pairs(line.faithful for line in contents.lines),
+        ratios=RATIOS,
         symbols=SYMBOLS,
         claim_groups=claimed.grouped(contents.claims),
         observation_groups=claimed.grouped(contents.observations),
         gap_counts=Counter(gap.status for gap in contents.gaps),
+        ledger=ledger.ledger(contents.records),
         snapshot=snapshot_id,
         version=version(),
         last=last,
         bibtex=bibtex(contents.suite, snapshot_id, last[:4], note),
         role_names=ROLE_NAMES,
-        bar_width=BAR,
-        bar=bar,
-        bar_text=bar_text,
-        interval=interval,
         reported_size=reported_size,
-        **_scripted(contents, source),
+        **_scripted(contents, facts, source),
     )
     return text.encode()

@@ -1,4 +1,4 @@
-"""What the page's script reads: rows as JSON, records and the plotting library compressed, all inside the page."""
+"""What the page's script reads: rows, records and the plotting library, compressed inside the page."""
 
 from __future__ import annotations
 
@@ -10,21 +10,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
-from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from benchmarks.record import Record
+from benchmarks.report import cards
 from benchmarks.report.columns import COLUMNS
-from benchmarks.report.frame import Row, plain_json
+from benchmarks.report.frame import ROLES, Row, plain_json
+from benchmarks.report.replication import Comparison
 from benchmarks.report.series import VIEW, Series
-
-
-def for_script(value: Any) -> Markup:
-    """JSON that may stand inside a script element: nothing in it can end the element or begin a comment."""
-    text = plain_json(value)
-    for letter in "<>&\u2028\u2029":
-        text = text.replace(letter, f"\\u{ord(letter):04x}")
-    return Markup(text)
 
 
 def packed(text: str) -> str:
@@ -49,51 +42,101 @@ def records(known: Sequence[Record], current: Mapping[str, bool | None]) -> str:
     return packed(plain_json([{**msgspec.to_builtins(r), "current": current[r.id]} for r in known]))
 
 
-def rows(
-    suite: str, metric: str, known: Sequence[Record], lines: Sequence[Series], references: Mapping[str, Row]
-) -> dict[str, Any]:
-    """Networks, lines and rows; numbers at full precision, in per cent where the page shows per cent.
+def page(
+    facts: Mapping[str, Any],
+    known: Sequence[Record],
+    lines: Sequence[Series],
+    references: Mapping[str, Row],
+    comparisons: Sequence[Comparison],
+    stale: set[str],
+) -> str:
+    """Columns, networks, lines and rows, packed; numbers at full precision, in per cent where the page shows per cent.
 
-    Rows stand in the order of the table; lines name them, and rows name records, by position.
+    Rows name their line, and records, by position; `facts` are those of the whole page.
     """
-    shown = [row for line in lines for row in line.rows]
-    row_position = {row.key: i for i, row in enumerate(shown)}
-    record_position = {r.id: i for i, r in enumerate(known)}
+    position = {r.id: i for i, r in enumerate(known)}
+    rows = [
+        _row(row, number, [position[r.id] for r in row.records], row.key in stale)
+        for number, line in enumerate(lines)
+        for row in line.rows
+    ]
     networks = dict.fromkeys(line.network for line in lines)
-    return {
-        "suite": suite,
-        "metric": metric,
+    whole = {
+        **facts,
         "view": 100 * VIEW,
+        "roles": ROLES,
+        "columns": [_column(column, str(facts["metric"])) for column in COLUMNS],
         "networks": [_network(name, references.get(name)) for name in networks],
-        "series": [_line(line, [row_position[row.key] for row in line.rows]) for line in lines],
-        "rows": [_row(row, [record_position[r.id] for r in row.records]) for row in shown],
+        "lines": [_line(line) for line in lines],
+        "rows": rows,
+        "reported": [point for comparison in comparisons if (point := _reported(comparison)) is not None],
+    }
+    return packed(plain_json(whole))
+
+
+def _column(column: Any, metric: str) -> dict[str, Any]:
+    return {
+        "key": column.key,
+        "group": column.group,
+        "head": column.head or metric,
+        "unit": column.unit,
+        "help": column.help,
+        "numeric": column.numeric,
+        "shown": column.shown,
     }
 
 
 def _network(name: str, reference: Row | None) -> dict[str, Any]:
-    return {"name": name, "reference": None if reference is None else 100 * reference.quality.mean}
+    if reference is None:
+        return {"name": name, "reference": None, "bytes": None}
+    return {"name": name, "reference": 100 * reference.quality.mean, "bytes": reference.first.rate.reference_bytes}
 
 
-def _line(line: Series, positions: list[int]) -> dict[str, Any]:
+def _line(line: Series) -> dict[str, Any]:
+    card = cards.card(line.method)
     return {
+        "id": line.rows[0].key.removeprefix(f"{line.network}/").rpartition("/p")[0].replace("/", "."),
         "network": line.network,
         "name": line.name,
+        "method": line.method,
+        "faithful": line.faithful,
+        "families": list(card.families) if card else [],
+        "budget": line.rows[0].first.budget,
         "colour": line.colour,
         "symbol": line.symbol.plotly,
         "dash": line.dash.plotly,
-        "rows": positions,
+        "strokes": line.dash.svg,
     }
 
 
-def _row(row: Row, positions: list[int]) -> dict[str, Any]:
+def _row(row: Row, line: int, positions: list[int], stale: bool) -> dict[str, Any]:
     low, high = row.interval
     quality, size = row.quality, row.file_bytes
     return {
         "key": row.key,
-        "method": row.first.method,
-        "values": {column.key: column.value(row) for column in COLUMNS},
+        "line": line,
+        "values": [column.value(row) for column in COLUMNS],
+        "texts": [column.text(row) for column in COLUMNS],
         "interval": [100 * low, 100 * high],
         "qualityRange": [100 * quality.low, 100 * quality.high],
         "bytesRange": [size.low, size.high],
+        "roles": [row.by_role.get(role, 0) for role in ROLES],
         "records": positions,
+        "stale": stale,
+    }
+
+
+def _reported(comparison: Comparison) -> dict[str, Any] | None:
+    """A paper's own point, where it gives an accuracy and a size that has a place on the axis of ratios."""
+    known = comparison.reported
+    if known.metric not in ("top-1", "error") or known.size is None or known.size.unit != "ratio":
+        return None
+    return {
+        "network": known.network,
+        "method": known.method or comparison.method,
+        "quality": known.value if known.metric == "top-1" else 100 - known.value,
+        "ratio": known.size.value,
+        "counts": known.size.counts,
+        "source": known.source,
+        "row": comparison.row.key if comparison.row else None,
     }

@@ -1,17 +1,8 @@
-"use strict";
 // The plot. Plotly travels as gzip in base64; where it can't be inflated, the figures of the page stay.
-
-const page = JSON.parse(document.getElementById("data").textContent);
-
-async function inflate(base64) {
-  const packed = Uint8Array.from(atob(base64), (letter) => letter.charCodeAt(0));
-  const stream = new Blob([packed]).stream().pipeThrough(new DecompressionStream("gzip"));
-  return new Response(stream).text();
-}
 
 async function loadPlotly() {
   const script = document.createElement("script");
-  script.textContent = await inflate(document.getElementById("plotly").textContent);
+  script.textContent = await inflate("plotly");
   document.head.append(script);
   if (!window.Plotly) throw new Error("the plotting library did not start");
 }
@@ -20,62 +11,86 @@ const AXES = {
   bytes: { title: "bytes of the whole file (fewer is better)", tickformat: "~s" },
   ratio: { title: "ratio to the fp32 reference (more is better)", tickformat: "~g" },
   bits: { title: "bits per weight (fewer is better)", tickformat: "~g" },
+  macs: { title: "multiply-accumulates for one image (fewer is better)", tickformat: "~s" },
+  latency1: { title: "milliseconds for a batch of 1 (fewer is better)", tickformat: "~g" },
+  latency128: { title: "milliseconds for a batch of 128 (fewer is better)", tickformat: "~g" },
 };
 
 // Plotly reads a subset of HTML in its texts: names are shown as they are.
-function plain(text) {
-  return String(text).replace(/&/g, "&amp;").replace(/</g, "&lt;").replace(/>/g, "&gt;");
+function plain(words) {
+  return String(words).replace(/&/g, "&amp;").replace(/</g, "&lt;").replace(/>/g, "&gt;");
 }
 
-function rounded(number, digits) {
-  return number.toLocaleString("en-US", { minimumFractionDigits: digits, maximumFractionDigits: digits });
+function hover(row) {
+  const seeds = row.records.length, range = row.qualityRange.map((one) => rounded(one, 2)).join(" to ");
+  return `<b>${plain(row.line.name)}</b><br>${plain(text(row, "point"))}<br>` +
+    `${text(row, "bytes")} bytes · ${text(row, "ratio")}× · ${text(row, "bits")} bits per weight<br>` +
+    `${text(row, "quality")} % (95 %: ${rounded(row.interval[0], 2)} to ${rounded(row.interval[1], 2)})` +
+    (seeds > 1 ? `<br>${seeds} seeds: ${range} %` : "");
 }
 
-function hover(line, row) {
-  const value = row.values, seeds = row.records.length;
-  const range = seeds > 1 ? `<br>${seeds} seeds: ${rounded(row.qualityRange[0], 2)} to ${rounded(row.qualityRange[1], 2)} %` : "";
-  return `<b>${plain(line.name)}</b><br>${plain(value.point)}<br>` +
-    `${rounded(value.bytes, 0)} bytes · ${rounded(value.ratio, 2)}× · ${rounded(value.bits, 3)} bits per weight<br>` +
-    `${rounded(value.quality, 2)} % (95 %: ${rounded(row.interval[0], 2)} to ${rounded(row.interval[1], 2)})${range}`;
+// What smallest and largest file over seeds are in the unit of the axis; other quantities have no range.
+function rateRange(row) {
+  const here = value(row, state.x);
+  if (!["bytes", "ratio", "bits"].includes(state.x)) return [here, here];
+  const factor = here * (state.x === "ratio" ? value(row, "bytes") : 1 / value(row, "bytes"));
+  return row.bytesRange.map((bytes) => (state.x === "ratio" ? factor / bytes : factor * bytes)).sort((a, b) => a - b);
 }
 
-// What smallest and largest file over seeds are in the unit of the axis.
-function rateRange(row, x) {
-  const factor = row.values[x] * (x === "ratio" ? row.values.bytes : 1 / row.values.bytes);
-  return row.bytesRange.map((bytes) => (x === "ratio" ? factor / bytes : factor * bytes)).sort((a, b) => a - b);
-}
-
-function trace(line, state) {
-  const rows = line.rows.map((index) => page.rows[index]);
-  const x = rows.map((row) => row.values[state.x]), y = rows.map((row) => row.values.quality);
-  const bars = { type: "data", symmetric: false, thickness: 1, width: 2 };
-  const ranges = rows.map((row) => rateRange(row, state.x));
+function trace(line, unbeaten) {
+  const rows = line.rows.filter((row) => value(row, state.x) !== null);
+  const x = rows.map((row) => value(row, state.x)), y = rows.map((row) => value(row, "quality"));
+  const bars = { type: "data", symmetric: false, thickness: 1, width: 2, visible: state.intervals };
+  const ranges = rows.map(rateRange), best = rows.map((row) => !state.front || unbeaten.has(row));
+  const bounded = (bound) => rows.map((row, i) => (best[i] ? bound(row, i) : null)); // what is dimmed has no whiskers
   return {
-    type: "scatter", mode: "lines+markers", x, y, customdata: line.rows,
-    hovertext: rows.map((row) => hover(line, row)), hoverinfo: "text",
-    line: { color: line.colour, dash: line.dash, width: 1.75 },
-    marker: { color: line.colour, symbol: line.symbol, size: 8 },
-    error_y: { ...bars, visible: state.intervals, array: rows.map((row, i) => row.interval[1] - y[i]), arrayminus: rows.map((row, i) => y[i] - row.interval[0]) },
-    error_x: { ...bars, visible: state.intervals, array: ranges.map((range, i) => range[1] - x[i]), arrayminus: ranges.map((range, i) => x[i] - range[0]) },
+    type: "scatter", mode: "lines+markers", x, y, customdata: rows.map((row) => row.key),
+    hovertext: rows.map(hover), hoverinfo: "text", opacity: 1,
+    line: { color: line.colour, dash: line.dash, width: state.front ? 0.6 : 1.75 },
+    marker: { color: line.colour, symbol: line.symbol, size: 8, opacity: best.map((one) => (one ? 1 : 0.2)) },
+    error_y: { ...bars, array: bounded((row, i) => row.interval[1] - y[i]), arrayminus: bounded((row, i) => y[i] - row.interval[0]) },
+    error_x: { ...bars, array: bounded((_, i) => ranges[i][1] - x[i]), arrayminus: bounded((_, i) => x[i] - ranges[i][0]) },
   };
 }
 
-function layout(shown, state) {
-  const style = getComputedStyle(document.documentElement);
-  const colour = (name) => style.getPropertyValue(name).trim();
-  const reference = page.networks.find((network) => network.name === state.network).reference;
+function frontTrace(rows, ink) {
+  const better = [...rows].reverse();
+  return {
+    type: "scatter", mode: "lines", hoverinfo: "skip", x: better.map((row) => value(row, state.x)), y: better.map((row) => value(row, "quality")),
+    line: { color: ink, width: 2.5, shape: "linear" }, opacity: 0.55,
+  };
+}
+
+// Papers' own points are hollow, each joined to the measured point that answers it.
+function reportedTraces(lines, ink) {
+  const bytes = page.networks.find((network) => network.name === state.network).bytes;
+  const place = { ratio: (ratio) => ratio, bytes: (ratio) => bytes / ratio, bits: (ratio) => 32 / ratio }[state.x];
+  if (!state.reported || !place || bytes === null) return [];
+  const methods = new Map(lines.map((line) => [line.method, line.colour]));
+  return page.reported.filter((one) => one.network === state.network && methods.has(one.method)).map((one) => {
+    const row = page.rowByKey.get(one.row), x = [place(one.ratio)], y = [one.quality];
+    if (row && lines.includes(row.line)) { x.push(value(row, state.x)); y.push(value(row, "quality")); }
+    const words = `<b>${plain(one.method)}, reported</b><br>${rounded(one.quality, 2)} % at ${rounded(one.ratio, 2)}×, counting ${plain(one.counts)}<br>${plain(one.source)}`;
+    return {
+      type: "scatter", mode: "lines+markers", x, y, hovertext: [words, ""], hoverinfo: "text", line: { color: ink, dash: "dot", width: 1 },
+      marker: { color: methods.get(one.method), symbol: "circle-open", size: [11, 0.1], line: { width: 2 } },
+    };
+  });
+}
+
+function layout(rows, colour) {
+  const { reference } = page.networks.find((network) => network.name === state.network);
   const axis = { color: colour("--soft"), gridcolor: colour("--faint"), linecolor: colour("--rule"), zeroline: false, ticks: "outside", tickcolor: colour("--rule"), automargin: true };
-  const rows = shown.flatMap((line) => line.rows.map((index) => page.rows[index]));
   const ratio = state.x === "ratio"; // there the uncompressed network stands on the left, its label on the right
-  const rates = rows.map((row) => row.values[state.x]), wide = Math.max(...rates) > 3 * Math.min(...rates);
-  const floor = reference - page.view, below = rows.filter((row) => row.values.quality < floor).length;
+  const rates = rows.map((row) => value(row, state.x)), wide = Math.max(...rates) > 3 * Math.min(...rates);
+  const floor = reference - page.view, below = rows.filter((row) => value(row, "quality") < floor).length;
   const near = state.y === "near" && reference !== null && below > 0 && below < rows.length;
   const top = Math.max(reference ?? 0, ...rows.map((row) => row.interval[1])) + 0.3;
-  document.getElementById("plot-note").textContent =
+  element("plot-note").textContent =
     near ? `${below} of ${rows.length} points lie more than ${page.view} points below the reference, out of view.` : "";
   return {
     paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", showlegend: false, hovermode: "closest",
-    font: { family: style.getPropertyValue("--sans"), size: 13, color: colour("--ink") },
+    font: { family: colour("--sans"), size: 13, color: colour("--ink") },
     margin: { l: 60, r: 16, t: 12, b: 56 },
     hoverlabel: { bgcolor: colour("--raised"), bordercolor: colour("--rule"), font: { color: colour("--ink") }, align: "left" },
     modebar: { bgcolor: "rgba(0,0,0,0)", color: colour("--soft"), activecolor: colour("--accent") },
@@ -86,10 +101,20 @@ function layout(shown, state) {
   };
 }
 
-function drawPlot(state) {
+let drawn = ""; // what the plot shows, as an address: sorting the table does not draw it again
+
+function drawPlot() {
   if (!window.Plotly) return;
-  const place = document.getElementById("plot");
-  const shown = page.series.filter((line, index) => line.network === state.network && !state.hidden.has(index));
+  const { query, sort, columns, row, at, baseline, ...rest } = state, dark = matchMedia("(prefers-color-scheme: dark)").matches;
+  const wanted = write({ ...defaults(), ...rest }) + dark;
+  if (wanted === drawn) return;
+  drawn = wanted;
+  const style = getComputedStyle(document.documentElement), colour = (name) => style.getPropertyValue(name).trim();
+  const lines = shownLines(), rows = rowsOf(lines).filter((row) => value(row, state.x) !== null);
+  const best = state.front ? front(rows, state.x) : [], unbeaten = new Set(best);
+  const traces = lines.map((line) => trace(line, unbeaten));
+  if (state.front) traces.push(frontTrace(best, colour("--ink")));
+  traces.push(...reportedTraces(lines, colour("--soft")));
   const config = { displaylogo: false, responsive: true, modeBarButtons: [["toImage", "zoom2d", "pan2d", "resetScale2d"]] };
-  Plotly.react(place, shown.map((line) => trace(line, state)), layout(shown, state), config);
+  Plotly.react(element("plot"), traces, layout(rows, colour), config);
 }

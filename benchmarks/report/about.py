@@ -1,0 +1,121 @@
+"""Each method's part of the page: its paper, what its README says, its numbers, and other ways of counting the same files."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from markdown_it import MarkdownIt
+from markupsafe import Markup
+
+import methods
+from benchmarks.report import cards
+from benchmarks.report.frame import Row
+from benchmarks.report.replication import Comparison
+from methods.interface import Card
+
+
+@dataclass(frozen=True)
+class Account:
+    """One operating point: how many times smaller than the reference by bytes, by values kept and by non-zero values."""
+
+    network: str
+    point: dict[str, Any]
+    bytes: float
+    elements: float
+    nonzero: float
+
+
+@dataclass(frozen=True)
+class About:
+    key: str
+    faithful: str
+    card: Card | None
+    url: str | None
+    about: Markup
+    accounts: list[Account]
+    answered: list[Comparison]
+    open: list[Comparison]
+
+    @property
+    def verdicts(self) -> dict[str, int]:
+        """How many of the paper's numbers have which verdict."""
+        return dict(Counter(c.verdict.outcome for c in self.answered).most_common())
+
+    @property
+    def silent(self) -> bool:
+        """Whether it is a paper's method without a number of the paper."""
+        return self.faithful != "baseline" and not self.answered and not self.open
+
+
+def about(rows: Sequence[Row], references: dict[str, Row], comparisons: Sequence[Comparison]) -> list[About]:
+    """All methods that have a record, in the order of their names."""
+    labels = {row.first.method: row.first.faithful for row in rows}
+    return [
+        _about(key, labels[key], [row for row in rows if row.first.method == key], references, comparisons)
+        for key in sorted(labels)
+    ]
+
+
+def _about(
+    key: str, faithful: str, rows: list[Row], references: dict[str, Row], comparisons: Sequence[Comparison]
+) -> About:
+    card = cards.card(key)
+    own = [comparison for comparison in comparisons if comparison.method == key]
+    return About(
+        key=key,
+        faithful=faithful,
+        card=card,
+        url=cards.arxiv_url(card) if card else None,
+        about=_readme(key),
+        accounts=[_account(row, references[row.first.network]) for row in rows if _is_plain(row, references)],
+        answered=[comparison for comparison in own if comparison.measured],
+        open=[comparison for comparison in own if not comparison.measured],
+    )
+
+
+def _is_plain(row: Row, references: dict[str, Row]) -> bool:
+    """Whether the row is of the method's first configuration, and its network's reference is at hand."""
+    return row.first.network in references and not cards.changes(row.first.method, row.first.config)
+
+
+def _account(row: Row, reference: Row) -> Account:
+    whole = reference.first.counted.elements
+    elements, nonzero = (
+        row.over_seeds(lambda r: r.counted.elements).mean,
+        row.over_seeds(lambda r: r.counted.nonzero).mean,
+    )
+    point = {**row.first.point, "budget": row.first.budget}
+    return Account(row.first.network, point, row.ratio, whole / elements, whole / max(nonzero, 1))
+
+
+def _readme(key: str) -> Markup:
+    """The README beside a method as HTML, headings taken down; HTML in it is text, and scripts in links are not links."""
+    try:
+        source = methods.source(key)
+        text = (source / "README.md").read_text(encoding="utf-8") if source.is_dir() else ""
+    except Exception:  # a method of a third party may lie anywhere, or nowhere
+        return Markup("")
+    html = MarkdownIt("commonmark", {"html": False}).enable("table").render(re.sub(r"^# .*\n", "", text))
+    html = re.sub(r"<(/?)h[1-6]>", r"<\1h3>", html)
+    return Markup(re.sub(r'<a href="(?!https://)[^"]*">(.*?)</a>', r"\1", html))  # files beside it are not in the page
+
+
+def bibtex(card: Card) -> str:
+    """The paper of a method as an entry."""
+    from benchmarks.report.page import tex
+
+    first = re.sub(r"\W+", "", card.authors[0].split()[-1]) if card.authors else "unknown"
+    lines = {
+        "title": f"{{{tex(card.title)}}}",
+        "author": " and ".join(map(tex, card.authors)) or "unknown",
+        "year": str(card.year),
+        "howpublished": tex(card.venue),
+        "eprint": card.arxiv,
+        "archiveprefix": "arXiv" if card.arxiv else "",
+    }
+    fields = ",\n".join(f"  {name} = {{{value}}}" for name, value in lines.items() if value)
+    return f"@misc{{{first.lower()}{card.year}{card.key},\n{fields}\n}}"

@@ -1,0 +1,105 @@
+"use strict";
+// Data, state and small helpers. All that can be chosen is in `state`, which the address holds: `change` is the one way to
+// choose, and `draw` shows it.
+
+let page, records; // the page's data, and a promise of all records
+
+async function inflate(id) {
+  const packed = Uint8Array.from(atob(document.getElementById(id).textContent), (letter) => letter.charCodeAt(0));
+  return new Response(new Blob([packed]).stream().pipeThrough(new DecompressionStream("gzip"))).text();
+}
+
+const element = (id) => document.getElementById(id);
+
+function cell(tag, content, attributes = {}) {
+  const made = Object.assign(document.createElement(tag), attributes);
+  made.append(content);
+  return made;
+}
+
+function rounded(number, digits) {
+  return number.toLocaleString("en-US", { minimumFractionDigits: digits, maximumFractionDigits: digits });
+}
+
+function value(row, key) {
+  return row.values[page.place[key]];
+}
+
+function text(row, key) {
+  return row.texts[page.place[key]];
+}
+
+// What the page begins with; only what differs from it stands in the address.
+function defaults() {
+  return {
+    network: page.networks[0].name, x: "bytes", y: "near", intervals: true, front: false, reported: true,
+    family: "", budget: "", label: "", hide: [], baseline: "", at: "10",
+    query: "", sort: "", columns: page.columns.filter((column) => column.shown).map((column) => column.key), row: "",
+  };
+}
+
+let state;
+
+function write(known) {
+  const first = defaults(), parts = new URLSearchParams();
+  for (const [name, chosen] of Object.entries(known)) {
+    if (String(chosen) !== String(first[name])) parts.set(name, typeof chosen === "boolean" ? Number(chosen) : chosen);
+  }
+  return parts.toString();
+}
+
+// A state from an address; what it does not know, or no longer knows, is left as it begins.
+function read(fragment) {
+  const found = defaults(), parts = new URLSearchParams(fragment);
+  const possible = {
+    network: page.networks.map((network) => network.name), x: Object.keys(AXES), y: ["near", "all"],
+    baseline: ["", ...page.lines.map((line) => line.id)], columns: page.columns.map((column) => column.key), hide: page.lines.map((line) => line.id),
+  };
+  for (const [name, first] of Object.entries(found)) {
+    const chosen = parts.get(name);
+    if (chosen === null) continue;
+    if (typeof first === "boolean") found[name] = chosen === "1";
+    else if (Array.isArray(first)) found[name] = chosen.split(",").filter((one) => possible[name].includes(one));
+    else if (!possible[name] || possible[name].includes(chosen)) found[name] = chosen;
+  }
+  return found;
+}
+
+function permalink(choice = {}) {
+  return location.href.replace(/#.*/s, "") + "#" + write({ ...state, ...choice });
+}
+
+function change(choice) {
+  state = { ...state, ...choice };
+  history.replaceState(null, "", "#" + write(state));
+  draw();
+}
+
+function visibleLines() {
+  return page.lines.filter((line) =>
+    line.network === state.network && (!state.family || line.families.includes(state.family)) &&
+    (!state.budget || line.budget === state.budget) && (!state.label || line.faithful === state.label));
+}
+
+// Lines that are neither filtered nor hidden, and their rows.
+function shownLines() {
+  return visibleLines().filter((line) => !state.hide.includes(line.id));
+}
+
+function rowsOf(lines) {
+  return lines.flatMap((line) => line.rows);
+}
+
+async function loadData() {
+  page = JSON.parse(await inflate("data"));
+  page.place = Object.fromEntries(page.columns.map((column, index) => [column.key, index]));
+  for (const line of page.lines) line.rows = [];
+  for (const row of page.rows) {
+    row.line = page.lines[row.line];
+    row.line.rows.push(row);
+    row.searched = [row.line.name, ...row.texts].join(" ").toLowerCase();
+  }
+  page.rowByKey = new Map(page.rows.map((row) => [row.key, row]));
+  records = inflate("records").then(JSON.parse);
+  records.catch(() => {}); // who opens a row's details is told
+}

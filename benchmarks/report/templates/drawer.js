@@ -1,0 +1,71 @@
+// What a row opens to: provenance of each seed, where the bytes go, and how to cite it.
+
+// [name, what it is in a record, whether it is for copying]
+const FACTS = [
+  ["record", (r) => r.id, true],
+  ["run it again", (r) => r.provenance.command, true],
+  ["measured", (r) => `${r.provenance.started}, ${rounded(r.wall_s, 1)} s in all`],
+  ["code", (r) => `${r.provenance.commit ?? "no commit"}${r.provenance.dirty ? ", with changes that are not committed" : ""}`],
+  ["fingerprint", (r) => `${r.provenance.fingerprint}, ${{ true: "the code at hand", false: "code changed since", null: "can't be compared with the code at hand" }[r.current]}`],
+  ["correct", (r) => `${rounded(r.quality.correct, 0)} of ${rounded(r.quality.total, 0)}: ${rounded(100 * r.quality.value, 2)} % (${rounded(100 * r.quality.low, 2)} to ${rounded(100 * r.quality.high, 2)}), ${r.quality.selection} epoch`],
+  ["file", (r) => `${rounded(r.rate.file_bytes, 0)} bytes: ${Object.entries(r.rate.by_role).map(([role, size]) => `${role} ${rounded(size, 0)}`).join(", ")}`],
+  ["SHA-256 of the file", (r) => r.provenance.artefact_sha256, true],
+  ["speed", (r) => `encode ${rounded(r.speed.encode_s, 3)} s, decode ${rounded(r.speed.decode_s, 3)} s, batch 1 ${rounded(r.speed.latency_ms_batch1, 2)} ms, batch 128 ${rounded(r.speed.latency_ms_batch128, 2)} ms, on ${r.speed.device}, ${r.speed.threads} threads used`],
+  ["machine", (r) => [r.provenance.cpu, r.provenance.gpu].filter(Boolean).join(", ")],
+  ["configuration", (r) => named(r.config)],
+  ["noted", (r) => named(r.notes)],
+  ["data", (r) => named(r.provenance.data)],
+  ["versions", (r) => named(r.provenance.versions)],
+];
+
+function named(values) {
+  return Object.entries(values).map(([name, one]) => `${name}=${typeof one === "string" ? one : JSON.stringify(one)}`).join(", ") || "–";
+}
+
+function details(own) {
+  const facts = document.createElement("table"), head = cell("tr", cell("td", ""));
+  head.append(...own.map((record) => cell("th", `seed ${record.seed}`, { scope: "col" })));
+  facts.createTHead().append(head);
+  const rows = FACTS.map(([name, fact, forCopying]) => {
+    const texts = own.map(fact), wrap = (words) => (forCopying ? cell("code", words) : words);
+    const line = cell("tr", cell("th", name, { scope: "row" }));
+    if (new Set(texts).size === 1) line.append(cell("td", wrap(texts[0]), { colSpan: texts.length }));
+    else line.append(...texts.map((words) => cell("td", wrap(words))));
+    return line;
+  });
+  facts.createTBody().append(...rows);
+  return facts;
+}
+
+function drawerActions(row) {
+  const actions = cell("p", "", { className: "actions" });
+  const button = (name, copied) => {
+    const made = cell("button", name, { type: "button" });
+    made.addEventListener("click", async () => copy(await copied(), made));
+    return made;
+  };
+  actions.append(
+    button("copy link to this row", () => permalink({ row: row.key })),
+    button("copy BibTeX of this row", async () => rowBibtex(row, row.records.map((index) => records.then((all) => all[index])))),
+  );
+  if (page.papers[row.line.method]) actions.append(button("copy BibTeX of the paper", () => page.papers[row.line.method]));
+  return actions;
+}
+
+function toggle(row, open = !row.drawer) {
+  if (open === Boolean(row.drawer)) return;
+  if (open) {
+    const inside = cell("div", "…", { className: "inside" });
+    records.then(
+      (all) => inside.replaceChildren(drawerActions(row), details(row.records.map((index) => all[index])), cell("p", `By role: ${roleText(row)}.`, { className: "note" })),
+      () => inside.replaceChildren("This browser can't unpack the records: they are in records.csv beside this page."),
+    );
+    row.drawer = cell("tr", cell("td", inside, { colSpan: row.element.cells.length }), { className: "drawer" });
+    row.element.after(row.drawer);
+  } else {
+    row.drawer.remove();
+    row.drawer = null;
+  }
+  row.element.classList.toggle("opened", open);
+  row.element.querySelector(".open").setAttribute("aria-expanded", String(open));
+}

@@ -1,0 +1,85 @@
+// What is displayed, as files and citations: all of it carries the snapshot.
+
+async function copy(words, button) {
+  const before = button.textContent;
+  try {
+    await navigator.clipboard.writeText(words);
+    button.textContent = "copied";
+  } catch {
+    prompt("Copy this:", words); // pages from a disk may not write to the clipboard
+  }
+  setTimeout(() => { button.textContent = before; }, 1500);
+}
+
+function save(name, type, content) {
+  const link = cell("a", "", { download: name, href: URL.createObjectURL(new Blob([content], { type })) });
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
+}
+
+function displayedColumns() {
+  return page.columns.filter((column) => state.columns.includes(column.key));
+}
+
+function csv() {
+  const quoted = (one) => (/[",\n\r]/.test(String(one)) ? `"${String(one).replaceAll('"', '""')}"` : String(one ?? ""));
+  const columns = displayedColumns(), bounds = state.columns.includes("quality") ? ["low", "high"] : [];
+  const head = ["method", "label", ...columns.map((column) => column.key), ...bounds, "row", "snapshot"];
+  const lines = ordered.map((row) => [row.line.method, row.line.faithful, ...columns.map((column) => value(row, column.key)), ...(bounds.length ? row.interval : []), row.key, page.snapshot]);
+  return [head, ...lines].map((line) => line.map(quoted).join(",")).join("\n") + "\n";
+}
+
+function json() {
+  const columns = displayedColumns();
+  const rows = ordered.map((row) => ({
+    row: row.key, method: row.line.method, label: row.line.faithful,
+    ...Object.fromEntries(columns.map((column) => [column.key, value(row, column.key)])), interval: row.interval, by_role: Object.fromEntries(page.roles.map((role, i) => [role, row.roles[i]])),
+  }));
+  return JSON.stringify({ suite: page.suite, snapshot: page.snapshot, view: write(state), rows }, null, 1) + "\n";
+}
+
+const TEX = {
+  "\\": "\\textbackslash{}", "{": "\\{", "}": "\\}", $: "\\$", "&": "\\&", "#": "\\#", _: "\\_", "%": "\\%", "~": "\\textasciitilde{}", "^": "\\textasciicircum{}",
+  "<": "\\textless{}", ">": "\\textgreater{}", "|": "\\textbar{}", '"': "\\textquotedbl{}", "×": "$\\times$", "±": "$\\pm$", "·": "$\\cdot$", "–": "--", "−": "$-$", "√": "$\\surd$", "⁶": "$^6$", "\n": " ",
+};
+
+// Text that LaTeX sets as it is; letters beyond Latin that a plain pdflatex does not know become question marks.
+function tex(words) {
+  return [...String(words)].map((letter) => TEX[letter] ?? (letter.codePointAt(0) > 0x17f ? "?" : letter)).join("");
+}
+
+function latex() {
+  const columns = displayedColumns().filter((column) => column.key !== "network");
+  const head = ["method", ...columns.map((column) => (column.unit ? `${column.head} (${column.unit})` : column.head))];
+  const lines = ordered.map((row) => [row.line.method, ...columns.map((column) => text(row, column.key) + (column.key === "quality" ? ` [${row.interval.map((one) => rounded(one, 2)).join("–")}]` : ""))]);
+  const set = (line) => `${line.map(tex).join(" & ")} \\\\`;
+  return [
+    `% RateBench, suite ${page.suite.replace(/\s+/g, " ")}, snapshot ${page.snapshot}; needs \\usepackage{booktabs}`,
+    `\\begin{tabular}{l${columns.map((column) => (column.numeric ? "r" : "l")).join("")}}`,
+    "\\toprule", set(head), "\\midrule", ...lines.map(set), "\\bottomrule", "\\end{tabular}", "",
+  ].join("\n");
+}
+
+function bibtex(key, title, note) {
+  return `@misc{${key},\n  title  = {${title}},\n  author = {{RateBench contributors}},\n  year   = {${page.year}},\n  note   = {${note}}\n}`;
+}
+
+function viewBibtex() {
+  return bibtex(`ratebench-${page.snapshot}-view`, `RateBench: rate and accuracy of compressed neural networks, suite ${tex(page.suite)}`,
+    `Snapshot ${page.snapshot}, view \\texttt{${tex("#" + write(state))}}`);
+}
+
+async function rowBibtex(row, own) {
+  const hashes = (await Promise.all(own)).map((record) => record.provenance.artefact_sha256.slice(0, 12)).join(", ");
+  const key = `ratebench-${page.snapshot}-${row.key}`.replace(/[^\w-]+/g, "-");
+  return bibtex(key, `RateBench: ${tex(row.line.name)}, ${tex(text(row, "point"))}, on ${tex(row.line.network)}`,
+    `Suite ${tex(page.suite)}, snapshot ${page.snapshot}, row \\texttt{${tex(row.key)}}, ${text(row, "bytes")} bytes, ${text(row, "quality")} \\%, files ${hashes}`);
+}
+
+const EXPORTS = {
+  csv: () => save(`ratebench-${page.snapshot}.csv`, "text/csv", csv()),
+  json: () => save(`ratebench-${page.snapshot}.json`, "application/json", json()),
+  latex: () => save(`ratebench-${page.snapshot}.tex`, "text/x-tex", latex()),
+  link: (button) => copy(permalink(), button),
+  bibtex: (button) => copy(viewBibtex(), button),
+};

@@ -1,0 +1,62 @@
+// Comparing curves: which points nothing beats, and Bjøntegaard's mean difference of rate (VCEG-M33, 2001; with monotone
+// piecewise cubics instead of one polynomial, as JCT-VC does).
+
+const fewer = (x) => (x === "ratio" ? -1 : 1); // on which side of the axis better is
+
+// The rows that no other one beats in both: the place on the axis and accuracy.
+function front(rows, x) {
+  const ordered = rows.filter((row) => value(row, x) !== null)
+    .sort((a, b) => fewer(x) * (value(a, x) - value(b, x)) || value(b, "quality") - value(a, "quality"));
+  let best = -Infinity;
+  return ordered.filter((row) => value(row, "quality") > best && ((best = value(row, "quality")), true));
+}
+
+// Slopes of a monotone piecewise cubic through the points (Fritsch & Carlson 1980; ends as in SciPy's PchipInterpolator).
+function slopes(x, y) {
+  const h = [], d = [];
+  for (let i = 0; i + 1 < x.length; i++) { h.push(x[i + 1] - x[i]); d.push((y[i + 1] - y[i]) / h[i]); }
+  if (d.length === 1) return [d[0], d[0]];
+  const end = (h0, h1, d0, d1) => {
+    const slope = ((2 * h0 + h1) * d0 - h0 * d1) / (h0 + h1);
+    if (Math.sign(slope) !== Math.sign(d0)) return 0;
+    return Math.sign(d0) !== Math.sign(d1) && Math.abs(slope) > 3 * Math.abs(d0) ? 3 * d0 : slope;
+  };
+  const inner = d.slice(1).map((right, i) => {
+    const left = d[i];
+    if (left * right <= 0) return 0;
+    const a = 2 * h[i + 1] + h[i], b = h[i + 1] + 2 * h[i];
+    return (a + b) / (a / left + b / right);
+  });
+  const last = d.length - 1;
+  return [end(h[0], h[1], d[0], d[1]), ...inner, end(h[last], h[last - 1], d[last], d[last - 1])];
+}
+
+// The integral of that cubic from one place to another, both within the points.
+function integral(x, y, from, to) {
+  const m = slopes(x, y);
+  let sum = 0;
+  for (let i = 0; i + 1 < x.length; i++) {
+    const low = Math.max(from, x[i]), high = Math.min(to, x[i + 1]), h = x[i + 1] - x[i];
+    if (high <= low) continue;
+    const upTo = (place) => {
+      const t = (place - x[i]) / h, t2 = t * t, t3 = t2 * t, t4 = t3 * t;
+      return h * (y[i] * (t4 / 2 - t3 + t) + h * m[i] * (t4 / 4 - (2 * t3) / 3 + t2 / 2) + y[i + 1] * (t3 - t4 / 2) + h * m[i + 1] * (t4 / 4 - t3 / 3));
+    };
+    sum += upTo(high) - upTo(low);
+  }
+  return sum;
+}
+
+// Mean difference in bytes at equal accuracy, in per cent of the baseline's; null where the curves share no accuracies.
+// Only points that nothing of their own line beats count, and accuracies in view: a collapsed network has no rate.
+function bdRate(line, baseline) {
+  const curve = (one) => {
+    const rows = front(one.rows, "bytes");
+    return [rows.map((row) => value(row, "quality")), rows.map((row) => Math.log(value(row, "bytes")))];
+  };
+  const [[x, y], [u, v]] = [curve(line), curve(baseline)];
+  if (x.length < 2 || u.length < 2) return null;
+  const { reference } = page.networks.find((network) => network.name === line.network);
+  const from = Math.max(x[0], u[0], reference === null ? -Infinity : reference - page.view), to = Math.min(x.at(-1), u.at(-1));
+  return to > from ? 100 * (Math.exp((integral(x, y, from, to) - integral(u, v, from, to)) / (to - from)) - 1) : null;
+}

@@ -1,0 +1,127 @@
+// The table: rows are made from the data as they come into view, so that ten thousand are no more work than a hundred.
+
+const CHUNK = 120;
+let ordered = [], made = 0; // rows that fit, in order; how many of them are in the document
+
+function sortValue(row, key) {
+  return key === "method" ? row.line.method : value(row, key);
+}
+
+function inOrder(rows) {
+  const key = state.sort.replace(/^-/, ""), direction = state.sort.startsWith("-") ? -1 : 1;
+  if (!key || (key !== "method" && !(key in page.place))) return rows;
+  return [...rows].sort((a, b) => {
+    const left = sortValue(a, key), right = sortValue(b, key);
+    if (left === right) return 0;
+    if (left === null || right === null) return left === null ? 1 : -1; // what is unknown comes last either way
+    return direction * (typeof left === "number" ? left - right : left.localeCompare(right, "en", { numeric: true }));
+  });
+}
+
+function svg(tag, attributes, ...children) {
+  const node = document.createElementNS("http://www.w3.org/2000/svg", tag);
+  for (const [name, content] of Object.entries(attributes)) node.setAttribute(name, content);
+  node.append(...children);
+  return node;
+}
+
+function marker(line) {
+  return svg("svg", { class: "marker", viewBox: "-6 -6 12 12", "aria-hidden": "true", fill: line.colour }, svg("use", { href: `#${line.symbol}` }));
+}
+
+function stroke(line) {
+  const path = svg("path", { d: "M-16 0H16", stroke: line.colour, "stroke-width": 2, "stroke-dasharray": line.strokes });
+  return svg("svg", { class: "stroke", viewBox: "-16 -6 32 12", "aria-hidden": "true" }, path, svg("use", { href: `#${line.symbol}`, fill: line.colour }));
+}
+
+function roleText(row) {
+  const whole = row.roles.reduce((a, b) => a + b, 0);
+  return page.roles.flatMap((role, i) => (row.roles[i] ? [`${page.roleNames[role]} ${rounded(row.roles[i], 0)} (${rounded((100 * row.roles[i]) / whole, 1)} %)`] : [])).join(", ");
+}
+
+function roleBar(row) {
+  const whole = row.roles.reduce((a, b) => a + b, 0);
+  let start = 0;
+  const parts = page.roles.map((role, i) => {
+    const width = (60 * row.roles[i]) / whole, part = svg("rect", { class: `role-${role}`, x: start.toFixed(2), width: width.toFixed(2), height: 10 });
+    start += width;
+    return part;
+  });
+  return svg("svg", { class: "bar", viewBox: "0 0 60 10", role: "img" }, svg("title", {}, roleText(row)), ...parts);
+}
+
+function rowElement(row) {
+  const line = row.line, head = cell("th", "", { scope: "row" });
+  const open = cell("button", "", { type: "button", className: "open" });
+  open.setAttribute("aria-expanded", "false");
+  open.setAttribute("aria-label", `details of ${line.method}, ${text(row, "point")}`);
+  head.append(open, marker(line), cell("span", line.method, { className: "name" }), " ", cell("span", line.faithful, { className: `label ${line.faithful}` }));
+  if (row.stale) head.append(" ", cell("span", "†", { className: "stale", title: "The code has changed since this was measured" }));
+  const cells = page.columns.flatMap((column, i) => {
+    if (!state.columns.includes(column.key)) return [];
+    const shown = cell("td", row.texts[i], { className: column.numeric ? "number" : "words" });
+    if (!column.numeric) shown.title = row.texts[i];
+    if (column.key === "quality") shown.append(" ", cell("small", row.interval.map((one) => rounded(one, 2)).join("–"), { className: "interval" }));
+    return column.key === "bytes" ? [shown, cell("td", roleBar(row))] : [shown];
+  });
+  row.element = cell("tr", head, { className: row.key === state.row ? "found" : "" });
+  row.element.dataset.key = row.key;
+  row.element.append(...cells);
+  row.drawer = null;
+  return row.element;
+}
+
+function drawHead() {
+  const shown = page.columns.filter((column) => state.columns.includes(column.key)), groups = cell("tr", cell("th", "", { className: "group" }));
+  for (const group of new Set(shown.map((column) => column.group))) {
+    const own = shown.filter((column) => column.group === group);
+    const size = own.length + own.some((column) => column.key === "bytes"); // the bar by role has a column, too
+    groups.append(cell("th", group, { scope: "colgroup", className: "group", colSpan: size }));
+  }
+  const heads = cell("tr", headCell("method", "method", "", "The method, and how it stands to its paper", false));
+  for (const column of shown) {
+    heads.append(headCell(column.key, column.head, column.unit, column.help, column.numeric));
+    if (column.key === "bytes") heads.append(cell("th", "by role", { scope: "col", title: "Where the file's bytes go" }));
+  }
+  element("rows").tHead.replaceChildren(groups, heads);
+}
+
+function headCell(key, name, unit, help, numeric) {
+  const button = cell("button", name, { type: "button" });
+  if (unit) button.append(" ", cell("small", unit));
+  const head = cell("th", button, { scope: "col", title: help, className: numeric ? "number" : "words" });
+  head.dataset.sort = key;
+  const here = state.sort.replace(/^-/, "") === key;
+  head.setAttribute("aria-sort", here ? (state.sort.startsWith("-") ? "descending" : "ascending") : "none");
+  return head;
+}
+
+function more(count = CHUNK) {
+  const next = ordered.slice(made, made + count);
+  made += next.length;
+  element("rows").tBodies[0].append(...next.map(rowElement));
+  element("more").hidden = made >= ordered.length;
+}
+
+function drawTable() {
+  const words = state.query.toLowerCase().split(/\s+/).filter(Boolean), all = rowsOf(shownLines());
+  ordered = inOrder(all.filter((row) => words.every((word) => row.searched.includes(word))));
+  for (const row of page.rows) row.element = row.drawer = null;
+  made = 0;
+  drawHead();
+  element("rows").tBodies[0].replaceChildren();
+  more();
+  const count = page.lines.reduce((sum, line) => sum + (line.network === state.network ? line.rows.length : 0), 0);
+  element("count").textContent = `${ordered.length} of ${count} operating points on ${state.network}`;
+}
+
+// Open, mark and show a row, whatever is filtered.
+function goTo(row) {
+  const hidden = !ordered.includes(row);
+  change({ row: row.key, ...(hidden ? { query: "", hide: state.hide.filter((id) => id !== row.line.id) } : {}), network: row.line.network });
+  if (!ordered.includes(row)) change({ family: "", budget: "", label: "" });
+  more(Math.max(0, ordered.indexOf(row) + 1 - made));
+  toggle(row, true);
+  row.element.scrollIntoView({ block: "center" });
+  row.element.querySelector(".open").focus({ preventScroll: true });
+}
