@@ -301,6 +301,30 @@ def report(
     console.print(escape(f"report: {page.resolve()}"), soft_wrap=True)
 
 
+@app.command()
+def compare(
+    suite: Suite,
+    before: Annotated[str, typer.Argument(help="A results folder, or a git revision.")],
+    after: Annotated[str, typer.Argument(help="Likewise; `results` is what is at hand.")] = "results",
+) -> None:
+    """Say what differs between two snapshots of a suite: records that came, went or changed."""
+    from benchmarks.report.compare import compare as compared
+
+    found = compared(suite, before, after)
+    table = Table("record", Column("bytes", justify="right"), Column("correct", justify="right"))
+    for gone in found.gone:
+        table.add_row(f"− {gone.id}", f"{gone.rate.file_bytes:,}", f"{gone.quality.correct:,}")
+    for new in found.new:
+        table.add_row(f"+ {new.id}", f"{new.rate.file_bytes:,}", f"{new.quality.correct:,}")
+    for a, b in found.changed:
+        sizes = f"{a.rate.file_bytes:,} → {b.rate.file_bytes:,}"
+        table.add_row(f"  {a.id}", sizes, f"{a.quality.correct:,} → {b.quality.correct:,} of {b.quality.total:,}")
+    if table.row_count:
+        console.print(table)
+    counts = f"{len(found.new)} new, {len(found.gone)} gone, {len(found.changed)} changed, {found.same} the same"
+    console.print(f"{found.before} → {found.after}: {counts}")
+
+
 def main() -> None:
     """Run the command; a known error becomes one sentence and status 1, wrong usage status 2, an interruption 130."""
     try:

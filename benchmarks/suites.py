@@ -52,14 +52,7 @@ class Cell:
 
     @property
     def config_hash(self) -> str:
-        return json_hash(self._identity)[:8]
-
-    @property
-    def _identity(self) -> dict[str, Any]:
-        """The configuration without fields at their defaults that were added when there were records without them."""
-        config = methods.get(self.method).Config
-        late, default = {f.name for f in fields(config) if f.metadata.get("added")}, plain(config())
-        return {name: value for name, value in self.config.items() if name not in late or value != default[name]}
+        return config_hash(self.method, self.config)
 
     @property
     def id(self) -> str:
@@ -85,7 +78,7 @@ class Cell:
         return {
             "the method's code": code_hash(own),
             "the suite's code": code_hash(used - own),
-            "the configuration": json_hash(self._identity),
+            "the configuration": json_hash(_identity(self.method, self.config)),
             "the data or the reference": json_hash(task_module.provenance(self.network)),
             "the budget": json_hash(asdict(self.budget)),
             "the seed": str(self.seed),
@@ -103,6 +96,18 @@ class Cell:
         if self.budget.name not in method.CARD.budgets:
             return f"has no {self.budget.name} recipe, only {', '.join(method.CARD.budgets)}"
         return method.unsupported(tasks.load(self.task, self.network), self.make_config())
+
+
+def _identity(key: str, config: dict[str, Any]) -> dict[str, Any]:
+    """A configuration without fields at their defaults that were added when there were records without them."""
+    known = methods.get(key).Config
+    late, default = {f.name for f in fields(known) if f.metadata.get("added")}, plain(known())
+    return {name: value for name, value in config.items() if name not in late or value != default[name]}
+
+
+def config_hash(key: str, config: dict[str, Any]) -> str:
+    """What names a method's configuration among its others."""
+    return json_hash(_identity(key, config))[:8]
 
 
 def _typed(key: str, config: dict[str, Any]) -> Any:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import json
 import re
+import shutil
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +15,10 @@ import pandas as pd
 import pytest
 from invented import REFERENCE_BYTES, SUITE, Page, made, reference, several, store
 
-from benchmarks import record
+from benchmarks import record, reported
 from benchmarks.errors import RateBenchError, RecordError
 from benchmarks.record import Record
-from benchmarks.report import costs, frame, payload, render, series
+from benchmarks.report import compare, costs, frame, payload, render, replication, series
 
 HOSTILE = (
     "</script><script>document.title='ran'</script><img src=x onerror=\"document.title='ran'\"><!-- $\\frac% {{ 7*7 }}"
@@ -35,11 +37,14 @@ def test_same_records_give_the_same_files(rendered: tuple[Path, list[Record]], t
     names = sorted(path.name for path in page.parent.iterdir())
     assert names == [
         "index.html",
-        "rate-accuracy-net.pdf",
-        "rate-accuracy-net.svg",
-        "rate-accuracy-other.pdf",
-        "rate-accuracy-other.svg",
+        "rate-accuracy-net-post-training.pdf",
+        "rate-accuracy-net-post-training.svg",
+        "rate-accuracy-other-post-training.pdf",
+        "rate-accuracy-other-post-training.svg",
+        "rate-accuracy-other-short.pdf",
+        "rate-accuracy-other-short.svg",
         "records.csv",
+        "snapshot.json",
     ]
     for name in names:
         assert (page.parent / name).read_bytes() == (again.parent / name).read_bytes(), name
@@ -119,7 +124,7 @@ def test_methods_that_compute_less_have_a_figure_of_their_own(tmp_path: Path) ->
         for i, macs in enumerate((800_000, 500_000))
     ]
     page = render(SUITE, store(tmp_path / "results", [*slim, made("beta"), reference()]), tmp_path / "reports")
-    assert (page.parent / "macs-accuracy-net.pdf").exists()
+    assert (page.parent / "macs-accuracy-net-post-training.pdf").exists()
     assert "Accuracy and multiply-accumulates" in page.read_text(encoding="utf-8")
 
     rows = frame.aggregate([*slim, made("beta"), reference()])
@@ -163,3 +168,58 @@ def test_a_damaged_record_is_named(tmp_path: Path) -> None:
     with pytest.raises(RecordError, match=re.escape(str(victim))):
         render(SUITE, results, tmp_path / "reports")
     assert not (tmp_path / "reports").exists()
+
+
+def test_the_index_leads_to_every_suite(tmp_path: Path) -> None:
+    render(SUITE, store(tmp_path / "results", several()), tmp_path / "reports")
+    other = [msgspec.structs.replace(r, suite="second", id=r.id.replace(SUITE, "second", 1)) for r in several()]
+    for known in other:
+        record.write(tmp_path / "results" / f"{known.id}.json", known)
+    render("second", tmp_path / "results", tmp_path / "reports")
+    index = Page(tmp_path / "reports" / "index.html")
+    assert index.links == [f"{SUITE}/index.html", "second/index.html"] and not index.scripts
+    assert all((tmp_path / "reports" / place).exists() for place in [*index.links, *index.resources[1:]])
+    (tmp_path / "reports" / "second" / "snapshot.json").write_text("{}")
+    with pytest.raises(RateBenchError, match=r"second/snapshot\.json is no summary of a report"):
+        render(SUITE, tmp_path / "results", tmp_path / "reports")
+
+
+def test_snapshots_are_compared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    records = several()
+    before, after = store(tmp_path / "before", records[1:]), tmp_path / "after"
+    changed = msgspec.structs.replace(records[2], rate=made(seed=1, index=0, file_bytes=77).rate)
+    store(after, [*records[:2], changed, *records[4:]])
+    found = compare.compare(SUITE, str(before), str(after))
+    assert [r.id for r in found.new] == [records[0].id] and [r.id for r in found.gone] == [records[3].id]
+    assert [(a.id, b.rate.file_bytes) for a, b in found.changed] == [(changed.id, 77)]
+    assert found.same == len(records) - 3
+    assert [found.before, found.after] == [frame.snapshot(record.load(place, SUITE)) for place in (before, after)]
+    same = compare.compare(SUITE, str(after), str(after))
+    assert not (same.new or same.gone or same.changed) and same.before == same.after
+
+    monkeypatch.chdir(tmp_path)
+    for command in (
+        ["init", "-q"],
+        ["add", "results"],
+        ["-c", "user.name=a", "-c", "user.email=b", "commit", "-qm", "c"],
+    ):
+        if command[0] == "add":
+            shutil.copytree(before, tmp_path / "results")
+        subprocess.run(["git", *command], check=True)
+    assert len(compare.compare(SUITE, "HEAD", str(after)).new) == 1
+    with pytest.raises(RateBenchError, match="v9 is no folder, and no git revision with results/invented"):
+        compare.compare(SUITE, "v9", str(after))
+    with pytest.raises(RateBenchError, match="there are no records of 'nothing' in"):
+        compare.compare("nothing", str(after), str(after))
+
+
+def test_papers_points_stand_beside_ours() -> None:
+    """Where a paper gives an accuracy and a ratio; the row that answers is named."""
+    row = frame.aggregate([made()])[0]
+    size = reported.Size(value=12.5, unit="ratio", counts="weights only")
+    wanted = reported.Reported(task="digits", network="net", metric="error", value=8.0, source="Table 1", size=size)
+    verdict = reported.Verdict("replicated")
+    found = payload._reported(replication.Comparison("alpha", wanted, row, None, verdict))
+    assert found is not None and (found["quality"], found["ratio"], found["row"]) == (92.0, 12.5, row.key)
+    unsized = msgspec.structs.replace(wanted, size=None)
+    assert payload._reported(replication.Comparison("alpha", unsized, row, None, verdict)) is None

@@ -123,7 +123,7 @@ def test_filters_search_and_sort(browser: Browser, rendered: Path) -> None:
 
 def test_a_link_holds_the_whole_view(browser: Browser, rendered: Path) -> None:
     page = opened(browser, rendered)
-    page.evaluate("change({ network: 'other', x: 'macs', front: true, sort: '-quality', query: 'beta' })")
+    page.evaluate("change({ network: 'other', x: 'macs', front: false, sort: '-quality', query: 'beta' })")
     page.evaluate(
         "change({ columns: ['bytes', 'quality'], baseline: visibleLines()[0].id, hide: [visibleLines()[1].id] })"
     )

@@ -7,26 +7,27 @@ from functools import partial
 from hashlib import sha256
 from pathlib import Path
 
+import msgspec
+
 from benchmarks import record, storage
 from benchmarks.errors import RateBenchError
 
 
-def _figure_name(kind: str, network: str) -> str:
-    """A file name, whatever the network is called; two networks never share one."""
-    safe = re.sub(r"[^\w-]", "_", network, flags=re.ASCII)
-    if safe != network:
-        safe += f"-{sha256(network.encode()).hexdigest()[:8]}"
-    return f"{kind}-{safe}"
+def _figure_name(*names: str) -> str:
+    """A file name, whatever a network or a budget is called; two never share one."""
+    whole = "-".join(names)
+    safe = re.sub(r"[^\w-]", "_", whole, flags=re.ASCII)
+    return safe if safe == whole else f"{safe}-{sha256(whole.encode()).hexdigest()[:8]}"
 
 
 def render(suite: str, results: Path, reports: Path) -> Path:
-    """Write the report of a suite's records into `reports/<suite>` and return the page's path.
+    """Write the report of a suite's records into `reports/<suite>`, and the index over suites; return the page's path.
 
     The same records and code give the same bytes. Raises RateBenchError where there are no records and RecordError for
     a damaged one; nothing is written then.
     """
     # Plotting libraries take seconds to import: only a report pays for them.
-    from benchmarks.report import about, cards, cells, claimed, costs, figures, frame, page, replication, series
+    from benchmarks.report import about, cards, cells, claimed, costs, figures, frame, index, page, replication, series
 
     records = sorted(record.load(results, suite), key=lambda r: r.id)
     if not records:
@@ -36,12 +37,15 @@ def render(suite: str, results: Path, reports: Path) -> Path:
     references = frame.references(rows)
     lines = list(series.series(rows))
     metric = records[0].quality.metric
-    drawn: dict[tuple[str, str], dict[str, bytes]] = {}  # by kind and network
-    for network in sorted({line.network for line in lines}):
-        own, reference = [line for line in lines if line.network == network], references.get(network)
-        drawn["rate-accuracy", network] = figures.render(partial(figures.figure, metric, reference, own))
+    drawn: dict[tuple[str, str, str], dict[str, bytes]] = {}  # by kind, network and budget
+    for network, budget in sorted({(line.network, line.rows[0].first.budget) for line in lines}):
+        own = [line for line in lines if (line.network, line.rows[0].first.budget) == (network, budget)]
+        own = [line for line in own if cells.is_first(suite, line.rows[0].first)]
+        reference = references.get(network)
+        if own:
+            drawn["rate-accuracy", network, budget] = figures.render(partial(figures.figure, metric, reference, own))
         if reference is not None and (slim := costs.narrower(reference, own)):
-            drawn["macs-accuracy", network] = figures.render(partial(costs.figure, metric, reference, slim))
+            drawn["macs-accuracy", network, budget] = figures.render(partial(costs.figure, metric, reference, slim))
     comparisons = list(replication.comparisons(rows, references, {r.task for r in records}))
     contents = page.Contents(
         suite=suite,
@@ -58,9 +62,22 @@ def render(suite: str, results: Path, reports: Path) -> Path:
     )
     html = page.render(contents)
     folder = reports / suite
-    for (kind, network), files in drawn.items():
+    for (kind, network, budget), files in drawn.items():
         for suffix, content in files.items():
-            storage.write(folder / f"{_figure_name(kind, network)}.{suffix}", content)
+            storage.write(folder / f"{_figure_name(kind, network, budget)}.{suffix}", content)
     storage.write(folder / "records.csv", frame.csv(records))
     storage.write(folder / "index.html", html)
+    summary = index.Summary(
+        suite=suite,
+        snapshot=frame.snapshot(records),
+        records=len(records),
+        points=len(contents.rows),
+        methods=sorted({r.method for r in records}),
+        networks=contents.networks,
+        last=max(r.provenance.started for r in records),
+        version=page.version(),
+        figure=f"{_figure_name(*next(iter(drawn)))}.svg",
+    )
+    storage.write(folder / index.SUMMARY, msgspec.json.format(msgspec.json.encode(summary), indent=1) + b"\n")
+    index.write(reports)
     return folder / "index.html"

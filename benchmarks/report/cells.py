@@ -32,6 +32,18 @@ class Gap:
     seeds: tuple[int, ...]
 
 
+def is_first(suite: str, known: Record) -> bool:
+    """Whether a record is of the configuration that stands first for its method and budget: what the figures show.
+
+    All are, where the suite or the method is not among what is at hand.
+    """
+    try:
+        first = suites.configs(suite, known.method, known.budget)[0]
+        return known.config_hash == suites.config_hash(known.method, first)
+    except Exception:  # a method of a third party can fail on import in any way
+        return True
+
+
 def _ended_badly(results: Path, suite: str, configs: dict[str, str]) -> Iterator[Gap]:
     """Failed and unfinished cells, by what lies in their folders; raises RecordError for a damaged cell.json."""
     for folder in sorted(path for path in (results / suite).glob("*/*/*") if path.is_dir()):

@@ -30,7 +30,7 @@ def figure(metric: str, reference: Row, lines: Sequence[Series]) -> Figure:
         line.name: [100 * r.first.notes[ESTIMATE] for r in line.rows if ESTIMATE in r.first.notes] for line in lines
     }
     estimates = {name: values for name, values in noted.items() if values}
-    drawn, axes = figures.column(len(lines) + 1 + len(estimates))
+    drawn, axes = figures.column(lines, len(estimates))
     for line in lines:
         figures.draw_line(axes, line, lambda row: removed(reference, row))
     for name, values in estimates.items():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import textwrap
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -45,6 +46,11 @@ def _printable(text: str) -> str:
     return f" {kept}" if kept.startswith("_") else kept
 
 
+def labelled(name: str) -> str:
+    """A line's name in the legend, broken to the width of the column."""
+    return "\n".join(textwrap.wrap(_printable(name), 66, subsequent_indent="   ", drop_whitespace=True)) or " "
+
+
 def draw_line(axes: Axes, line: Series, place: Callable[[Row], float]) -> None:
     """One line with 95 % intervals; `place` is where a row stands on the x axis."""
     rows = line.rows
@@ -59,7 +65,7 @@ def draw_line(axes: Axes, line: Series, place: Callable[[Row], float]) -> None:
         color=line.colour,
         marker=line.symbol.matplotlib,
         linestyle=line.dash.matplotlib,
-        label=_printable(line.name),
+        label=labelled(line.name),
         linewidth=0.9,
         markersize=3,
         markeredgewidth=0,
@@ -110,7 +116,7 @@ def _draw_ratios(axes: Axes, reference_bytes: int) -> None:
 
 def figure(metric: str, reference: Row | None, lines: Sequence[Series]) -> Figure:
     """One network's plot: all its lines with 95 % intervals, the reference dotted, the legend below."""
-    drawn, axes = column(len(lines) + 1)
+    drawn, axes = column(lines)
     for line in lines:
         draw_line(axes, line, lambda row: row.file_bytes.mean)
     _draw_axes(axes, metric, reference, lines)
@@ -118,9 +124,10 @@ def figure(metric: str, reference: Row | None, lines: Sequence[Series]) -> Figur
     return drawn
 
 
-def column(legend_rows: int) -> tuple[Figure, Axes]:
-    """An empty figure as wide as a column, with room for a legend below."""
-    drawn = Figure(figsize=(WIDTH, 2.35 + 0.125 * legend_rows), layout="constrained")
+def column(lines: Sequence[Series], more: int = 0) -> tuple[Figure, Axes]:
+    """An empty figure as wide as a column, with room for a legend of the reference, the lines and `more` below."""
+    rows = 1 + more + sum(labelled(line.name).count("\n") + 1 for line in lines)
+    drawn = Figure(figsize=(WIDTH, 2.35 + 0.125 * rows), layout="constrained")
     return drawn, drawn.add_subplot()
 
 

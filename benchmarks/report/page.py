@@ -41,7 +41,7 @@ class Contents:
     """All that one suite's page is made of.
 
     `current` says of each record's id whether the code at hand would measure the same (None: it can't be told);
-    `figures` maps a kind ("rate-accuracy", "macs-accuracy") and a network to an SVG.
+    `figures` maps a kind ("rate-accuracy", "macs-accuracy"), a network and a budget to an SVG.
     """
 
     suite: str
@@ -54,7 +54,7 @@ class Contents:
     methods: Sequence[About]
     claims: Sequence[Judged]
     observations: Sequence[Observed]
-    figures: Mapping[tuple[str, str], bytes]
+    figures: Mapping[tuple[str, str, str], bytes]
 
     @property
     def rows(self) -> list[Row]:
@@ -126,15 +126,16 @@ def image_url(svg: bytes) -> str:
     return "data:image/svg+xml," + urllib.parse.quote(svg, safe=" !$()*+,-./:;=?@[]_|~'")
 
 
-def _environment() -> jinja2.Environment:
-    environment = jinja2.Environment(
+def environment() -> jinja2.Environment:
+    """Templates with the filters that they share; what is filled in is escaped."""
+    made = jinja2.Environment(
         loader=jinja2.PackageLoader("benchmarks.report"),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {
+    made.filters |= {
         "percent": percent,
         "significant": significant,
         "exact": exact,
@@ -144,7 +145,7 @@ def _environment() -> jinja2.Environment:
         "image": image_url,
         "slug": lambda name: re.sub(r"[^\w-]+", "-", name),
     }
-    return environment
+    return made
 
 
 def _scripted(contents: Contents, facts: dict[str, Any], source: dict[str, str]) -> dict[str, Any]:
@@ -172,9 +173,9 @@ def _pairs(names: Iterable[str]) -> list[tuple[str, str]]:
 
 def render(contents: Contents) -> bytes:
     """The page as UTF-8 HTML that loads nothing from anywhere."""
-    environment = _environment()
-    assert environment.loader is not None
-    source = {name: environment.loader.get_source(environment, name)[0] for name in ("page.css", *SCRIPTS)}
+    templates = environment()
+    assert templates.loader is not None
+    source = {name: templates.loader.get_source(templates, name)[0] for name in ("page.css", *SCRIPTS)}
     snapshot_id, last = snapshot(contents.records), max(r.provenance.started for r in contents.records)
     note = f"Snapshot {snapshot_id}, {len(contents.records)} records, suite version {version()}"
     known = [m.card for m in contents.methods if m.card]
@@ -186,7 +187,7 @@ def render(contents: Contents) -> bytes:
         "roleNames": ROLE_NAMES,
         "papers": {card.key: about.bibtex(card) for card in known},
     }
-    text = environment.get_template("page.html.j2").render(
+    text = templates.get_template("page.html.j2").render(
         contents=contents,
         methods=contents.methods,
         metric=contents.metric,

@@ -32,7 +32,7 @@ function text(row, key) {
 // What the page begins with; only what differs from it stands in the address.
 function defaults() {
   return {
-    network: page.networks[0].name, x: "bytes", y: "near", intervals: true, front: false, reported: true,
+    network: page.networks[0].name, x: "bytes", y: "near", intervals: true, front: true, reported: true,
     family: "", budget: "", label: "", hide: [], baseline: "", at: "10",
     query: "", sort: "", columns: page.columns.filter((column) => column.shown).map((column) => column.key), row: "",
   };

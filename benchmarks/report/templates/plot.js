@@ -37,19 +37,24 @@ function rateRange(row) {
   return row.bytesRange.map((bytes) => (state.x === "ratio" ? factor / bytes : factor * bytes)).sort((a, b) => a - b);
 }
 
+function whiskers(rows, ranges, visible) {
+  const bars = { type: "data", symmetric: false, thickness: 1, width: 2, visible };
+  const x = rows.map((row) => value(row, state.x)), y = rows.map((row) => value(row, "quality"));
+  return {
+    error_y: { ...bars, array: rows.map((row, i) => row.interval[1] - y[i]), arrayminus: rows.map((row, i) => y[i] - row.interval[0]) },
+    error_x: { ...bars, array: ranges.map((range, i) => range[1] - x[i]), arrayminus: ranges.map((range, i) => x[i] - range[0]) },
+  };
+}
+
 function trace(line, unbeaten) {
   const rows = line.rows.filter((row) => value(row, state.x) !== null);
   const x = rows.map((row) => value(row, state.x)), y = rows.map((row) => value(row, "quality"));
-  const bars = { type: "data", symmetric: false, thickness: 1, width: 2, visible: state.intervals };
-  const ranges = rows.map(rateRange), best = rows.map((row) => !state.front || unbeaten.has(row));
-  const bounded = (bound) => rows.map((row, i) => (best[i] ? bound(row, i) : null)); // what is dimmed has no whiskers
   return {
     type: "scatter", mode: "lines+markers", x, y, customdata: rows.map((row) => row.key),
     hovertext: rows.map(hover), hoverinfo: "text", opacity: 1,
     line: { color: line.colour, dash: line.dash, width: state.front ? 0.6 : 1.75 },
-    marker: { color: line.colour, symbol: line.symbol, size: 8, opacity: best.map((one) => (one ? 1 : 0.2)) },
-    error_y: { ...bars, array: bounded((row, i) => row.interval[1] - y[i]), arrayminus: bounded((row, i) => y[i] - row.interval[0]) },
-    error_x: { ...bars, array: bounded((_, i) => ranges[i][1] - x[i]), arrayminus: bounded((_, i) => x[i] - ranges[i][0]) },
+    marker: { color: line.colour, symbol: line.symbol, size: 8, opacity: rows.map((row) => (!state.front || unbeaten.has(row) ? 1 : 0.2)) },
+    ...whiskers(rows, rows.map(rateRange), state.intervals && !state.front),
   };
 }
 
@@ -57,7 +62,7 @@ function frontTrace(rows, ink) {
   const better = [...rows].reverse();
   return {
     type: "scatter", mode: "lines", hoverinfo: "skip", x: better.map((row) => value(row, state.x)), y: better.map((row) => value(row, "quality")),
-    line: { color: ink, width: 2.5, shape: "linear" }, opacity: 0.55,
+    line: { color: ink, width: 2.5 }, opacity: 0.55, ...whiskers(better, better.map(rateRange), state.intervals),
   };
 }
 

@@ -1,0 +1,71 @@
+"""Two snapshots of a suite, side by side: what came, what went, what changed."""
+
+from __future__ import annotations
+
+import io
+import subprocess
+import tarfile
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks import record
+from benchmarks.errors import RateBenchError
+from benchmarks.record import Record
+from benchmarks.report.frame import snapshot
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Records by id: in one snapshot alone, in both with other bytes or another count, and how many are the same in both."""
+
+    before: str
+    after: str
+    gone: list[Record]
+    new: list[Record]
+    changed: list[tuple[Record, Record]]
+    same: int
+
+
+def compare(suite: str, before: str, after: str) -> Difference:
+    """Compare a suite's records in two places: results folders, or git revisions of this checkout's `results/`.
+
+    Raises RateBenchError for a place that is neither or has no record of the suite.
+    """
+    one, two = ({r.id: r for r in load(place, suite)} for place in (before, after))
+    both = [(one[key], two[key]) for key in sorted(one.keys() & two.keys())]
+    changed = [(a, b) for a, b in both if (a.rate, a.quality) != (b.rate, b.quality)]
+    return Difference(
+        before=snapshot(one.values()),
+        after=snapshot(two.values()),
+        gone=[one[key] for key in sorted(one.keys() - two.keys())],
+        new=[two[key] for key in sorted(two.keys() - one.keys())],
+        changed=changed,
+        same=len(both) - len(changed),
+    )
+
+
+def load(place: str, suite: str) -> list[Record]:
+    """The records of a suite in a results folder or at a git revision."""
+    if Path(place).is_dir():
+        found = list(record.load(Path(place), suite))
+    else:
+        with tempfile.TemporaryDirectory() as folder:
+            _checkout(place, suite, Path(folder))
+            found = list(record.load(Path(folder) / "results", suite))
+    if not found:
+        msg = f"there are no records of {suite!r} in {place}"
+        raise RateBenchError(msg)
+    return found
+
+
+def _checkout(revision: str, suite: str, folder: Path) -> None:
+    """The suite's records at a revision, without touching the working tree."""
+    command = ["git", "archive", "--end-of-options", revision, f"results/{suite}"]
+    try:
+        packed = subprocess.run(command, capture_output=True, check=True).stdout
+    except (OSError, subprocess.CalledProcessError) as error:
+        msg = f"{revision} is no folder, and no git revision with results/{suite}"
+        raise RateBenchError(msg) from error
+    with tarfile.open(fileobj=io.BytesIO(packed)) as tar:
+        tar.extractall(folder, filter="data")

@@ -1,0 +1,49 @@
+"""The index over suites: one page that leads to each suite's report."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+
+from benchmarks import storage
+from benchmarks.errors import RateBenchError
+
+SUMMARY = "snapshot.json"  # in each suite's folder
+
+
+class Summary(msgspec.Struct, frozen=True, kw_only=True):
+    """What the index says of one suite; `figure` is a file beside its page."""
+
+    suite: str
+    snapshot: str
+    records: int
+    points: int
+    methods: list[str]
+    networks: list[str]
+    last: str
+    version: str
+    figure: str
+
+
+def write(reports: Path) -> Path:
+    """Render `reports/index.html` from the summaries of the suites' folders; raises RateBenchError for a damaged one."""
+    from benchmarks.report import page
+
+    found = [_read(path) for path in sorted(reports.glob(f"*/{SUMMARY}"))]
+    templates = page.environment()
+    assert templates.loader is not None
+    style = templates.loader.get_source(templates, "page.css")[0]
+    html = templates.get_template("index.html.j2").render(
+        suites=found, style=page.Markup(style), version=page.version()
+    )
+    storage.write(reports / "index.html", html.encode())
+    return reports / "index.html"
+
+
+def _read(path: Path) -> Summary:
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=Summary)
+    except (OSError, msgspec.MsgspecError) as error:
+        msg = f"{path} is no summary of a report ({error}): render that suite's report again"
+        raise RateBenchError(msg) from error
