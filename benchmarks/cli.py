@@ -96,13 +96,13 @@ def plan(
         ended = None if reason else runner.state(cell, results)
         if reason is not None:
             table.add_row(cell.id, escape(f"not run: {reason}"))
-        elif ended is None:
+        elif ended is None or ended.status == "failed":
             found = forecast.cost(cell, known, device)
             costs.append(found)
-            table.add_row(cell.id, "to run", *_hours_and_megabytes(found))
+            status = "to run" if ended is None else f"to run again, failed: {ended.error}"
+            table.add_row(cell.id, escape(status), *_hours_and_megabytes(found))
         else:
-            status = f"{ended.status}, {ended.points} points, {ended.wall_s:.0f} s"
-            table.add_row(cell.id, escape(f"{status}: {ended.error}" if ended.error else status))
+            table.add_row(cell.id, f"{ended.status}, {ended.points} points, {ended.wall_s:.0f} s")
     console.print(table)
     if costs:
         total = [sum(getattr(c, name) for c in costs if c) for name in ("seconds", "disk_bytes")]
@@ -313,12 +313,14 @@ def compare(
     found = compared(suite, before, after)
     table = Table("record", Column("bytes", justify="right"), Column("correct", justify="right"))
     for gone in found.gone:
-        table.add_row(f"− {gone.id}", f"{gone.rate.file_bytes:,}", f"{gone.quality.correct:,}")
+        table.add_row(escape(f"− {gone.id}"), f"{gone.rate.file_bytes:,}", f"{gone.quality.correct:,}")
     for new in found.new:
-        table.add_row(f"+ {new.id}", f"{new.rate.file_bytes:,}", f"{new.quality.correct:,}")
+        table.add_row(escape(f"+ {new.id}"), f"{new.rate.file_bytes:,}", f"{new.quality.correct:,}")
     for a, b in found.changed:
         sizes = f"{a.rate.file_bytes:,} → {b.rate.file_bytes:,}"
-        table.add_row(f"  {a.id}", sizes, f"{a.quality.correct:,} → {b.quality.correct:,} of {b.quality.total:,}")
+        table.add_row(
+            escape(f"  {a.id}"), sizes, f"{a.quality.correct:,} → {b.quality.correct:,} of {b.quality.total:,}"
+        )
     if table.row_count:
         console.print(table)
     counts = f"{len(found.new)} new, {len(found.gone)} gone, {len(found.changed)} changed, {found.same} the same"

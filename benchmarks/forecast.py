@@ -29,6 +29,11 @@ from benchmarks.training.loop import bf16_is_fast
 from methods.interface import BudgetName
 
 TRAINING_BATCH = 32
+NEAREST: dict[BudgetName, tuple[BudgetName, ...]] = {
+    "post-training": ("post-training", "short", "paper"),
+    "short": ("short", "paper", "post-training"),
+    "paper": ("paper", "short", "post-training"),
+}
 
 
 @dataclass(frozen=True)
@@ -60,9 +65,7 @@ def cost(cell: Cell, records: Iterable[Record], device: torch.device) -> Cost | 
     known = _habits(cell, list(records))
     if not known:
         return None
-    here = speed(cell.task, cell.network, device)
-    curves = {(r.suite, r.network, r.config_hash, r.seed) for r in known}
-    points = round(len(known) / len(curves))
+    here, points = speed(cell.task, cell.network, device), _points(cell, known)
     training_images, test_images = tasks.get(cell.task).IMAGES
     weights = here.reference_bytes / 4
     each = statistics.median(_compression(r, device) * weights / (r.rate.reference_bytes / 4) for r in known)
@@ -76,20 +79,30 @@ def cost(cell: Cell, records: Iterable[Record], device: torch.device) -> Cost | 
 
 
 def _habits(cell: Cell, records: list[Record]) -> list[Record]:
-    """Records of the method, of the budget that is nearest to the cell's."""
-    budgets: list[BudgetName] = ["paper", "short", "post-training"]
-    wanted = [cell.budget.name, *(name for name in budgets if name != cell.budget.name)]
-    for name in wanted:
-        if found := [r for r in records if r.method == cell.method and r.budget == name]:
-            return found
+    """Records of the method at the budget that is nearest to the cell's, of its configuration if there are any."""
+    own = [r for r in records if r.method == cell.method]
+    for budget in NEAREST[cell.budget.name]:
+        if found := [r for r in own if r.budget == budget]:
+            return [r for r in found if r.config_hash == cell.config_hash] or found
     return []
+
+
+def _points(cell: Cell, known: list[Record]) -> int:
+    """Operating points: what the configuration lists for the budget, else as many as the recorded curves have."""
+    listed = [v for name, v in cell.config.items() if name.startswith(f"{cell.budget.name}_") and isinstance(v, list)]
+    for grid in (cell.config.get("ratios"), *listed):
+        if grid:
+            return len(grid)
+    curves = {(r.suite, r.network, r.config_hash, r.seed) for r in known}
+    return round(len(known) / len(curves))
 
 
 def _epochs(cell: Cell, points: int) -> float:
     """Epochs of training over a curve; with the paper's own schedule, each point has what its configuration says."""
     if cell.budget.epochs is not None:
         return cell.budget.epochs
-    return points * next((float(v) for name, v in cell.config.items() if name.endswith("epochs")), 0.0)
+    each = next((float(v) for name, v in cell.config.items() if name.endswith("epochs")), 0.0)
+    return points * (each + len(cell.config.get("warmup", ())))
 
 
 def _compression(known: Record, device: torch.device) -> float:

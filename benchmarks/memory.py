@@ -19,5 +19,4 @@ def keep() -> None:
     if sys.platform == "linux":
         with contextlib.suppress(AttributeError):  # another C library
             mallopt = ctypes.CDLL(None).mallopt
-            mallopt(_MMAP_THRESHOLD, _LARGEST)
-            mallopt(_TRIM_THRESHOLD, _LARGEST)
+            _ = mallopt(_MMAP_THRESHOLD, _LARGEST) and mallopt(_TRIM_THRESHOLD, _LARGEST)

@@ -65,7 +65,10 @@ class Speed(_Strict, frozen=True):
 
 
 class Provenance(_Strict, frozen=True):
-    """Where the numbers come from; no paths, no host names."""
+    """Where the numbers come from; no paths, no host names.
+
+    `processes` trained and scored together, each with at most `micro` images in its network at once (None: no limit).
+    """
 
     fingerprint: str
     commit: str | None
@@ -77,6 +80,8 @@ class Provenance(_Strict, frozen=True):
     gpu: str | None
     data: dict[str, str]
     artefact_sha256: str
+    processes: int = 1
+    micro: int | None = None
 
 
 class Record(_Strict, frozen=True):

@@ -66,7 +66,7 @@ class CellRun:
         processes.wait()
 
     def restore(self, stage: str) -> dict[str, Any] | None:
-        if not self._file(stage).exists():
+        if not processes.agreed(self._file(stage).exists):
             return None
         saved = storage.load_tensors(self._file(stage))
         changed = [name for name, value in self._ingredients.items() if saved["ingredients"].get(name) != value]
@@ -159,6 +159,7 @@ def _execute(cell: Cell, results: Path, work: Path, say: Say, scorer: Scorer) ->
         ):  # what a method refuses, it refuses everywhere
             msg = f"{cell.id} failed in process {processes.rank()}, so that all have to end: {error}"
             raise RateBenchError(msg) from problem
+    processes.wait()  # nobody reads checkpoints any more
     if processes.rank() == 0:
         if error is None:
             for old in folder.glob("p*"):
@@ -302,6 +303,8 @@ def _record(
             versions=environment.versions(),
             cpu=environment.cpu(),
             gpu=environment.gpu(),
+            processes=processes.count(),
+            micro=processes.micro(),
             data=tasks.get(cell.task).provenance(cell.network),
             artefact_sha256=measured.sha256,
         ),
@@ -310,9 +313,9 @@ def _record(
 
 def _command(cell: Cell) -> str:
     """What to type to run a cell again as this process does."""
-    micro = os.environ.get(processes.MICRO, "")
+    setting = f"{processes.MICRO}={processes.micro()} " if processes.micro() else ""
     together = f"torchrun --nproc-per-node {processes.count()} --no-python " if processes.count() > 1 else ""
-    return f"{processes.MICRO}={micro} " * bool(micro) + together + cell.command
+    return setting + together + cell.command
 
 
 def _in_worker(cell: Cell, results: Path, threads: int, fresh: bool) -> tuple[Outcome, list[str]]:

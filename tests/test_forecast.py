@@ -55,6 +55,16 @@ def test_training_is_of_the_budget_or_of_each_point(laboratory: Laboratory, know
     assert found is not None and found.training_s == pytest.approx(2 * 20 * 1197 / 10)
 
 
+def test_the_configuration_says_how_many_points_there_are(laboratory: Laboratory, known_speed: None) -> None:
+    config = {"paper_rates": [0.2, 0.1, 0.05], "ratios": [], "short_points": [1], "epochs": 25, "warmup": [0.1, 0.2]}
+    cell = replace(laboratory.cells()[0], budget=Budget("paper", None), config=config)
+    found = forecast.cost(cell, curve(), CPU)
+    assert found is not None and found.points == 3
+    assert found.training_s == pytest.approx(3 * 27 * 1197 / 10)
+    found = forecast.cost(replace(cell, config={**config, "ratios": [4, 8]}), curve(), CPU)
+    assert found is not None and found.points == 2
+
+
 def test_several_seeds_are_curves_of_their_own(laboratory: Laboratory, known_speed: None) -> None:
     found = forecast.cost(laboratory.cells()[0], [*curve(), *curve(seed=1)], CPU)
     assert found is not None and found.points == 2

@@ -161,6 +161,18 @@ def test_no_records_writes_nothing(tmp_path: Path) -> None:
     assert not (tmp_path / "reports").exists()
 
 
+def test_records_of_an_older_schema_are_migrated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    results = store(tmp_path / "results", several())
+    now = record.SCHEMA
+    monkeypatch.setattr(record, "SCHEMA", now + 1)
+    monkeypatch.setitem(record._MIGRATIONS, now, lambda plain: {**plain, "schema": now + 1})
+    page = Page(render(SUITE, results, tmp_path / "reports"))
+    assert {r["schema"] for r in page.records} == {now + 1} and len(page.records) == len(several())
+    monkeypatch.delitem(record._MIGRATIONS, now)
+    with pytest.raises(RecordError, match=f"this release knows no schema {now}"):
+        render(SUITE, results, tmp_path / "reports")
+
+
 def test_a_damaged_record_is_named(tmp_path: Path) -> None:
     results = store(tmp_path / "results", several())
     victim = record.paths(results, SUITE)[2]

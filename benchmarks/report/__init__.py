@@ -38,9 +38,11 @@ def render(suite: str, results: Path, reports: Path) -> Path:
     lines = list(series.series(rows))
     metric = records[0].quality.metric
     drawn: dict[tuple[str, str, str], dict[str, bytes]] = {}  # by kind, network and budget
+    first = cells.first_configs(suite, records)
     for network, budget in sorted({(line.network, line.rows[0].first.budget) for line in lines}):
-        own = [line for line in lines if (line.network, line.rows[0].first.budget) == (network, budget)]
-        own = [line for line in own if cells.is_first(suite, line.rows[0].first)]
+        own = [
+            line for line in lines if line.network == network and line.identity in first and line.identity[1] == budget
+        ]
         reference = references.get(network)
         if own:
             drawn["rate-accuracy", network, budget] = figures.render(partial(figures.figure, metric, reference, own))
@@ -55,7 +57,7 @@ def render(suite: str, results: Path, reports: Path) -> Path:
         references=references,
         gaps=cells.gaps(results, suite, records),
         comparisons=comparisons,
-        methods=about.about(rows, references, comparisons),
+        methods=about.about([line for line in lines if line.identity in first], references, comparisons),
         claims=list(claimed.judged(rows, {r.task for r in records})),
         observations=list(claimed.observed(rows, {r.task for r in records})),
         figures={key: files.pop("page") for key, files in drawn.items()},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -15,6 +16,7 @@ import methods
 from benchmarks.report import cards
 from benchmarks.report.frame import Row
 from benchmarks.report.replication import Comparison
+from benchmarks.report.series import Series
 from methods.interface import Card
 
 
@@ -51,35 +53,29 @@ class About:
         return self.faithful != "baseline" and not self.answered and not self.open
 
 
-def about(rows: Sequence[Row], references: dict[str, Row], comparisons: Sequence[Comparison]) -> list[About]:
-    """All methods that have a record, in the order of their names."""
-    labels = {row.first.method: row.first.faithful for row in rows}
+def about(lines: Sequence[Series], references: dict[str, Row], comparisons: Sequence[Comparison]) -> list[About]:
+    """All methods that have a record, in the order of their names; `lines` are those whose files are accounted for."""
+    by_name = sorted(lines, key=lambda line: line.method)
     return [
-        _about(key, labels[key], [row for row in rows if row.first.method == key], references, comparisons)
-        for key in sorted(labels)
+        _about(key, list(own), references, comparisons)
+        for key, own in itertools.groupby(by_name, lambda line: line.method)
     ]
 
 
-def _about(
-    key: str, faithful: str, rows: list[Row], references: dict[str, Row], comparisons: Sequence[Comparison]
-) -> About:
+def _about(key: str, lines: list[Series], references: dict[str, Row], comparisons: Sequence[Comparison]) -> About:
     card = cards.card(key)
     own = [comparison for comparison in comparisons if comparison.method == key]
+    rows = [row for line in lines for row in line.rows if row.first.network in references]
     return About(
         key=key,
-        faithful=faithful,
+        faithful=lines[0].faithful,
         card=card,
         url=cards.arxiv_url(card) if card else None,
         about=_readme(key),
-        accounts=[_account(row, references[row.first.network]) for row in rows if _is_plain(row, references)],
+        accounts=[_account(row, references[row.first.network]) for row in rows],
         answered=[comparison for comparison in own if comparison.measured],
         open=[comparison for comparison in own if not comparison.measured],
     )
-
-
-def _is_plain(row: Row, references: dict[str, Row]) -> bool:
-    """Whether the row is of the method's first configuration, and its network's reference is at hand."""
-    return row.first.network in references and not cards.changes(row.first.method, row.first.config)
 
 
 def _account(row: Row, reference: Row) -> Account:
@@ -101,21 +97,5 @@ def _readme(key: str) -> Markup:
         return Markup("")
     html = MarkdownIt("commonmark", {"html": False}).enable("table").render(re.sub(r"^# .*\n", "", text))
     html = re.sub(r"<(/?)h[1-6]>", r"<\1h3>", html)
-    return Markup(re.sub(r'<a href="(?!https://)[^"]*">(.*?)</a>', r"\1", html))  # files beside it are not in the page
-
-
-def bibtex(card: Card) -> str:
-    """The paper of a method as an entry."""
-    from benchmarks.report.page import tex
-
-    first = re.sub(r"\W+", "", card.authors[0].split()[-1]) if card.authors else "unknown"
-    lines = {
-        "title": f"{{{tex(card.title)}}}",
-        "author": " and ".join(map(tex, card.authors)) or "unknown",
-        "year": str(card.year),
-        "howpublished": tex(card.venue),
-        "eprint": card.arxiv,
-        "archiveprefix": "arXiv" if card.arxiv else "",
-    }
-    fields = ",\n".join(f"  {name} = {{{value}}}" for name, value in lines.items() if value)
-    return f"@misc{{{first.lower()}{card.year}{card.key},\n{fields}\n}}"
+    # Files beside it are not in the page.
+    return Markup(re.sub(r'<a href="(?!https://)[^>]*>(.*?)</a>', r"\1", html, flags=re.S))

@@ -32,16 +32,25 @@ class Gap:
     seeds: tuple[int, ...]
 
 
-def is_first(suite: str, known: Record) -> bool:
-    """Whether a record is of the configuration that stands first for its method and budget: what the figures show.
+def first_configs(suite: str, records: Sequence[Record]) -> set[tuple[str, str, str]]:
+    """(method, budget, config hash) of the configuration that stands first for each method and budget.
 
-    All are, where the suite or the method is not among what is at hand.
+    Where the suite or the method is not at hand, or has no record of it: the one that changes the fewest settings.
     """
-    try:
-        first = suites.configs(suite, known.method, known.budget)[0]
-        return known.config_hash == suites.config_hash(known.method, first)
-    except Exception:  # a method of a third party can fail on import in any way
-        return True
+    found = set()
+    for (method, budget), members in itertools.groupby(sorted(records, key=_kind), key=_kind):
+        known = {r.config_hash: r.config for r in members}
+        nearest = min(known, key=lambda name: (len(cards.changes(method, known[name])), name))
+        try:
+            wanted = suites.config_hash(method, suites.configs(suite, method, budget)[0])
+        except Exception:  # a method of a third party can fail on import in any way
+            wanted = nearest
+        found.add((method, budget, wanted if wanted in known else nearest))
+    return found
+
+
+def _kind(known: Record) -> tuple[str, str]:
+    return known.method, known.budget
 
 
 def _ended_badly(results: Path, suite: str, configs: dict[str, str]) -> Iterator[Gap]:

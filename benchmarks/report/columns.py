@@ -46,12 +46,6 @@ def percent(share: float) -> str:
     return f"{100 * share:.2f}"
 
 
-def interval(row: Row) -> str:
-    """The bounds of the 95 % interval in per cent."""
-    low, high = row.interval
-    return f"{percent(low)}–{percent(high)}"
-
-
 def _maybe(value: float | None) -> str:
     return "–" if value is None else significant(value)
 
@@ -93,7 +87,7 @@ def _elements(row: Row) -> float:
 
 
 def _hours(row: Row) -> float:
-    return sum(r.wall_s for r in row.records) / 3600
+    return sum(r.wall_s * r.provenance.processes for r in row.records) / 3600
 
 
 def _text(key: str, head: str, help: str, value: Callable[[Row], str], shown: bool = True) -> Column:
@@ -217,7 +211,7 @@ COLUMNS = (
         "spent",
         "hours",
         "",
-        "Wall time of compressing, training and scoring, all seeds together",
+        "Wall time of compressing, training and scoring, all seeds and processes together",
         _hours,
         lambda row: significant(_hours(row)),
         shown=False,

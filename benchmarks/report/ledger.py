@@ -1,4 +1,4 @@
-"""What the records took: hours by method, budget and device."""
+"""What the records took: hours by method, budget and device, of all processes together."""
 
 from __future__ import annotations
 
@@ -28,5 +28,5 @@ def ledger(records: Sequence[Record]) -> list[Entry]:
     entries = []
     for key, members in itertools.groupby(sorted(records, key=place), key=place):
         own = list(members)
-        entries.append(Entry(*key, len(own), sum(r.wall_s for r in own) / 3600))
+        entries.append(Entry(*key, len(own), sum(r.wall_s * r.provenance.processes for r in own) / 3600))
     return entries

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.metadata
-import re
 import urllib.parse
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,11 +14,11 @@ from markupsafe import Markup
 from plotly.offline import get_plotlyjs_version
 
 from benchmarks.record import Record
-from benchmarks.report import about, cards, claimed, ledger, payload
+from benchmarks.report import cards, claimed, latex, ledger, payload
 from benchmarks.report.about import About
 from benchmarks.report.cells import Gap
 from benchmarks.report.claimed import Judged, Observed
-from benchmarks.report.columns import COLUMNS, percent, significant
+from benchmarks.report.columns import COLUMNS, significant
 from benchmarks.report.frame import Row, snapshot
 from benchmarks.report.replication import Comparison
 from benchmarks.report.series import SYMBOLS, Series
@@ -102,25 +101,6 @@ def reported_size(reported: Reported) -> str:
     return f"{exact(reported.size.value)}{unit}, counting {reported.size.counts}"
 
 
-_TEX = {letter: f"\\{letter}" for letter in "_%&#$"} | {"{": "", "}": "", "\\": ""}
-
-
-def tex(text: str) -> str:
-    """Text that BibTeX and LaTeX take as it is."""
-    return "".join(_TEX.get(letter, letter) for letter in text)
-
-
-def bibtex(suite: str, snapshot_id: str, year: str, note: str) -> str:
-    """A BibTeX entry for the page."""
-    return (
-        f"@misc{{ratebench-{snapshot_id},\n"
-        f"  title  = {{RateBench: rate and accuracy of compressed neural networks, suite {tex(suite)}}},\n"
-        f"  author = {{{{RateBench contributors}}}},\n"
-        f"  year   = {{{year}}},\n"
-        f"  note   = {{{note}}}\n}}"
-    )
-
-
 def image_url(svg: bytes) -> str:
     """An SVG as a data address; an image can't run scripts, whatever its texts hold."""
     return "data:image/svg+xml," + urllib.parse.quote(svg, safe=" !$()*+,-./:;=?@[]_|~'")
@@ -136,14 +116,12 @@ def environment() -> jinja2.Environment:
         lstrip_blocks=True,
     )
     made.filters |= {
-        "percent": percent,
         "significant": significant,
         "exact": exact,
         "signed": signed,
         "named": cards.named,
         "budget": lambda name: cards.budget_text(name, None),
         "image": image_url,
-        "slug": lambda name: re.sub(r"[^\w-]+", "-", name),
     }
     return made
 
@@ -185,7 +163,9 @@ def render(contents: Contents) -> bytes:
         "snapshot": snapshot_id,
         "year": last[:4],
         "roleNames": ROLE_NAMES,
-        "papers": {card.key: about.bibtex(card) for card in known},
+        "papers": {card.key: entry for card in known if (entry := latex.paper_entry(card))},
+        "tex": latex.TEX,
+        "texLast": latex.LAST,
     }
     text = templates.get_template("page.html.j2").render(
         contents=contents,
@@ -206,7 +186,7 @@ def render(contents: Contents) -> bytes:
         snapshot=snapshot_id,
         version=version(),
         last=last,
-        bibtex=bibtex(contents.suite, snapshot_id, last[:4], note),
+        bibtex=latex.page_entry(contents.suite, snapshot_id, last[:4], note),
         role_names=ROLE_NAMES,
         reported_size=reported_size,
         **_scripted(contents, facts, source),

@@ -67,7 +67,7 @@ def page(
         "roles": ROLES,
         "columns": [_column(column, str(facts["metric"])) for column in COLUMNS],
         "networks": [_network(name, references.get(name)) for name in networks],
-        "lines": [_line(line) for line in lines],
+        "lines": [{"id": name, **_line(line)} for name, line in zip(_names(lines), lines, strict=True)],
         "rows": rows,
         "reported": [point for comparison in comparisons if (point := _reported(comparison)) is not None],
     }
@@ -92,10 +92,22 @@ def _network(name: str, reference: Row | None) -> dict[str, Any]:
     return {"name": name, "reference": 100 * reference.quality.mean, "bytes": reference.first.rate.reference_bytes}
 
 
+def _names(lines: Sequence[Series]) -> list[str]:
+    """What lines are called in addresses: unique within a network, without the commas that separate them."""
+    names, taken = [], set[tuple[str, str]]()
+    for line in lines:
+        plain = ".".join((line.method, line.rows[0].first.config_hash, line.rows[0].first.budget)).replace(",", "")
+        name = next(
+            n for n in (plain, *(f"{plain}.{i}" for i in range(2, len(lines) + 2))) if (line.network, n) not in taken
+        )
+        taken.add((line.network, name))
+        names.append(name)
+    return names
+
+
 def _line(line: Series) -> dict[str, Any]:
     card = cards.card(line.method)
     return {
-        "id": line.rows[0].key.removeprefix(f"{line.network}/").rpartition("/p")[0].replace("/", "."),
         "network": line.network,
         "name": line.name,
         "method": line.method,
@@ -122,6 +134,7 @@ def _row(row: Row, line: int, positions: list[int], stale: bool) -> dict[str, An
         "bytesRange": [size.low, size.high],
         "roles": [row.by_role.get(role, 0) for role in ROLES],
         "records": positions,
+        "machine": " and ".join(sorted({f"{r.speed.device}, {r.speed.threads} threads used" for r in row.records})),
         "stale": stale,
     }
 

@@ -69,6 +69,12 @@ class Series:
     rows: tuple[Row, ...]
 
     @property
+    def identity(self) -> tuple[str, str, str]:
+        """Method, budget and config hash."""
+        known = self.rows[0].first
+        return known.method, known.budget, known.config_hash
+
+    @property
     def name(self) -> str:
         """Method, what differs from its default, budget and how faithful it is to a paper."""
         parts = [self.method, *([] if self.config == "default" else [self.config]), self.budget]

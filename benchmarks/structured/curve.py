@@ -84,9 +84,10 @@ def curve(task: Task, config: Settings, run: Run, choose: Choose) -> Iterator[Co
         if chosen is None:
             keep, notes = choose(dense, prunable, keep, goal)
             run.checkpoint(stage, {"keep": keep, "notes": notes, "dense": dense.state_dict()})
-        else:
-            keep, notes = chosen["keep"], chosen["notes"]
-            dense.load_state_dict(chosen["dense"])
+            chosen = run.restore(stage)  # the same in every process
+        assert chosen is not None
+        keep, notes = chosen["keep"], chosen["notes"]
+        dense.load_state_dict(chosen["dense"])
         network, plan = prunable.narrow(dense, keep)
         if trains and config.hard:
             fit(network, task, run, recipe(config, run, config.hard), f"{target:g} removed")

@@ -40,18 +40,24 @@ def share(size: int) -> slice:
     return slice(rank(), size, count())
 
 
-def pieces(images: int) -> int:
-    """Into how many pieces a process cuts its share of a batch, for at most RATEBENCH_MICRO images in memory at once.
+def micro() -> int | None:
+    """How many images may go through the network at once (RATEBENCH_MICRO); None for as many as there are.
 
-    Gradients add up; BatchNorm sees one piece at a time. Raises RateBenchError for a setting that is no number above 0.
+    Raises RateBenchError for a setting that is no number above 0.
     """
     wanted = os.environ.get(MICRO, "")
     if not wanted:
-        return 1
+        return None
     if not wanted.isdecimal() or int(wanted) < 1:
         msg = f"{MICRO} is {wanted!r}: set it to how many images may go through the network at once, or unset it"
         raise RateBenchError(msg)
-    return math.ceil(images / int(wanted))
+    return int(wanted)
+
+
+def pieces(images: int) -> int:
+    """Into how many pieces a process cuts its share of a batch: gradients add up, BatchNorm sees one piece at a time."""
+    most = micro()
+    return 1 if most is None else math.ceil(images / most)
 
 
 def agreed(decide: Callable[[], T]) -> T:
@@ -68,7 +74,8 @@ def joined(network: nn.Module) -> nn.Module:
     if count() == 1:
         return network
     device = next(network.parameters()).device
-    return nn.parallel.DistributedDataParallel(network, [device] if device.type == "cuda" else None)
+    devices = [device] if device.type == "cuda" else None
+    return nn.parallel.DistributedDataParallel(network, devices, broadcast_buffers=False)  # `agree` sees to them
 
 
 def alone(network: nn.Module) -> AbstractContextManager[None]:

@@ -53,6 +53,7 @@ function read(fragment) {
   const found = defaults(), parts = new URLSearchParams(fragment);
   const possible = {
     network: page.networks.map((network) => network.name), x: Object.keys(AXES), y: ["near", "all"],
+    ...Object.fromEntries(CHOICES.map((name) => [name, [...element(name).options].map((option) => option.value)])),
     baseline: ["", ...page.lines.map((line) => line.id)], columns: page.columns.map((column) => column.key), hide: page.lines.map((line) => line.id),
   };
   for (const [name, first] of Object.entries(found)) {
@@ -70,9 +71,27 @@ function permalink(choice = {}) {
 }
 
 function change(choice) {
-  state = { ...state, ...choice };
+  const filtered = [...FILTERS, "query"].some((name) => name in choice); // what was opened may be out of sight then
+  state = { ...state, ...(filtered ? { row: "" } : {}), ...choice };
   history.replaceState(null, "", "#" + write(state));
+  const focused = document.activeElement?.closest("[data-sort], [data-line]");
   draw();
+  if (focused && !focused.isConnected) refocus(focused.dataset);
+}
+
+// What a drawing replaced is focused again: a keyboard goes on where it was.
+function refocus({ sort, line }) {
+  const same = [...document.querySelectorAll("[data-sort], [data-line]")].find((one) => one.dataset.sort === sort && one.dataset.line === line);
+  (same?.querySelector("button") ?? same)?.focus();
+}
+
+const FILTERS = ["network", "family", "budget", "label", "hide"];
+const last = {}; // what each part of the page was drawn for
+
+// Whether a part has to be drawn again: one of the choices that it shows is another one than it was.
+function isNew(part, names, more = "") {
+  const now = JSON.stringify([names.map((name) => state[name]), more]);
+  return last[part] !== now && ((last[part] = now), true);
 }
 
 function visibleLines() {

@@ -41,7 +41,7 @@ function drawerActions(row) {
   const actions = cell("p", "", { className: "actions" });
   const button = (name, copied) => {
     const made = cell("button", name, { type: "button" });
-    made.addEventListener("click", async () => copy(await copied(), made));
+    made.addEventListener("click", async () => copy(await copied()));
     return made;
   };
   actions.append(
@@ -67,5 +67,6 @@ function toggle(row, open = !row.drawer) {
     row.drawer = null;
   }
   row.element.classList.toggle("opened", open);
+  row.element.classList.toggle("found", open);
   row.element.querySelector(".open").setAttribute("aria-expanded", String(open));
 }

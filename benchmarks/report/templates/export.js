@@ -1,14 +1,13 @@
 // What is displayed, as files and citations: all of it carries the snapshot.
 
-async function copy(words, button) {
-  const before = button.textContent;
+async function copy(words) {
   try {
     await navigator.clipboard.writeText(words);
-    button.textContent = "copied";
+    element("status").textContent = "Copied.";
   } catch {
     prompt("Copy this:", words); // pages from a disk may not write to the clipboard
   }
-  setTimeout(() => { button.textContent = before; }, 1500);
+  setTimeout(() => { element("status").textContent = ""; }, 2500);
 }
 
 function save(name, type, content) {
@@ -38,14 +37,9 @@ function json() {
   return JSON.stringify({ suite: page.suite, snapshot: page.snapshot, view: write(state), rows }, null, 1) + "\n";
 }
 
-const TEX = {
-  "\\": "\\textbackslash{}", "{": "\\{", "}": "\\}", $: "\\$", "&": "\\&", "#": "\\#", _: "\\_", "%": "\\%", "~": "\\textasciitilde{}", "^": "\\textasciicircum{}",
-  "<": "\\textless{}", ">": "\\textgreater{}", "|": "\\textbar{}", '"': "\\textquotedbl{}", "×": "$\\times$", "±": "$\\pm$", "·": "$\\cdot$", "–": "--", "−": "$-$", "√": "$\\surd$", "⁶": "$^6$", "\n": " ",
-};
-
-// Text that LaTeX sets as it is; letters beyond Latin that a plain pdflatex does not know become question marks.
+// Text that LaTeX sets as it is; letters that a plain pdflatex does not know become question marks.
 function tex(words) {
-  return [...String(words)].map((letter) => TEX[letter] ?? (letter.codePointAt(0) > 0x17f ? "?" : letter)).join("");
+  return [...String(words)].map((letter) => page.tex[letter] ?? (letter.codePointAt(0) > page.texLast ? "?" : letter)).join("");
 }
 
 function latex() {
@@ -54,7 +48,7 @@ function latex() {
   const lines = ordered.map((row) => [row.line.method, ...columns.map((column) => text(row, column.key) + (column.key === "quality" ? ` [${row.interval.map((one) => rounded(one, 2)).join("–")}]` : ""))]);
   const set = (line) => `${line.map(tex).join(" & ")} \\\\`;
   return [
-    `% RateBench, suite ${page.suite.replace(/\s+/g, " ")}, snapshot ${page.snapshot}; needs \\usepackage{booktabs}`,
+    `% RateBench, suite ${page.suite}, network ${state.network}, snapshot ${page.snapshot}; needs \\usepackage{booktabs}`.replace(/\s+/g, " "),
     `\\begin{tabular}{l${columns.map((column) => (column.numeric ? "r" : "l")).join("")}}`,
     "\\toprule", set(head), "\\midrule", ...lines.map(set), "\\bottomrule", "\\end{tabular}", "",
   ].join("\n");
@@ -64,8 +58,10 @@ function bibtex(key, title, note) {
   return `@misc{${key},\n  title  = {${title}},\n  author = {{RateBench contributors}},\n  year   = {${page.year}},\n  note   = {${note}}\n}`;
 }
 
-function viewBibtex() {
-  return bibtex(`ratebench-${page.snapshot}-view`, `RateBench: rate and accuracy of compressed neural networks, suite ${tex(page.suite)}`,
+async function viewBibtex() {
+  const digest = new Uint8Array(await crypto.subtle.digest("SHA-1", new TextEncoder().encode(write(state))));
+  const short = [...digest.slice(0, 4)].map((byte) => byte.toString(16).padStart(2, "0")).join("");
+  return bibtex(`ratebench-${page.snapshot}-${short}`, `RateBench: rate and accuracy of compressed neural networks, suite ${tex(page.suite)}`,
     `Snapshot ${page.snapshot}, view \\texttt{${tex("#" + write(state))}}`);
 }
 
@@ -80,6 +76,6 @@ const EXPORTS = {
   csv: () => save(`ratebench-${page.snapshot}.csv`, "text/csv", csv()),
   json: () => save(`ratebench-${page.snapshot}.json`, "application/json", json()),
   latex: () => save(`ratebench-${page.snapshot}.tex`, "text/x-tex", latex()),
-  link: (button) => copy(permalink(), button),
-  bibtex: (button) => copy(viewBibtex(), button),
+  link: () => copy(permalink()),
+  bibtex: async () => copy(await viewBibtex()),
 };

@@ -5,9 +5,10 @@ function draw() {
   drawPlot();
   drawRanking();
   drawTable();
+  drawDrawer();
 }
 
-const CHECKS = ["intervals", "front", "reported"], CHOICES = ["family", "budget", "label", "baseline", "at"];
+const CHECKS = ["intervals", "front", "reported"], CHOICES = ["family", "budget", "label", "at"];
 
 function drawControls() {
   for (const input of document.querySelectorAll(".controls input[type=radio]")) input.checked = state[input.name] === input.value;
@@ -15,6 +16,7 @@ function drawControls() {
   const lines = visibleLines(), baseline = page.lines.find((line) => line.id === state.baseline && line.network === state.network);
   element("baseline").replaceChildren(new Option("none", ""), ...lines.map((line) => new Option(line.name, line.id)));
   for (const name of CHOICES) element(name).value = state[name];
+  element("baseline").value = baseline ? baseline.id : "";
   for (const input of document.querySelectorAll("input[name=column]")) input.checked = state.columns.includes(input.value);
   if (element("query").value !== state.query) element("query").value = state.query;
   element("lines").replaceChildren(...lines.map((line) => {
@@ -22,7 +24,9 @@ function drawControls() {
     button.append(cell("span", line.name));
     if (baseline && line !== baseline) {
       const difference = bdRate(line, baseline);
-      button.append(cell("small", difference === null ? "no common accuracy" : `${difference < 0 ? "−" : "+"}${rounded(Math.abs(difference), 1)} % bytes`, { className: "bd" }));
+      const words = difference === null ? "too little in common" : `${difference.percent < 0 ? "−" : "+"}${rounded(Math.abs(difference.percent), 1)} % bytes`;
+      const over = difference === null ? "" : `mean over ${rounded(difference.from, 1)} to ${rounded(difference.to, 1)} % accuracy`;
+      button.append(cell("small", words, { className: "bd", title: over }));
     }
     button.dataset.line = line.id;
     button.setAttribute("aria-pressed", String(!state.hide.includes(line.id)));
@@ -40,8 +44,8 @@ function clicked({ target }) {
   const exported = target.closest("[data-export]"), toRow = target.closest("[data-row]");
   if (line) change({ hide: toggled(state.hide, line.dataset.line) });
   else if (head && target.closest("button")) change({ sort: state.sort === head.dataset.sort ? `-${state.sort}` : head.dataset.sort });
-  else if (open) toggle(page.rowByKey.get(open.closest("tr").dataset.key));
-  else if (exported) EXPORTS[exported.dataset.export](exported);
+  else if (open) change({ row: state.row === open.closest("tr").dataset.key ? "" : open.closest("tr").dataset.key });
+  else if (exported) EXPORTS[exported.dataset.export]();
   else if (toRow) goTo(page.rowByKey.get(toRow.dataset.row));
   else if (target.id === "show-all") change({ hide: elsewhere });
   else if (target.id === "show-none") change({ hide: [...elsewhere, ...own] });
@@ -53,7 +57,7 @@ function listen() {
     if (target.name === "column") change({ columns: page.columns.map((column) => column.key).filter((key) => toggled(state.columns, target.value).includes(key)) });
     else if (target.type === "radio") change({ [target.name]: target.value });
     else if (CHECKS.includes(target.name)) change({ [target.name]: target.checked });
-    else if (CHOICES.includes(target.id)) change({ [target.id]: target.value });
+    else if ([...CHOICES, "baseline"].includes(target.id)) change({ [target.id]: target.value });
   });
   element("query").addEventListener("input", ({ target }) => change({ query: target.value }));
   document.addEventListener("click", clicked);
@@ -69,7 +73,8 @@ function arrive() {
   if (fragment && !fragment.includes("=")) return;
   state = read(fragment);
   draw();
-  if (page.rowByKey.has(state.row)) goTo(page.rowByKey.get(state.row));
+  const row = page.rowByKey.get(state.row);
+  if (ordered.includes(row)) goTo(row);
 }
 
 async function start() {

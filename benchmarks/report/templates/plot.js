@@ -46,15 +46,15 @@ function whiskers(rows, ranges, visible) {
   };
 }
 
-function trace(line, unbeaten) {
+function trace(line, unbeaten, dimmed) {
   const rows = line.rows.filter((row) => value(row, state.x) !== null);
   const x = rows.map((row) => value(row, state.x)), y = rows.map((row) => value(row, "quality"));
   return {
     type: "scatter", mode: "lines+markers", x, y, customdata: rows.map((row) => row.key),
     hovertext: rows.map(hover), hoverinfo: "text", opacity: 1,
-    line: { color: line.colour, dash: line.dash, width: state.front ? 0.6 : 1.75 },
-    marker: { color: line.colour, symbol: line.symbol, size: 8, opacity: rows.map((row) => (!state.front || unbeaten.has(row) ? 1 : 0.2)) },
-    ...whiskers(rows, rows.map(rateRange), state.intervals && !state.front),
+    line: { color: line.colour, dash: line.dash, width: dimmed ? 0.6 : 1.75 },
+    marker: { color: line.colour, symbol: line.symbol, size: 8, opacity: rows.map((row) => (unbeaten.has(row) ? 1 : 0.2)) },
+    ...whiskers(rows, rows.map(rateRange), state.intervals && !dimmed),
   };
 }
 
@@ -106,20 +106,18 @@ function layout(rows, colour) {
   };
 }
 
-let drawn = ""; // what the plot shows, as an address: sorting the table does not draw it again
-
 function drawPlot() {
-  if (!window.Plotly) return;
-  const { query, sort, columns, row, at, baseline, ...rest } = state, dark = matchMedia("(prefers-color-scheme: dark)").matches;
-  const wanted = write({ ...defaults(), ...rest }) + dark;
-  if (wanted === drawn) return;
-  drawn = wanted;
+  const dark = matchMedia("(prefers-color-scheme: dark)").matches;
+  if (!window.Plotly || !isNew("plot", [...FILTERS, "x", "y", "intervals", "front", "reported"], dark)) return;
   const style = getComputedStyle(document.documentElement), colour = (name) => style.getPropertyValue(name).trim();
   const lines = shownLines(), rows = rowsOf(lines).filter((row) => value(row, state.x) !== null);
-  const best = state.front ? front(rows, state.x) : [], unbeaten = new Set(best);
-  const traces = lines.map((line) => trace(line, unbeaten));
-  if (state.front) traces.push(frontTrace(best, colour("--ink")));
+  const machines = new Set(state.x.startsWith("latency") ? rows.map((row) => row.machine) : []);
+  const fair = state.front && machines.size < 2; // times of different machines have no front
+  const best = fair ? front(rows, state.x) : [], unbeaten = new Set(fair ? best : rows);
+  const traces = lines.map((line) => trace(line, unbeaten, fair));
+  if (fair) traces.push(frontTrace(best, colour("--ink")));
   traces.push(...reportedTraces(lines, colour("--soft")));
   const config = { displaylogo: false, responsive: true, modeBarButtons: [["toImage", "zoom2d", "pan2d", "resetScale2d"]] };
   Plotly.react(element("plot"), traces, layout(rows, colour), config);
+  if (machines.size) element("plot-note").textContent += ` Measured on: ${[...machines].sort().join("; ")}.${fair || !state.front ? "" : " Times of different machines are not compared: there is no front."}`;
 }

@@ -47,7 +47,10 @@ function integral(x, y, from, to) {
   return sum;
 }
 
-// Mean difference in bytes at equal accuracy, in per cent of the baseline's; null where the curves share no accuracies.
+const LEAST = 1; // points of accuracy that two curves have to share
+
+// Mean difference in bytes at equal accuracy, in per cent of the baseline's, and over which accuracies; null where the curves
+// share too few.
 // Only points that nothing of their own line beats count, and accuracies in view: a collapsed network has no rate.
 function bdRate(line, baseline) {
   const curve = (one) => {
@@ -58,5 +61,6 @@ function bdRate(line, baseline) {
   if (x.length < 2 || u.length < 2) return null;
   const { reference } = page.networks.find((network) => network.name === line.network);
   const from = Math.max(x[0], u[0], reference === null ? -Infinity : reference - page.view), to = Math.min(x.at(-1), u.at(-1));
-  return to > from ? 100 * (Math.exp((integral(x, y, from, to) - integral(u, v, from, to)) / (to - from)) - 1) : null;
+  if (to - from < LEAST) return null;
+  return { percent: 100 * (Math.exp((integral(x, y, from, to) - integral(u, v, from, to)) / (to - from)) - 1), from, to };
 }

@@ -1,6 +1,6 @@
 // The table: rows are made from the data as they come into view, so that ten thousand are no more work than a hundred.
 
-const CHUNK = 120;
+const CHUNK = 40;
 let ordered = [], made = 0; // rows that fit, in order; how many of them are in the document
 
 function sortValue(row, key) {
@@ -64,7 +64,7 @@ function rowElement(row) {
     if (column.key === "quality") shown.append(" ", cell("small", row.interval.map((one) => rounded(one, 2)).join("–"), { className: "interval" }));
     return column.key === "bytes" ? [shown, cell("td", roleBar(row))] : [shown];
   });
-  row.element = cell("tr", head, { className: row.key === state.row ? "found" : "" });
+  row.element = cell("tr", head);
   row.element.dataset.key = row.key;
   row.element.append(...cells);
   row.drawer = null;
@@ -104,6 +104,7 @@ function more(count = CHUNK) {
 }
 
 function drawTable() {
+  if (!isNew("table", [...FILTERS, "query", "sort", "columns"])) return;
   const words = state.query.toLowerCase().split(/\s+/).filter(Boolean), all = rowsOf(shownLines());
   ordered = inOrder(all.filter((row) => words.every((word) => row.searched.includes(word))));
   for (const row of page.rows) row.element = row.drawer = null;
@@ -115,13 +116,20 @@ function drawTable() {
   element("count").textContent = `${ordered.length} of ${count} operating points on ${state.network}`;
 }
 
-// Open, mark and show a row, whatever is filtered.
+// The opened row's drawer: in the address, so there is one at a time.
+function drawDrawer() {
+  for (const row of page.rows) if (row.drawer && row.key !== state.row) toggle(row, false);
+  const row = page.rowByKey.get(state.row);
+  if (row?.element) toggle(row, true);
+}
+
+// Open and show a row, whatever is filtered.
 function goTo(row) {
-  const hidden = !ordered.includes(row);
-  change({ row: row.key, ...(hidden ? { query: "", hide: state.hide.filter((id) => id !== row.line.id) } : {}), network: row.line.network });
-  if (!ordered.includes(row)) change({ family: "", budget: "", label: "" });
+  change({ row: row.key });
+  if (!ordered.includes(row)) change({ query: "", hide: state.hide.filter((id) => id !== row.line.id), network: row.line.network, row: row.key });
+  if (!ordered.includes(row)) change({ family: "", budget: "", label: "", row: row.key });
   more(Math.max(0, ordered.indexOf(row) + 1 - made));
-  toggle(row, true);
+  drawDrawer();
   row.element.scrollIntoView({ block: "center" });
   row.element.querySelector(".open").focus({ preventScroll: true });
 }

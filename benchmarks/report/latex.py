@@ -1,0 +1,63 @@
+"""Text for LaTeX and BibTeX; the page's script has the same table."""
+
+from __future__ import annotations
+
+import re
+
+from methods.interface import Card
+
+TEX = {
+    "\\": "\\textbackslash{}",
+    "{": "\\{",
+    "}": "\\}",
+    **{letter: f"\\{letter}" for letter in "$&#_%"},
+    "~": "\\textasciitilde{}",
+    "^": "\\textasciicircum{}",
+    "<": "\\textless{}",
+    ">": "\\textgreater{}",
+    "|": "\\textbar{}",
+    '"': "\\textquotedbl{}",
+    "×": "$\\times$",
+    "±": "$\\pm$",
+    "·": "$\\cdot$",
+    "–": "--",
+    "−": "$-$",
+    "√": "$\\surd$",
+    "⁶": "$^6$",
+    "\n": " ",
+}
+LAST = 0x17F  # the last letter that a plain pdflatex knows; what lies beyond becomes a question mark
+
+
+def tex(text: str) -> str:
+    """Text that LaTeX sets as it is."""
+    return "".join(TEX.get(letter, letter if ord(letter) <= LAST else "?") for letter in text)
+
+
+def page_entry(suite: str, snapshot_id: str, year: str, note: str) -> str:
+    """A BibTeX entry for the page."""
+    return (
+        f"@misc{{ratebench-{snapshot_id},\n"
+        f"  title  = {{RateBench: rate and accuracy of compressed neural networks, suite {tex(suite)}}},\n"
+        f"  author = {{{{RateBench contributors}}}},\n"
+        f"  year   = {{{year}}},\n"
+        f"  note   = {{{tex(note)}}}\n}}"
+    )
+
+
+def paper_entry(card: Card) -> str | None:
+    """A BibTeX entry for the paper of a method; None for one that names no author."""
+    names = [author for author in card.authors if author.strip()]
+    if not names:
+        return None
+    key = re.sub(r"\W+", "", names[0].split()[-1]).lower() + f"{card.year}" + re.sub(r"\W+", "", card.key)
+    fields = {
+        "title": f"{{{tex(card.title)}}}",
+        "author": " and ".join(map(tex, names)),
+        "year": str(card.year),
+        "howpublished": tex(card.venue),
+        "eprint": tex(card.arxiv),
+        "archiveprefix": "arXiv" if card.arxiv else "",
+    }
+    lines = ",\n".join(f"  {name} = {{{value}}}" for name, value in fields.items() if value)
+    return f"@misc{{{key},\n{lines}\n}}"
