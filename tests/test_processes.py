@@ -114,9 +114,8 @@ def test_two_processes_run_cells_as_one_does(method: str, tmp_path: Path) -> Non
     """The same files and exact counts without training; with it, every point has its record."""
     cells = ["run", "digits", "-m", method, "-n", "digits_cnn"]
     torchrun("-m", "benchmarks.cli", *cells, "--results", str(tmp_path / "two"))
-    subprocess.run(
-        [sys.executable, "-m", "benchmarks.cli", *cells, "--results", str(tmp_path / "one")], cwd=ROOT, check=True
-    )
+    command = [sys.executable, "-m", "benchmarks.cli", *cells, "--results", str(tmp_path / "one")]
+    subprocess.run(command, env=os.environ | {"OMP_NUM_THREADS": "1"}, cwd=ROOT, check=True)
     one, two = (list(record.load(tmp_path / name, "digits")) for name in ("one", "two"))
     assert len(one) > 2
     for alone, together in zip(one, two, strict=True):
