@@ -17,6 +17,7 @@ import methods
 from benchmarks import (
     bitstream,
     environment,
+    execution,
     fetching,
     forecast,
     record,
@@ -91,9 +92,9 @@ def plan(
     table = Table(
         Column("cell", no_wrap=True), "status", Column("hours", justify="right"), Column("MB", justify="right")
     )
-    known, device, costs = forecast.records_at_hand(results), runner.device(), []
+    known, device, costs = forecast.records_at_hand(results), execution.device(), []
     for cell, reason in _plan(suite, method, network, config, all_configs, budget, seed):
-        ended = None if reason else runner.state(cell, results)
+        ended = None if reason else execution.state(cell, results)
         if reason is not None:
             table.add_row(cell.id, escape(f"not run: {reason}"))
         elif ended is None or ended.status == "failed":
@@ -140,9 +141,9 @@ def run(
     planned = _plan(suite, method, network, config, all_configs, budget, seed)
     todo = []
     for cell, reason in planned:
-        ended = None if reason else runner.state(cell, results)
+        ended = None if reason else execution.state(cell, results)
         if reason is not None:
-            runner.leave_out(cell, results)
+            execution.leave_out(cell, results)
         elif ended is None or ended.status == "failed":
             todo.append(cell)
     todo = processes.agreed(lambda: todo)

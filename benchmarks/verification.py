@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from benchmarks import runner
+from benchmarks import execution
 from benchmarks.errors import RateBenchError
 from benchmarks.record import Record
 from benchmarks.scorer import Scorer, Wanted
@@ -29,7 +29,7 @@ def verify(records: Sequence[Record], results: Path) -> Iterator[Verdict]:
         if not path.exists():
             yield Verdict(known, "no artefact")
             continue
-        with Scorer(known.task, known.network, runner.device()) as scorer:
+        with Scorer(known.task, known.network, execution.device()) as scorer:
             try:
                 found = scorer.score(Wanted(str(path)))
             except RateBenchError as error:

@@ -145,7 +145,7 @@ def test_hostile_names_are_text(tmp_path: Path) -> None:
     path = render(SUITE, store(tmp_path / "results", records), tmp_path / "reports")
     page = Page(path)
     assert not page.handlers and not [address for address in page.resources if not address.startswith(("data:", "#"))]
-    assert len(page.scripts) == 4
+    assert len(page.scripts) == 5
     assert HOSTILE in {r["method"] for r in page.records} and HOSTILE in {line["method"] for line in page.data["lines"]}
     assert {p.parent for p in tmp_path.rglob("*.svg")} == {path.parent}
 

@@ -19,6 +19,7 @@ from invented import SUITE, made, reference, several, store
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Request
 from scipy.interpolate import PchipInterpolator
 
+from benchmarks import execution
 from benchmarks.record import Record
 from benchmarks.report import render
 
@@ -73,7 +74,9 @@ def opened(browser: Browser) -> Iterator[Open]:
 @pytest.fixture(scope="module")
 def rendered(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("report")
-    return render(SUITE, store(folder / "results", several()), folder / "reports")
+    results = store(folder / "results", several())
+    ((results / made().id).parent / execution.LOG).write_text("0.1 s  epoch 1 <script>unsafe()</script>\n")
+    return render(SUITE, results, folder / "reports")
 
 
 @pytest.fixture(scope="module")
@@ -188,6 +191,9 @@ def test_a_row_opens_to_its_provenance(opened: Open, rendered: Path) -> None:
     drawer = page.locator("tr.drawer")
     drawer.locator("table").wait_for()
     words = drawer.inner_text()
+    assert "No log was kept of seed 1's run." in words and drawer.locator("details").count() == 1
+    drawer.locator("summary").click()
+    assert drawer.locator("pre").inner_text() == "0.1 s  epoch 1 <script>unsafe()</script>\n"
     for fact in (
         "run it again",
         f"ratebench run {SUITE} --method alpha",
@@ -197,6 +203,7 @@ def test_a_row_opens_to_its_provenance(opened: Open, rendered: Path) -> None:
         "By role: weights",
     ):
         assert fact in words
+    page.focus("#rows tbody tr .open >> nth=0")
     page.keyboard.press("Enter")
     assert drawer.count() == 0
 

@@ -25,7 +25,7 @@ import yaml
 from filelock import FileLock
 
 import methods
-from benchmarks import cli, fingerprint, measure, record, runner, scorer, suites, tasks
+from benchmarks import cli, execution, fingerprint, measure, record, runner, scorer, suites, tasks
 from benchmarks.suites import Cell
 
 TINY = '''
@@ -201,7 +201,7 @@ def test_only_points_without_a_valid_record_are_measured_again(laboratory: Labor
     else:
         stale = re.sub('"fingerprint": "[0-9a-f]+"', '"fingerprint": "0"', content)
         paths[1].write_text(stale if harm == "of other code" else content[: len(content) // 2])
-    assert runner.state(laboratory.cells()[0], laboratory.results) is None
+    assert execution.state(laboratory.cells()[0], laboratory.results) is None
     assert laboratory.ratebench("run", "digits") == 0
     after = [path.stat().st_mtime_ns for path in paths]
     assert [a == b for a, b in zip(before, after, strict=True)] == [True, False, True]
@@ -212,11 +212,11 @@ def test_a_change_of_the_methods_code_measures_all_points_again(laboratory: Labo
     laboratory.run()
     (laboratory.folder / "packages" / "tiny.py").write_text(TINY.replace("index / 64", "index / 32"))
     laboratory.forget()
-    assert runner.state(laboratory.cells()[0], laboratory.results) is None
+    assert execution.state(laboratory.cells()[0], laboratory.results) is None
     before = laboratory.files("p*.rbn")
     laboratory.run()
     changed = [before[name] != data for name, data in laboratory.files("p*.rbn").items()]
-    assert changed == [False, True, True] and runner.state(laboratory.cells()[0], laboratory.results)
+    assert changed == [False, True, True] and execution.state(laboratory.cells()[0], laboratory.results)
 
 
 def test_points_of_an_older_longer_curve_are_removed(laboratory: Laboratory) -> None:
@@ -239,7 +239,7 @@ def test_a_failing_method_is_recorded_and_the_other_cells_go_on(
     assert laboratory.ratebench("run", "digits", "--all-configs") == 1
     shown = capsys.readouterr()
     assert "1 of 2 cells failed" in shown.err and "ValueError: the tiny method [/gave] up" in shown.out
-    failed, complete = (runner.state(cell, laboratory.results) for cell in laboratory.cells())
+    failed, complete = (execution.state(cell, laboratory.results) for cell in laboratory.cells())
     assert failed and failed.status == "failed" and failed.error == "ValueError: the tiny method [/gave] up"
     assert failed.points == 1 and complete and complete.status == "complete"
     assert laboratory.ratebench("plan", "digits") == 0
@@ -261,9 +261,9 @@ def test_cells_of_a_network_with_a_dot_in_its_name_have_locks_of_their_own(labor
     laboratory.patch.setitem(tasks.get("digits").NETWORKS, "cnn_0.75", ("digits_cnn", {"width": 16}))
     suite = {"task": "digits", "networks": ["cnn_0.75"], "methods": ["tiny"], "baselines": [], "seeds": [0]}
     laboratory.configure({"points": 1}, {"points": 2}, digits=suite)
-    (laboratory.results / runner.WORK).mkdir(parents=True)
+    (laboratory.results / execution.WORK).mkdir(parents=True)
     held = laboratory.cells()[0].id.replace("/", "--")
-    with FileLock(laboratory.results / runner.WORK / f"{held}.lock"):
+    with FileLock(laboratory.results / execution.WORK / f"{held}.lock"):
         assert laboratory.run()[0] == ["busy", "complete"]
 
 
@@ -284,7 +284,20 @@ def test_a_cell_in_progress_is_left_alone_and_survives_a_kill(
     assert laboratory.ratebench("run", "digits") == 0
     assert first.stat().st_mtime_ns == measured
     assert laboratory.files("p*.rbn") == laboratory.files("p*.rbn", tmp_path / "uninterrupted")
-    assert runner.state(laboratory.cells()[0], laboratory.results)
+    assert execution.state(laboratory.cells()[0], laboratory.results)
+
+
+def test_what_a_run_says_is_kept_beside_its_records(laboratory: Laboratory) -> None:
+    laboratory.configure({"epochs": 1, "points": 2}, {})
+    laboratory.patch.setenv("TINY", "fail")
+    assert laboratory.run()[0] == ["complete", "failed"]
+    trained, failed = ((laboratory.results / cell.id / execution.LOG).read_text() for cell in laboratory.cells())
+    assert re.fullmatch(r"( *\d+\.\d s  .+\n){3}", trained) and "train: epoch 1/1, loss" in trained
+    assert len(failed.splitlines()) == 1 and "point 0 {'n': 0}" in failed  # why it failed is in cell.json
+    laboratory.patch.delenv("TINY")
+    laboratory.run()
+    goes_on = (laboratory.results / laboratory.cells()[1].id / execution.LOG).read_text()
+    assert goes_on.startswith(failed) and len(goes_on.splitlines()) == 4
 
 
 def test_two_jobs_write_the_bytes_that_one_writes(laboratory: Laboratory, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import torch
 from test_runner import Laboratory
 from torch import nn
 
-from benchmarks import networks, runner, storage, tasks
+from benchmarks import execution, networks, storage, tasks
 from benchmarks.bitstream import blueprint
 from benchmarks.classification import Classification, cut
 from benchmarks.errors import TaskError, UnknownName
@@ -121,7 +121,7 @@ def test_a_reference_with_nan_weights_is_refused_and_nothing_is_written(laborato
     laboratory.patch.setattr("benchmarks.tasks.digits._train", lambda task: broken)
     assert laboratory.run()[0] == ["failed"]
     assert sorted(path.name for path in (laboratory.results / laboratory.cells()[0].id).iterdir()) == ["cell.json"]
-    ended = runner.state(laboratory.cells()[0], laboratory.results)
+    ended = execution.state(laboratory.cells()[0], laboratory.results)
     assert ended and ended.error and "NaN or infinite values in '0.weight'" in ended.error
 
 

@@ -56,6 +56,7 @@ def render(suite: str, results: Path, reports: Path) -> Path:
         lines=lines,
         references=references,
         gaps=cells.gaps(results, suite, records),
+        logs=cells.logs(results, records),
         comparisons=comparisons,
         methods=about.about([line for line in lines if line.identity in first], references, comparisons),
         claims=list(claimed.judged(rows, {r.task for r in records})),

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from benchmarks import record, suites
+from benchmarks import execution, record, suites
 from benchmarks.errors import RateBenchError
 from benchmarks.record import Record
 from benchmarks.report import cards
@@ -30,6 +30,13 @@ class Gap:
     status: Status
     reason: str
     seeds: tuple[int, ...]
+
+
+def logs(results: Path, records: Sequence[Record]) -> dict[str, str]:
+    """Id of each record's cell -> what its run said, with seconds; cells without a log are left out."""
+    ids = {record_id.rpartition("/")[0] for record_id in (r.id for r in records)}
+    files = {cell_id: results / cell_id / execution.LOG for cell_id in sorted(ids)}
+    return {cell_id: file.read_text("utf-8", "replace") for cell_id, file in files.items() if file.exists()}
 
 
 def first_configs(suite: str, records: Sequence[Record]) -> set[tuple[str, str, str]]:

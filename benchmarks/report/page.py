@@ -19,7 +19,7 @@ from benchmarks.report.about import About
 from benchmarks.report.cells import Gap
 from benchmarks.report.claimed import Judged, Observed
 from benchmarks.report.columns import COLUMNS, significant
-from benchmarks.report.frame import Row, snapshot
+from benchmarks.report.frame import Row, plain_json, snapshot
 from benchmarks.report.replication import Comparison
 from benchmarks.report.series import SYMBOLS, Series
 from benchmarks.reported import Reported
@@ -39,8 +39,9 @@ RATIOS = (1, 2, 4, 6, 8, 10, 12, 16, 20, 24, 32, 48, 64)  # at which lines can b
 class Contents:
     """All that one suite's page is made of.
 
-    `current` says of each record's id whether the code at hand would measure the same (None: it can't be told);
-    `figures` maps a kind ("rate-accuracy", "macs-accuracy"), a network and a budget to an SVG.
+    `current` says of each record's id whether the code at hand would measure the same (None: it can't be told); `logs`
+    maps cells' ids to what their runs said; `figures` maps a kind ("rate-accuracy", "macs-accuracy"), a network and a
+    budget to an SVG.
     """
 
     suite: str
@@ -49,6 +50,7 @@ class Contents:
     lines: Sequence[Series]
     references: Mapping[str, Row]
     gaps: Sequence[Gap]
+    logs: Mapping[str, str]
     comparisons: Sequence[Comparison]
     methods: Sequence[About]
     claims: Sequence[Judged]
@@ -140,6 +142,7 @@ def _scripted(contents: Contents, facts: dict[str, Any], source: dict[str, str])
         "plotly": Markup(plotly),
         "plotly_version": get_plotlyjs_version(),
         "packed_records": Markup(payload.records(contents.records, contents.current)),
+        "packed_logs": Markup(payload.packed(plain_json(contents.logs))),
         "packed_data": Markup(data),
     }
 

@@ -2,7 +2,7 @@
 // Data, state and small helpers. All that can be chosen is in `state`, which the address holds: `change` is the one way to
 // choose, and `draw` shows it.
 
-let page, records; // the page's data, and a promise of all records
+let page, records, logs; // the page's data, and promises of all records and of what their runs said
 
 async function inflate(id) {
   const packed = Uint8Array.from(atob(document.getElementById(id).textContent), (letter) => letter.charCodeAt(0));
@@ -94,10 +94,13 @@ function isNew(part, names, more = "") {
   return last[part] !== now && ((last[part] = now), true);
 }
 
+// Whether a line passes the filters of its network.
+function passes(line) {
+  return (!state.family || line.families.includes(state.family)) && (!state.budget || line.budget === state.budget) && (!state.label || line.faithful === state.label);
+}
+
 function visibleLines() {
-  return page.lines.filter((line) =>
-    line.network === state.network && (!state.family || line.families.includes(state.family)) &&
-    (!state.budget || line.budget === state.budget) && (!state.label || line.faithful === state.label));
+  return page.lines.filter((line) => line.network === state.network && passes(line));
 }
 
 // Lines that are neither filtered nor hidden, and their rows.
@@ -119,6 +122,6 @@ async function loadData() {
     row.searched = [row.line.name, ...row.texts].join(" ").toLowerCase();
   }
   page.rowByKey = new Map(page.rows.map((row) => [row.key, row]));
-  records = inflate("records").then(JSON.parse);
-  records.catch(() => {}); // who opens a row's details is told
+  [records, logs] = ["records", "logs"].map((id) => inflate(id).then(JSON.parse));
+  for (const promise of [records, logs]) promise.catch(() => {}); // who opens a row's details is told
 }

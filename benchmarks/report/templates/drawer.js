@@ -37,6 +37,15 @@ function details(own) {
   return facts;
 }
 
+// What the run of a record's cell said; of those measured before logs were kept there is none.
+function log(record, said) {
+  const text = said[record.id.replace(/\/[^/]*$/, "")];
+  if (text === undefined) return cell("p", `No log was kept of seed ${record.seed}'s run.`, { className: "note" });
+  const folded = cell("details", cell("summary", `log of seed ${record.seed}'s run`), { className: "log" });
+  folded.append(cell("pre", text, { tabIndex: 0 }));
+  return folded;
+}
+
 function drawerActions(row) {
   const actions = cell("p", "", { className: "actions" });
   const button = (name, copied) => {
@@ -56,8 +65,11 @@ function toggle(row, open = !row.drawer) {
   if (open === Boolean(row.drawer)) return;
   if (open) {
     const inside = cell("div", "…", { className: "inside" });
-    records.then(
-      (all) => inside.replaceChildren(drawerActions(row), details(row.records.map((index) => all[index])), cell("p", `By role: ${roleText(row)}.`, { className: "note" })),
+    Promise.all([records, logs]).then(
+      ([all, said]) => {
+        const own = row.records.map((index) => all[index]);
+        inside.replaceChildren(drawerActions(row), details(own), cell("p", `By role: ${roleText(row)}.`, { className: "note" }), ...own.map((record) => log(record, said)));
+      },
       () => inside.replaceChildren("This browser can't unpack the records: they are in records.csv beside this page."),
     );
     row.drawer = cell("tr", cell("td", inside, { colSpan: row.element.cells.length }), { className: "drawer" });

@@ -123,11 +123,10 @@ function drawDrawer() {
   if (row?.element) toggle(row, true);
 }
 
-// Open and show a row, whatever is filtered.
+// Open and show a row, whatever is filtered: what keeps it from sight is given up, all of it in one drawing.
 function goTo(row) {
-  change({ row: row.key });
-  if (!ordered.includes(row)) change({ query: "", hide: state.hide.filter((id) => id !== row.line.id), network: row.line.network, row: row.key });
-  if (!ordered.includes(row)) change({ family: "", budget: "", label: "", row: row.key });
+  const apart = ordered.includes(row) ? {} : { query: "", hide: state.hide.filter((id) => id !== row.line.id), network: row.line.network };
+  change({ ...apart, ...(passes(row.line) ? {} : { family: "", budget: "", label: "" }), row: row.key });
   more(Math.max(0, ordered.indexOf(row) + 1 - made));
   drawDrawer();
   row.element.scrollIntoView({ block: "center" });
