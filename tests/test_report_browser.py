@@ -139,6 +139,17 @@ def test_filters_search_and_sort(opened: Open, rendered: Path) -> None:
     assert len(shown(page)) < 3 and "hide=" in page.evaluate("location.hash")
 
 
+def test_further_configurations_can_be_left_out(opened: Open, tmp_path: Path) -> None:
+    curves = [made(index=i, config={"steps": steps}) for steps in (3, 4) for i in (0, 1)]
+    page = opened(render(SUITE, store(tmp_path / "results", [*curves, reference()]), tmp_path / "reports"))
+    every = shown(page)
+    page.select_option("#configs", "first")
+    assert len(every) == 5 and len(shown(page)) == 3 and "configs=first" in page.evaluate("permalink()")
+    (other, _) = (key for key in every if key not in shown(page))
+    page.evaluate("key => goTo(page.rowByKey.get(key))", other)
+    assert shown(page) == every and page.locator(f"tr[data-key='{other}'] + tr.drawer").count() == 1
+
+
 def test_a_link_holds_the_whole_view(opened: Open, rendered: Path) -> None:
     page = opened(rendered)
     page.evaluate("change({ network: 'other', x: 'macs', front: false, sort: '-quality', query: 'beta' })")

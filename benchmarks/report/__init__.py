@@ -54,6 +54,7 @@ def render(suite: str, results: Path, reports: Path) -> Path:
         records=records,
         current={r.id: cards.is_current(r) for r in records},
         lines=lines,
+        first=first,
         references=references,
         gaps=cells.gaps(results, suite, records),
         logs=cells.logs(results, records),

@@ -39,15 +39,16 @@ RATIOS = (1, 2, 4, 6, 8, 10, 12, 16, 20, 24, 32, 48, 64)  # at which lines can b
 class Contents:
     """All that one suite's page is made of.
 
-    `current` says of each record's id whether the code at hand would measure the same (None: it can't be told); `logs`
-    maps cells' ids to what their runs said; `figures` maps a kind ("rate-accuracy", "macs-accuracy"), a network and a
-    budget to an SVG.
+    `current` says of each record's id whether the code at hand would measure the same (None: it can't be told); `first` has
+    the identities of lines that are a method's first configuration; `logs` maps cells' ids to what their runs said;
+    `figures` maps a kind ("rate-accuracy", "macs-accuracy"), a network and a budget to an SVG.
     """
 
     suite: str
     records: Sequence[Record]
     current: Mapping[str, bool | None]
     lines: Sequence[Series]
+    first: set[tuple[str, str, str]]
     references: Mapping[str, Row]
     gaps: Sequence[Gap]
     logs: Mapping[str, str]
@@ -132,9 +133,6 @@ def _scripted(contents: Contents, facts: dict[str, Any], source: dict[str, str])
     """The parts that are not escaped: the project's own style and scripts, and data in base64."""
     program = "".join(source[name] for name in SCRIPTS)
     plotly, plotly_hash = payload.plotly()
-    data = payload.page(
-        facts, contents.records, contents.lines, contents.references, contents.comparisons, contents.stale
-    )
     return {
         "style": Markup(source["page.css"]),
         "script": Markup(program),
@@ -143,7 +141,7 @@ def _scripted(contents: Contents, facts: dict[str, Any], source: dict[str, str])
         "plotly_version": get_plotlyjs_version(),
         "packed_records": Markup(payload.records(contents.records, contents.current)),
         "packed_logs": Markup(payload.packed(plain_json(contents.logs))),
-        "packed_data": Markup(data),
+        "packed_data": Markup(payload.page(facts, contents)),
     }
 
 

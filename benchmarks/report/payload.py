@@ -7,7 +7,7 @@ import functools
 import gzip
 import hashlib
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 from plotly.offline import get_plotlyjs
@@ -18,6 +18,9 @@ from benchmarks.report.columns import COLUMNS
 from benchmarks.report.frame import ROLES, Row, plain_json
 from benchmarks.report.replication import Comparison
 from benchmarks.report.series import VIEW, Series
+
+if TYPE_CHECKING:
+    from benchmarks.report.page import Contents
 
 
 def packed(text: str) -> str:
@@ -42,34 +45,29 @@ def records(known: Sequence[Record], current: Mapping[str, bool | None]) -> str:
     return packed(plain_json([{**msgspec.to_builtins(r), "current": current[r.id]} for r in known]))
 
 
-def page(
-    facts: Mapping[str, Any],
-    known: Sequence[Record],
-    lines: Sequence[Series],
-    references: Mapping[str, Row],
-    comparisons: Sequence[Comparison],
-    stale: set[str],
-) -> str:
+def page(facts: Mapping[str, Any], contents: Contents) -> str:
     """Columns, networks, lines and rows, packed; numbers at full precision, in per cent where the page shows per cent.
 
     Rows name their line, and records, by position; `facts` are those of the whole page.
     """
-    position = {r.id: i for i, r in enumerate(known)}
+    position, stale = {r.id: i for i, r in enumerate(contents.records)}, contents.stale
     rows = [
         _row(row, number, [position[r.id] for r in row.records], row.key in stale)
-        for number, line in enumerate(lines)
+        for number, line in enumerate(contents.lines)
         for row in line.rows
     ]
-    networks = dict.fromkeys(line.network for line in lines)
     whole = {
         **facts,
         "view": 100 * VIEW,
         "roles": ROLES,
-        "columns": [_column(column, str(facts["metric"])) for column in COLUMNS],
-        "networks": [_network(name, references.get(name)) for name in networks],
-        "lines": [{"id": name, **_line(line)} for name, line in zip(_names(lines), lines, strict=True)],
+        "columns": [_column(column, contents.metric) for column in COLUMNS],
+        "networks": [_network(name, contents.references.get(name)) for name in contents.networks],
+        "lines": [
+            {"id": name, **_line(line), "first": line.identity in contents.first}
+            for name, line in zip(_names(contents.lines), contents.lines, strict=True)
+        ],
         "rows": rows,
-        "reported": [point for comparison in comparisons if (point := _reported(comparison)) is not None],
+        "reported": [point for comparison in contents.comparisons if (point := _reported(comparison)) is not None],
     }
     return packed(plain_json(whole))
 

@@ -33,7 +33,7 @@ function text(row, key) {
 function defaults() {
   return {
     network: page.networks[0].name, x: "bytes", y: "near", intervals: true, front: true, reported: true,
-    family: "", budget: "", label: "", hide: [], baseline: "", at: "10",
+    family: "", budget: "", label: "", configs: "", hide: [], baseline: "", at: "10",
     query: "", sort: "", columns: page.columns.filter((column) => column.shown).map((column) => column.key), row: "",
   };
 }
@@ -85,7 +85,7 @@ function refocus({ sort, line }) {
   (same?.querySelector("button") ?? same)?.focus();
 }
 
-const FILTERS = ["network", "family", "budget", "label", "hide"];
+const FILTERS = ["network", "family", "budget", "label", "configs", "hide"];
 const last = {}; // what each part of the page was drawn for
 
 // Whether a part has to be drawn again: one of the choices that it shows is another one than it was.
@@ -96,7 +96,8 @@ function isNew(part, names, more = "") {
 
 // Whether a line passes the filters of its network.
 function passes(line) {
-  return (!state.family || line.families.includes(state.family)) && (!state.budget || line.budget === state.budget) && (!state.label || line.faithful === state.label);
+  return (!state.family || line.families.includes(state.family)) && (!state.budget || line.budget === state.budget) &&
+    (!state.label || line.faithful === state.label) && (!state.configs || line.first);
 }
 
 function visibleLines() {

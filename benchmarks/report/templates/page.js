@@ -8,7 +8,7 @@ function draw() {
   drawDrawer();
 }
 
-const CHECKS = ["intervals", "front", "reported"], CHOICES = ["family", "budget", "label", "at"];
+const CHECKS = ["intervals", "front", "reported"], CHOICES = ["family", "budget", "label", "configs", "at"];
 
 function drawControls() {
   for (const input of document.querySelectorAll(".controls input[type=radio]")) input.checked = state[input.name] === input.value;
