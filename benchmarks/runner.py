@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -17,6 +18,19 @@ from benchmarks.errors import RateBenchError
 from benchmarks.execution import Outcome, Say, device, execute
 from benchmarks.scorer import Scorer
 from benchmarks.suites import Cell
+
+
+def _begin_worker() -> None:
+    """An interruption is the parent's to handle, which ends its workers; where it was killed, they end by themselves."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
 
 
 def _in_worker(cell: Cell, results: Path, threads: int, fresh: bool) -> tuple[Outcome, list[str]]:
@@ -57,8 +71,7 @@ def run(
         return
     threads = max(1, (os.cpu_count() or 1) // jobs)
     context = multiprocessing.get_context("spawn")
-    # An interruption is this process's to handle: it ends the workers.
-    with ProcessPoolExecutor(jobs, context, signal.signal, (signal.SIGINT, signal.SIG_IGN)) as pool:
+    with ProcessPoolExecutor(jobs, context, _begin_worker) as pool:
         pending = {pool.submit(_in_worker, cell, results, threads, fresh): cell for cell in cells}
         try:
             for future in as_completed(pending):

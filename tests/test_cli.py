@@ -246,6 +246,14 @@ def test_an_interruption_ends_all_jobs_at_once(laboratory: Laboratory) -> None:
     assert complaint == "interrupted: what is recorded is kept; the same command goes on from there\n"
 
 
+def test_jobs_end_with_the_command_that_was_killed(laboratory: Laboratory) -> None:
+    with laboratory.start("run", "digits", "-j", "2", trouble="hang") as process:
+        wait_until(lambda: any(laboratory.folder.glob("hangs-*")), process)
+        process.kill()
+        process.communicate(timeout=120)  # the pipes end with the last process that holds them
+    assert process.returncode == -signal.SIGKILL
+
+
 def test_a_worker_that_is_killed_is_one_sentence(laboratory: Laboratory) -> None:
     laboratory.patch.setenv("TINY", "die")
     with pytest.raises(RateBenchError, match=r"a worker process was killed .* fewer --jobs"):
