@@ -185,7 +185,8 @@ class _Execution:
         self.say(message)
         if processes.rank() == 0:
             with self.log.open("a", encoding="utf-8") as log:
-                log.write(f"{time.perf_counter() - self.begin:8.1f} s  {message}\n")
+                said = message.removeprefix(f"{self.cell.id}: ")
+                log.write(f"{time.perf_counter() - self.begin:8.1f} s  {said}\n")
 
     def _points(self) -> Iterator[int]:
         """Yield each operating point's number when its record is there: the valid one at hand, or a new one."""
