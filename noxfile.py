@@ -77,7 +77,9 @@ def imagenet(session: nox.Session) -> None:
     install(session)
     arguments = [argument for argument in session.posargs if argument != "--tiny"]
     if "--tiny" in session.posargs:
-        run(session, "ratebench", "run", "imagenet-tiny", "--results", "results/.tiny", *arguments)
+        for budget in ("post-training", "short"):
+            tried = ("imagenet-tiny", "--results", "results/.tiny", "--budget", budget)
+            run(session, "ratebench", "run", *tried, *arguments)
         return
     run(session, "ratebench", "prepare", "imagenet")
     run(session, "ratebench", "run", "imagenet", *arguments)

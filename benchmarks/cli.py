@@ -196,6 +196,7 @@ def show(suite: Suite, results: Results = Path("results")) -> None:
         msg = f"there are no records of {suite!r} in {results}: `ratebench run {suite}` makes them"
         raise RateBenchError(msg)
     console.print(table)
+    console.print(suites.caution(suite))
 
 
 @app.command()

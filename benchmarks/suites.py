@@ -28,6 +28,7 @@ class Suite(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One task, the networks and methods that are compared on it, the seeds of what is random.
 
     `configs` are this suite's own, for the methods that it names there; `configs` beside the suites are for all others.
+    `caution` says what its numbers are not; it stands wherever they are shown.
     """
 
     task: str
@@ -36,6 +37,7 @@ class Suite(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     baselines: list[str]
     seeds: list[int]
     configs: Configs = {}
+    caution: str = ""
 
 
 @dataclass(frozen=True)
@@ -155,6 +157,14 @@ def get(name: str) -> Suite:
     except msgspec.ValidationError as error:
         msg = f"{PARAMS}, suite {name!r}: {error}"
         raise RateBenchError(msg) from error
+
+
+def caution(name: str) -> str:
+    """The suite's, or "" where params.yaml does not have it (any more)."""
+    try:
+        return get(name).caution
+    except RateBenchError:
+        return ""
 
 
 def budget(name: str) -> Budget:

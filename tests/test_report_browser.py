@@ -19,7 +19,7 @@ from invented import SUITE, made, reference, several, store
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Request
 from scipy.interpolate import PchipInterpolator
 
-from benchmarks import execution
+from benchmarks import execution, suites
 from benchmarks.record import Record
 from benchmarks.report import render
 
@@ -237,6 +237,21 @@ def test_what_is_displayed_can_be_saved(opened: Open, rendered: Path) -> None:
     assert whole["view"] == page.evaluate("location.hash")[1:]
     table = saved(page, "latex")
     assert table.count("\\\\\n") == 1 + len(rows) and r"top-1 (\%)" in table and "\\toprule" in table
+
+
+def test_a_caution_goes_with_the_numbers(opened: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(suites, "caution", lambda _: "These are easy images: 5 % & no more.")
+    path = render(SUITE, store(tmp_path / "results", several()), tmp_path / "reports")
+    page = opened(path)
+    assert "These are easy images: 5 % & no more." in page.inner_text("header")
+    assert "These are easy images: 5 % &amp; no more." in (tmp_path / "reports" / "index.html").read_text()
+    for text in (saved(page, "latex"), page.evaluate("viewBibtex()"), page.inner_text("footer pre")):
+        assert "These are easy images: 5 \\% \\& no more" in text
+    assert json.loads(saved(page, "json"))["caution"].startswith("These are easy")
+    assert all(
+        "These are easy" in figure
+        for figure in page.evaluate("[...document.images].map(i => decodeURIComponent(i.src))")
+    )
 
 
 def test_latex_takes_any_name(opened: Open, hostile: Path, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import msgspec
 
-from benchmarks import record, storage
+from benchmarks import record, storage, suites
 from benchmarks.errors import RateBenchError
 
 
@@ -36,7 +36,7 @@ def render(suite: str, results: Path, reports: Path) -> Path:
     rows = frame.aggregate(records)
     references = frame.references(rows)
     lines = list(series.series(rows))
-    metric = records[0].quality.metric
+    metric, caution = records[0].quality.metric, suites.caution(suite)
     drawn: dict[tuple[str, str, str], dict[str, bytes]] = {}  # by kind, network and budget
     first = cells.first_configs(suite, records)
     for network, budget in sorted({(line.network, line.rows[0].first.budget) for line in lines}):
@@ -45,12 +45,17 @@ def render(suite: str, results: Path, reports: Path) -> Path:
         ]
         reference = references.get(network)
         if own:
-            drawn["rate-accuracy", network, budget] = figures.render(partial(figures.figure, metric, reference, own))
+            drawn["rate-accuracy", network, budget] = figures.render(
+                partial(figures.figure, metric, reference, own), caution
+            )
         if reference is not None and (slim := costs.narrower(reference, own)):
-            drawn["macs-accuracy", network, budget] = figures.render(partial(costs.figure, metric, reference, slim))
+            drawn["macs-accuracy", network, budget] = figures.render(
+                partial(costs.figure, metric, reference, slim), caution
+            )
     comparisons = list(replication.comparisons(rows, references, {r.task for r in records}))
     contents = page.Contents(
         suite=suite,
+        caution=caution,
         records=records,
         current={r.id: cards.is_current(r) for r in records},
         lines=lines,
@@ -73,6 +78,7 @@ def render(suite: str, results: Path, reports: Path) -> Path:
     storage.write(folder / "index.html", html)
     summary = index.Summary(
         suite=suite,
+        caution=caution,
         snapshot=frame.snapshot(records),
         records=len(records),
         points=len(contents.rows),

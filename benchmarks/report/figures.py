@@ -16,6 +16,7 @@ from benchmarks.report.frame import Row
 from benchmarks.report.series import VIEW, Series
 
 WIDTH = 3.35  # inches: one column of a two-column paper
+LETTERS = 61  # of the font that certainly fit into a line of the legend
 _STYLE: Any = {  # matplotlib's stubs want every key as a literal
     "svg.hashsalt": "ratebench",  # else element ids are random
     "svg.fonttype": "path",  # looks the same where the font is not installed
@@ -48,7 +49,7 @@ def _printable(text: str) -> str:
 
 def labelled(name: str) -> str:
     """A line's name in the legend, broken to the width of the column."""
-    return "\n".join(textwrap.wrap(_printable(name), 66, subsequent_indent="   ", drop_whitespace=True)) or " "
+    return "\n".join(textwrap.wrap(_printable(name), LETTERS, subsequent_indent="   ", drop_whitespace=True)) or " "
 
 
 def draw_line(axes: Axes, line: Series, place: Callable[[Row], float]) -> None:
@@ -141,13 +142,22 @@ def _saved(drawn: Figure, suffix: str) -> bytes:
     return buffer.getvalue()
 
 
-def render(draw: Callable[[], Figure]) -> dict[str, bytes]:
+def render(draw: Callable[[], Figure], caution: str = "") -> dict[str, bytes]:
     """The figure as "svg" and "pdf" files, and as "page": an SVG a third as large, whose letters are text."""
     files = {}
+
+    def drawn() -> Figure:
+        figure = draw()
+        if caution:
+            text = textwrap.fill(_printable(caution), LETTERS)
+            figure.suptitle(text, x=0.02, ha="left", fontsize="medium")
+            figure.set_figheight(figure.get_figheight() + 0.125 * (text.count("\n") + 1))
+        return figure
+
     # A figure each: saving changes a figure's layout, so a second file would depend on the first.
     with matplotlib.rc_context(_STYLE):
         for suffix in ("svg", "pdf"):
-            files[suffix] = _saved(draw(), suffix)
+            files[suffix] = _saved(drawn(), suffix)
         with matplotlib.rc_context({"svg.fonttype": "none"}):
-            files["page"] = _saved(draw(), "svg")
+            files["page"] = _saved(drawn(), "svg")
     return files

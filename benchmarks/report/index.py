@@ -16,6 +16,7 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     """What the index says of one suite; `figure` is a file beside its page."""
 
     suite: str
+    caution: str = ""
     snapshot: str
     records: int
     points: int

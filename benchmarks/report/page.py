@@ -45,6 +45,7 @@ class Contents:
     """
 
     suite: str
+    caution: str
     records: Sequence[Record]
     current: Mapping[str, bool | None]
     lines: Sequence[Series]
@@ -156,10 +157,15 @@ def render(contents: Contents) -> bytes:
     assert templates.loader is not None
     source = {name: templates.loader.get_source(templates, name)[0] for name in ("page.css", *SCRIPTS)}
     snapshot_id, last = snapshot(contents.records), max(r.provenance.started for r in contents.records)
-    note = f"Snapshot {snapshot_id}, {len(contents.records)} records, suite version {version()}"
+    note = (
+        f"Snapshot {snapshot_id}, {len(contents.records)} records, suite version {version()}. {contents.caution}".strip(
+            " ."
+        )
+    )
     known = [m.card for m in contents.methods if m.card]
     facts = {
         "suite": contents.suite,
+        "caution": contents.caution,
         "metric": contents.metric,
         "snapshot": snapshot_id,
         "year": last[:4],

@@ -34,7 +34,7 @@ function json() {
     row: row.key, method: row.line.method, label: row.line.faithful,
     ...Object.fromEntries(columns.map((column) => [column.key, value(row, column.key)])), interval: row.interval, by_role: Object.fromEntries(page.roles.map((role, i) => [role, row.roles[i]])),
   }));
-  return JSON.stringify({ suite: page.suite, snapshot: page.snapshot, view: write(state), rows }, null, 1) + "\n";
+  return JSON.stringify({ suite: page.suite, caution: page.caution, snapshot: page.snapshot, view: write(state), rows }, null, 1) + "\n";
 }
 
 // Text that LaTeX sets as it is; letters that a plain pdflatex does not know become question marks.
@@ -50,11 +50,12 @@ function latex() {
   return [
     `% RateBench, suite ${page.suite}, network ${state.network}, snapshot ${page.snapshot}; needs \\usepackage{booktabs}`.replace(/\s+/g, " "),
     `\\begin{tabular}{l${columns.map((column) => (column.numeric ? "r" : "l")).join("")}}`,
-    "\\toprule", set(head), "\\midrule", ...lines.map(set), "\\bottomrule", "\\end{tabular}", "",
+    "\\toprule", set(head), "\\midrule", ...lines.map(set), "\\bottomrule", ...(page.caution ? [`\\multicolumn{${head.length}}{p{\\linewidth}}{${tex(page.caution)}}`] : []), "\\end{tabular}", "",
   ].join("\n");
 }
 
 function bibtex(key, title, note) {
+  if (page.caution) note += `. ${tex(page.caution.replace(/\.$/, ""))}`;
   return `@misc{${key},\n  title  = {${title}},\n  author = {{RateBench contributors}},\n  year   = {${page.year}},\n  note   = {${note}}\n}`;
 }
 
