@@ -51,8 +51,9 @@ def reestimate(network: nn.Module, task: Task, images: int) -> None:
         layer.reset_running_stats()
         layer.momentum = None  # a plain mean over the batches
     network.to(memory_format=torch.channels_last).train()
+    device = next(network.parameters()).device
     for chunk in batch.split(CHUNK):
-        network(normalised(chunk, task))
+        network(normalised(chunk.to(device), task))
     for layer, momentum in zip(layers, momenta, strict=True):
         layer.momentum = momentum
     network.eval()

@@ -100,10 +100,11 @@ def compress(task: Task, config: Config, run: Run) -> Iterator[Compressed]:
         found = known if untouched else again(dense)
         traces = {name: float(gram.trace()) for name, gram in found.items()}
         state = State(dense, dict(keep), found, config.tolerance, set(), traces)
-        before = correct_predictions(dense, task.validation, task)
-        prune(state, prunable, goal, floors, config.share, config.compensation, again, config.refresh)
+        before = correct_predictions(dense.to(run.device), task.validation, task)
+        dense.to("cpu")
+        prune(state, prunable, goal, floors, config.share, config.compensation, again, config.refresh, run.device)
         dense.load_state_dict(state.dense.state_dict())
-        after = correct_predictions(prunable.narrow(dense, state.keep)[0], task.validation, task)
+        after = correct_predictions(prunable.narrow(dense, state.keep)[0].to(run.device), task.validation, task)
         table = [
             [group.name, group.size, needed[group.name], floors[group.name], int(state.keep[group.name].sum())]
             for group in prunable.groups

@@ -17,6 +17,7 @@ from methods.interface import Task
 
 JUDGES = 500  # validation images whose decisions are compared
 SAMPLES = 128  # images over which channels are regressed on each other
+CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,7 @@ def prune(
     compensated: bool,
     refresh: Callable[[nn.Module], Mapping[str, Tensor]],
     every: int,
+    device: torch.device = CPU,
 ) -> None:
     """Remove filters in place until `goal` MACs are left: of the layer with the least damage per MAC saved, up to `share`.
 
@@ -61,9 +63,9 @@ def prune(
     validation images are compared with the reference's (no label is used): if the network agrees with it less than it
     best did, by more than the tolerance, the step is undone and the layer left alone. When no layer is left, the
     tolerance doubles. `floors` are never crossed; they have to admit `goal`. Gram matrices are taken anew every `every`
-    steps.
+    steps. Images go through the network on `device`.
     """
-    judge = Judge(prunable.task)
+    judge = Judge(prunable.task, device)
     best = state.agreement = judge(prunable.narrow(state.dense, state.keep)[0])
     while prunable.macs(state.keep) > goal:
         step = _next(state, prunable, floors, share)
@@ -76,9 +78,11 @@ def prune(
         keep[step.group.name] = keep[step.group.name].clone()
         keep[step.group.name][step.channels] = False
         if compensated:
-            compensate(state.dense, step.group, state.keep[step.group.name], keep[step.group.name], prunable.task)
+            compensate(
+                state.dense, step.group, state.keep[step.group.name], keep[step.group.name], prunable.task, device
+            )
         network, plan = prunable.narrow(state.dense, keep)
-        reestimate(network, prunable.task, 250)
+        reestimate(network.to(device), prunable.task, 250)
         found = judge(network)
         if found < best - state.tolerance:
             state.dense.load_state_dict(before)
@@ -112,30 +116,35 @@ def _next(state: State, prunable: Prunable, floors: Mapping[str, int], share: fl
 class Judge:
     """Agreement of a network with the dense one: the share of equal decisions on validation images."""
 
-    def __init__(self, task: Task) -> None:
+    def __init__(self, task: Task, device: torch.device) -> None:
         split = task.validation
-        self._images = normalised(split.images[:JUDGES], task)
+        self._images = normalised(split.images[:JUDGES].to(device), task)
         self._wanted = self._decisions(task.reference())
 
     @torch.no_grad()
     def _decisions(self, network: nn.Module) -> Tensor:
-        return torch.cat([network(images).argmax(1) for images in self._images.split(64)])
+        network.to(self._images.device)
+        decisions = torch.cat([network(images).argmax(1) for images in self._images.split(64)])
+        network.to("cpu")
+        return decisions
 
     def __call__(self, network: nn.Module) -> float:
         return float((self._decisions(network.eval()) == self._wanted).float().mean())
 
 
 @torch.no_grad()
-def compensate(dense: nn.Module, group: Group, before: Tensor, after: Tensor, task: Task) -> None:
+def compensate(
+    dense: nn.Module, group: Group, before: Tensor, after: Tensor, task: Task, device: torch.device = CPU
+) -> None:
     """Let the channels that stay stand in for those that go, by least squares over what each reader sees; in place.
 
     What a reader read of a channel that goes, it reads of the combination of the others that comes nearest to it.
     """
-    inputs = _inputs(dense, group, task)
+    inputs = _inputs(dense, group, task, device)
     kept, gone = after.nonzero()[:, 0], (before & ~after).nonzero()[:, 0]
     for path, entries in readers(dense, group):
         features = inputs[path]
-        gram = features @ features.T
+        gram = (features @ features.T).cpu()
         own = gram[kept][:, kept]
         ridge = 1e-6 * own.diagonal().mean() * torch.eye(len(kept), dtype=own.dtype)
         mix = torch.linalg.solve(own + ridge, gram[kept][:, gone])  # (kept, gone)
@@ -155,19 +164,21 @@ def _put(weight: Tensor, entries: Tensor, read: Tensor) -> None:
 
 
 @torch.no_grad()
-def _inputs(dense: nn.Module, group: Group, task: Task) -> dict[str, Tensor]:
-    """What each reader of a group sees of its channels, in fp64: (size, images · places)."""
+def _inputs(dense: nn.Module, group: Group, task: Task, device: torch.device) -> dict[str, Tensor]:
+    """What each reader of a group sees of its channels, in fp64 on `device`: (size, images · places)."""
     found: dict[str, Tensor] = {}
 
     def keep(path: str, entries: Tensor, seen: Tensor) -> None:
-        channels = seen.transpose(0, 1).flatten(1)[entries.flatten()]
+        channels = seen.transpose(0, 1).flatten(1)[entries.flatten().to(device)]
         found[path] = channels.view(len(entries), -1).double()
 
     hooks = [
         dense.get_submodule(path).register_forward_pre_hook(lambda _m, x, p=path, e=entries: keep(p, e, x[0]))
         for path, entries in readers(dense, group)
     ]
-    dense.eval()(normalised(task.calibration(min(SAMPLES, len(task.train))).images, task))
+    images = task.calibration(min(SAMPLES, len(task.train))).images.to(device)
+    dense.to(device).eval()(normalised(images, task))
+    dense.to("cpu")
     for hook in hooks:
         hook.remove()
     return found
