@@ -312,7 +312,7 @@ def test_a_step_that_changes_too_many_decisions_is_undone(monkeypatch: pytest.Mo
     seen: list[dict[str, Tensor]] = []
 
     class Judge:
-        def __init__(self, _task: Any) -> None: ...
+        def __init__(self, _task: Any, _device: torch.device) -> None: ...
 
         def __call__(self, _network: nn.Module) -> float:
             seen.append({name: t.clone() for name, t in state.dense.state_dict().items()})
