@@ -1,4 +1,4 @@
-"""`imagenet_tiny`: 800 images of the sample cut in three, to see that what is to run on ImageNet runs: accuracies mean nothing."""
+"""`imagenet_tiny`: 800 images of the sample cut in three, to see that all of ImageNet runs; its accuracies mean nothing."""
 
 from __future__ import annotations
 
