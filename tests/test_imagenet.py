@@ -100,7 +100,7 @@ def test_two_methods_on_a_few_real_images(laboratory: Laboratory) -> None:
         "seeds": [0],
     }
     configs = {
-        "post-training": {"surp": [{"sparsities": [0.1, 0.3]}], "uniform": [{"steps": [0.1, 0.3], "recalibrate": 64}]},
+        "post-training": {"surp": [{"sparsities": [0.1, 0.2]}], "uniform": [{"steps": [0.1, 0.3], "recalibrate": 64}]},
         "short": {"surp": [{"mode": "rounds", "short_sparsities": [0.5]}]},
     }
     laboratory.configure(few=suite, budgets={**BUDGETS, "short": {"epochs": 0.128}}, configs=configs)
