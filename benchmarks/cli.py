@@ -196,7 +196,8 @@ def show(suite: Suite, results: Results = Path("results")) -> None:
         msg = f"there are no records of {suite!r} in {results}: `ratebench run {suite}` makes them"
         raise RateBenchError(msg)
     console.print(table)
-    console.print(suites.caution(suite))
+    if caution := suites.caution(suite):
+        console.print(caution)
 
 
 @app.command()

@@ -73,6 +73,10 @@ class Toy:
     def gram(self) -> Tensor:
         return gradients.grams(self.student, [self.group], self.task, planted.RUN, 32, 32, "drawn")["0"]
 
+    def cheapest(self, count: int) -> list[int]:
+        """The filters that the gradient matrix would have removed first."""
+        return gradients.cheapest(self.gram(), torch.ones(WIDTH, dtype=torch.bool), count)[0]
+
     def incoming(self) -> Tensor:
         found = torch.zeros(WIDTH, WIDTH, dtype=torch.float64)
         for images, labels in gradients.micro_batches(self.task, planted.RUN, 32, 32):
@@ -108,13 +112,13 @@ def test_the_rank_is_near_what_the_student_needs_where_incoming_gradients_see_no
     for known in toys:
         rank = gradients.numerical_rank(known.gram())
         assert NEEDED <= rank <= 16 and gradients.numerical_rank(known.incoming()) >= 20
-        down_to_rank = known.without(gradients.cheapest(known.gram(), torch.ones(WIDTH) > 0, WIDTH - rank)[0], True)
+        down_to_rank = known.without(known.cheapest(WIDTH - rank), True)
         assert known.accuracy(down_to_rank) > known.accuracy(known.student) - 0.06
 
 
 def test_compensation_is_worth_more_than_half_of_what_removal_costs(toys: list[Toy]) -> None:
     for known in toys:
-        gone = gradients.cheapest(known.gram(), torch.ones(WIDTH) > 0, WIDTH // 2)[0]
+        gone = known.cheapest(WIDTH // 2)
         whole, with_it, without_it = (
             known.accuracy(n) for n in (known.student, known.without(gone, True), known.without(gone, False))
         )
@@ -127,9 +131,8 @@ def test_after_a_little_training_the_choice_beats_the_smallest_norms_and_fewer_t
     chosen, by_norm, too_few = [], [], []
     for known in toys:
         norms = known.student.get_parameter("0.weight").abs().sum((1, 2, 3))
-        found = known.gram()
         for count, results in ((NEEDED, chosen), (NEEDED - 3, too_few)):
-            gone = gradients.cheapest(found, torch.ones(WIDTH) > 0, WIDTH - count)[0]
+            gone = known.cheapest(WIDTH - count)
             results.append(known.accuracy(known.fit(known.without(gone, True), 400, 1e-3)))
         smallest = norms.argsort()[: WIDTH - NEEDED]
         by_norm.append(known.accuracy(known.fit(known.without(smallest, False), 400, 1e-3)))

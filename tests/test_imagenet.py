@@ -100,7 +100,7 @@ def test_two_methods_on_a_few_real_images(laboratory: Laboratory) -> None:
         "seeds": [0],
     }
     configs = {
-        "post-training": {"surp": [{"sparsities": [0.1, 0.2]}], "uniform": [{"steps": [0.1, 0.3], "recalibrate": 64}]},
+        "post-training": {"surp": [{"sparsities": [0.1, 0.3]}], "uniform": [{"steps": [0.1, 0.3], "recalibrate": 64}]},
         "short": {"surp": [{"mode": "rounds", "short_sparsities": [0.5]}]},
     }
     laboratory.configure(few=suite, budgets={**BUDGETS, "short": {"epochs": 0.128}}, configs=configs)
@@ -112,7 +112,9 @@ def test_two_methods_on_a_few_real_images(laboratory: Laboratory) -> None:
     assert all(r.quality.correct > 40 for r in found if r.budget == "post-training")  # 76 of 100 before
 
 
-def test_every_method_is_in_the_small_suite_with_the_settings_of_the_large_one(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_method_is_in_the_small_suite_and_follows_its_papers_schedule_there(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.chdir(fingerprint.ROOT)
     suites._params.cache_clear()
     large, small = (suites.plan(name, budget_name="paper") for name in ("imagenet", "imagenet-tiny"))

@@ -157,11 +157,9 @@ def render(contents: Contents) -> bytes:
     assert templates.loader is not None
     source = {name: templates.loader.get_source(templates, name)[0] for name in ("page.css", *SCRIPTS)}
     snapshot_id, last = snapshot(contents.records), max(r.provenance.started for r in contents.records)
-    note = (
-        f"Snapshot {snapshot_id}, {len(contents.records)} records, suite version {version()}. {contents.caution}".strip(
-            " ."
-        )
-    )
+    note = f"Snapshot {snapshot_id}, {len(contents.records)} records, suite version {version()}"
+    if contents.caution:
+        note += f". {contents.caution.removesuffix('.')}"
     known = [m.card for m in contents.methods if m.card]
     facts = {
         "suite": contents.suite,

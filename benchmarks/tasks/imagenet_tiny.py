@@ -29,8 +29,8 @@ def _splits() -> tuple[Split, Split, Split]:
         images = Pictures([paths[i] for i in chosen.tolist()], centred(side), cropped(side))
         return Split(images, classes[chosen])  # type: ignore[arg-type]  # indexed like a tensor
 
-    train, validation, test = (split(chosen) for chosen in order[: sum(SIZES)].split(list(SIZES)))
-    return train, validation, test
+    train, validation, test = SIZES
+    return split(order[:train]), split(order[-validation - test : -test]), split(order[-test:])
 
 
 def test_split() -> Split:
