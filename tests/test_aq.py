@@ -131,6 +131,19 @@ def test_errors_fall_with_every_iteration_and_beat_both_starts() -> None:
         assert best.error < 0.97 * found[0]
 
 
+@pytest.mark.mirror
+def test_trained_weights_err_least_with_codebooks_that_the_whole_network_shares() -> None:
+    """ResNet-20: two books of 256 for all layers against their starts and against five of 8 a layer, which are more bytes."""
+    layers = collect(weights(tasks.load("cifar10", "resnet20").reference()), 8, "layer")
+    x = stack(layers)
+    shared = quantizer.fit(x, 2, 256, Search(iterations=10))
+    starts = [quantizer.error(x, *begin(x, 2, 256)) for begin in (means.product, means.residual)]
+    apart = [quantizer.fit(stack(own), 5, 8, Search(iterations=10)) for own in groups(layers, 0)]
+    values = shared.codebooks.size, sum(made.codebooks.size for made in apart)
+    assert 2 * values[0] + len(x) * 2 * 8 // 8 < 2 * values[1] + len(x) * 5 * 3 // 8
+    assert shared.error < min(*starts, sum(made.error for made in apart))
+
+
 @pytest.mark.parametrize("relaxation", ["codebooks", "vectors"])
 def test_relaxation_keeps_the_best_seen(relaxation: Any) -> None:
     x = heavy_tailed()
