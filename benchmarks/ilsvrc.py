@@ -7,12 +7,14 @@ The same layout as torchvision's. Preparing can be interrupted anywhere: what is
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
 import shutil
 import tarfile
-from collections.abc import Callable
+import zlib
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -75,9 +77,6 @@ def prepare(target: Path, say: Say, pins: Path = PINS) -> None:
         synsets, truth = _devkit(found[DEVKIT].path)
         _train(found[TRAIN].path, target / "train", say)
         _val(found[VAL].path, target / "val", [synsets[number] for number in truth], say)
-    except tarfile.TarError as error:
-        msg = f"an archive of ILSVRC2012 is damaged ({error}): fetch it again"
-        raise TaskError(msg) from error
     except OSError as error:
         reason = "the disk is full" if error.errno == errno.ENOSPC else error.strerror or str(error)
         msg = f"can't unpack into {target}: {reason}; the same command goes on from here"
@@ -117,10 +116,21 @@ def _verify(archive: Archive, say: Say) -> None:
     storage.write(notes, json.dumps({**known, archive.path.name: mark}).encode())
 
 
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[tarfile.TarFile]:
+    """The archive at `path`; TaskError names it, whatever turns out to be wrong inside."""
+    try:
+        with tarfile.open(path) as tar:
+            yield tar
+    except (tarfile.TarError, EOFError, zlib.error) as error:
+        msg = f"{path} is damaged ({error}): fetch it again"
+        raise TaskError(msg) from error
+
+
 def _devkit(path: Path) -> tuple[dict[int, str], list[int]]:
     """(synset by ILSVRC2012 number, the number of each validation image in the order of their names)."""
     inside = "ILSVRC2012_devkit_t12/data/"
-    with tarfile.open(path) as tar:
+    with _opened(path) as tar:
         meta, truth = (
             tar.extractfile(inside + name) for name in ("meta.mat", "ILSVRC2012_validation_ground_truth.txt")
         )
@@ -133,7 +143,7 @@ def _devkit(path: Path) -> tuple[dict[int, str], list[int]]:
 
 def _train(path: Path, target: Path, say: Say) -> None:
     """One archive for each class in the archive: unpacked beside, then renamed, so that a class is whole or not there."""
-    with tarfile.open(path) as outer:
+    with _opened(path) as outer:
         for number, member in enumerate(outer):
             synset = Path(member.name).stem
             if (target / synset).is_dir():
@@ -147,12 +157,15 @@ def _train(path: Path, target: Path, say: Say) -> None:
                 images.extractall(part, filter="data")
             part.rename(target / synset)
             say(f"train: {number + 1} of {CLASSES} classes")
+    if (count := len(_synsets(target))) != CLASSES:
+        msg = f"{path} has {count} classes, not {CLASSES}: fetch it again"
+        raise TaskError(msg)
     listed(target)
 
 
 def _val(path: Path, target: Path, synsets: list[str], say: Say) -> None:
     """Each image into the folder of its class, under a temporary name until it is whole."""
-    with tarfile.open(path) as tar:
+    with _opened(path) as tar:
         members = sorted((member for member in tar if member.isfile()), key=lambda member: member.name)
         if len(members) != len(synsets):
             msg = f"{path} has {len(members)} images, not {len(synsets)}: fetch it again"

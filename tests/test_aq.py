@@ -150,6 +150,8 @@ def test_relaxation_keeps_the_best_seen(relaxation: Any) -> None:
     words, codes = means.product(x, 2, 32)
     best = quantizer.fit(x, 2, 32, Search(iterations=4, rounds=2, sweeps=2, relaxation=relaxation))
     assert best.error <= quantizer.error(x, words, codes)
+    plain = quantizer.fit(x, 2, 32, Search(iterations=4, rounds=2, sweeps=2))
+    assert not np.array_equal(best.codes, plain.codes)
 
 
 def test_more_codebooks_and_codewords_err_less_and_longer_vectors_more() -> None:

@@ -17,7 +17,7 @@ from torch import Tensor
 from benchmarks import storage, tasks
 from benchmarks.errors import TaskError
 from benchmarks.pictures import Pictures, _part, centred, cropped, decode
-from benchmarks.tasks import imagenet_sample
+from benchmarks.tasks import imagenet, imagenet_sample
 from benchmarks.training import Recipe, correct_predictions, fit
 from benchmarks.training.accuracy import normalised
 from benchmarks.vision import transforms
@@ -177,9 +177,25 @@ def test_the_reference_on_the_sample_is_exact() -> None:
     assert (len(split), correct_predictions(task.reference(), split, task)) == (1300, 1009)  # 77.62 %
 
 
+def test_photographs_are_resized_as_for_torchvisions_own_weights() -> None:
+    """The whole preset, by the weights' own transforms: resized to 256, the middle 224."""
+    from torchvision import models  # benchmarks.vision has made it importable
+
+    needs_the_sample()
+    preset = models.ResNet50_Weights.IMAGENET1K_V1.transforms()
+    task = replace(tasks.load("imagenet_sample", "mobilenet_v1_0.75"), mean=tuple(preset.mean), std=tuple(preset.std))
+    paths, _ = imagenet_sample.listed()
+    pictures = Pictures(paths, centred(imagenet.SIDE, imagenet.RESIZE))
+    for start in range(0, len(paths), 65):
+        batch = slice(start, start + 65)
+        ours = normalised(pictures[batch], task)
+        theirs = torch.stack([preset(Image.open(path).convert("RGB")) for path in paths[batch]])
+        torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-6)
+
+
 @torch.inference_mode()
 def test_predictions_are_those_of_torchvisions_preprocessing() -> None:
-    """Image for image, on the whole sample: the transforms that torchvision's own weights come with, by name."""
+    """Image for image, on the whole sample, whose images only need cutting: torchvision's transforms of the same names."""
     folder = needs_the_sample()
     task = tasks.load("imagenet_sample", "mobilenet_v1_0.75")
     network, split = task.reference(), imagenet_sample.test_split()

@@ -9,7 +9,7 @@ import pytest
 from invented import made, reference
 
 import methods
-from benchmarks import reported
+from benchmarks import fingerprint, reported, suites
 from benchmarks.errors import RateBenchError
 from benchmarks.report import cards, frame, replication
 from benchmarks.reported import Measured, Reported, Size, verdict
@@ -157,3 +157,25 @@ def test_comparisons(monkeypatch: pytest.MonkeyPatch) -> None:
     measured = comparison.measured
     assert measured is not None and (measured.value, measured.reference) == (90.0, 95.0)
     assert measured.standard_error == pytest.approx(100 * (0.9 * 0.1 / 1000) ** 0.5)
+
+
+def test_the_full_replication_runs_what_papers_report_of_imagenet(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every row that can be compared has a configuration in params.yaml that will answer it."""
+    monkeypatch.chdir(fingerprint.ROOT)
+    suites._params.cache_clear()
+    cells = [cell for budget in ("post-training", "paper") for cell in suites.plan("imagenet", budget_name=budget)]
+
+    def answered(row: Reported, method: str) -> bool:
+        found = (c for c in cells if (c.method, c.network) == (method, row.network))
+        return any(
+            row.budget in ("", cell.budget.name)
+            and replication.has(cell.config, row.config)
+            and row.point.get("rate")
+            in (None, *cell.config.get("paper_rates" if cell.budget.epochs is None else "rates", ()))
+            for cell in found
+        )
+
+    rows = [(row, row.method or key) for key in methods.names() for row in reported.of(key)]
+    compared = [(row, method) for row, method in rows if row.task == "imagenet" and not row.comparable]
+    assert compared and all(answered(row, method) for row, method in compared)
+    suites._params.cache_clear()

@@ -19,7 +19,7 @@ from methods.aq import quantizer
 from methods.aq.quantizer import Search
 
 D = 8
-PER_LAYER = 5, 8  # books and codewords of each layer: at least the bytes of two books of 256 for the whole network
+PER_LAYER = 5, 8  # books and codewords of each layer: more bytes than two books of 256 for the whole network
 
 
 @pytest.mark.parametrize("name", ["resnet20", "resnet56"])
@@ -34,11 +34,13 @@ def test_distortion_on_trained_weights(name: str) -> None:
     quantizer.fit(x[:3000], 2, 256, Search(iterations=1))  # compiles
     start = time.perf_counter()
     peer = faiss.LocalSearchQuantizer(D, 2, 8)
+    peer.nperts = 2  # not more than there are books
     peer.train(x)
     errors = {"faiss LSQ": float(np.square(x - peer.decode(peer.compute_codes(x)), dtype=np.float64).sum())}
     allowed = time.perf_counter() - start
     for title, begin in (("PQ", means.product), ("RVQ", means.residual)):
         errors[title] = quantizer.error(x, *begin(x, 2, 256))
+    assert len(x) * 5 * 3 // 8 + 2 * D * len(layers) * 5 * 8 > len(x) * 2 + 2 * D * 2 * 256
     apart = [(own, quantizer.fit(own, *PER_LAYER, Search())) for own in map(stack, groups(layers, 0))]
     errors["per layer"] = sum(made.error for _, made in apart)
     start, ours, needed = time.perf_counter(), np.inf, 0.0
