@@ -62,7 +62,7 @@ class Budget:
 
 @dataclass(frozen=True)
 class Split:
-    """Labelled images, resident in memory: `images` uint8 (N, C, H, W), `labels` int64 (N,)."""
+    """Labelled images: `images` uint8 (N, C, H, W), a tensor or what is indexed like one, `labels` int64 (N,)."""
 
     images: Tensor
     labels: Tensor

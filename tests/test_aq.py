@@ -165,6 +165,16 @@ def test_more_codebooks_and_codewords_err_less_and_longer_vectors_more() -> None
     assert found(2, 32, 4) < found(2, 32, 8) < found(2, 32, 16)
 
 
+def test_product_codes_are_additive_codes_of_codewords_with_zeros() -> None:
+    x = heavy_tailed()
+    words, codes = means.product(x, 2, 32)
+    for m, piece in enumerate((slice(0, 4), slice(4, 8))):
+        own, alone = means.k_means(np.ascontiguousarray(x[:, piece]), 32)
+        np.testing.assert_array_equal(words[m][:, piece], own)
+        np.testing.assert_array_equal(codes[:, m], alone)
+    assert not words[0][:, 4:].any() and not words[1][:, :4].any()
+
+
 def test_enough_codewords_for_all_vectors_leave_no_error() -> None:
     x = heavy_tailed(60)
     assert quantizer.fit(x, 1, 60, QUICK).error <= 1e-6 * np.square(x).sum()
@@ -263,7 +273,9 @@ def test_training_changes_codewords_and_neither_codes_nor_dense_weights() -> Non
     decoded = Decoded(network, [book])
     fit(decoded, task, test_every_method.MemoryRun(Budget("short", 1.0)), Recipe(0.2, 0.01, optimiser="adamw"), "s")
     (trained,) = decoded.books()
-    assert trained.codes is book.codes and not np.array_equal(trained.codebooks, book.codebooks)
+    assert np.array_equal(decoded.get_buffer("codes0"), book.codes + np.array([0, 16]))
+    assert np.array_equal(trained.codes, book.codes)
+    assert not np.array_equal(trained.codebooks, book.codebooks)
     assert all(np.array_equal(w, dense[path]) for path, w in weights(network).items())
     assert not torch.equal(network.get_submodule("1").running_mean, task.reference().get_submodule("1").running_mean)
 
@@ -361,8 +373,17 @@ def test_layers_that_can_not_be_quantised_are_named(value: float, complaint: str
         collect(found, 8, "layer")
 
 
-def test_skipped_layers_stay_in_half_precision() -> None:
-    (point,) = points_of(aq, aq.Config(points=((1, 16),), iterations=1, skip=("0",)))
+def test_a_layer_of_constant_channels_has_no_scale() -> None:
+    found = dict(weights(tasks.load("digits", "digits_cnn").reference()))
+    found["3.weight"] = np.broadcast_to(found["3.weight"][:, :1, :1, :1], found["3.weight"].shape)
+    with pytest.raises(MethodError, match=r"3\.weight is constant"):
+        collect(found, 8, "channel")
+
+
+@pytest.mark.parametrize("budget", [Budget("post-training", 0.0), Budget("short", 0.2)])
+def test_skipped_layers_stay_in_half_precision(budget: Budget) -> None:
+    settings = aq.Config(points=((1, 16),), short_points=((1, 16),), iterations=1, skip=("0",))
+    (point,) = points_of(aq, settings, budget)
     decoded = bitstream.decode(bitstream.encode(point))
     reference = tasks.load("digits", "digits_cnn").reference()
     assert torch.equal(decoded.get_parameter("0.weight"), reference.get_parameter("0.weight").half().float())

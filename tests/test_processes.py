@@ -23,7 +23,7 @@ from methods.interface import Split
 
 ROOT = Path(__file__).resolve().parent.parent
 STEPS, BATCH = 20, 64
-# Plain SGD in fp32: 20 steps, each of 64 images, in two pieces of 32 (BatchNorm sees a piece at a time).
+# SGD with momentum: 20 steps, each of 64 images, in two pieces of 32 (BatchNorm sees a piece at a time).
 SCRIPT = """
 import sys, torch
 from torch import distributed

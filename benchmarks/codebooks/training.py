@@ -25,13 +25,13 @@ class Decoded(nn.Module):
         super().__init__()
         self.network = network
         self._books = books
+        for parameter in network.parameters():
+            parameter.requires_grad_(parameter.ndim == 1)  # weights are only read as shapes, or were skipped and stay
         self.codebooks = nn.ParameterList(torch.from_numpy(book.codebooks.copy()) for book in books)
         for number, book in enumerate(books):
             offsets = np.arange(book.codes.shape[1]) * book.codebooks.shape[1]
             self.register_buffer(f"codes{number}", torch.from_numpy(book.codes + offsets))
             for place, layer in enumerate(book.layers):
-                module, name = layer.path.rpartition(".")[::2]
-                network.get_submodule(module).get_parameter(name).requires_grad_(False)  # only read as a shape
                 self.register_buffer(f"scale{number}_{place}", torch.from_numpy(np.asarray(layer.scale)))
                 if layer.mask is not None:
                     self.register_buffer(f"mask{number}_{place}", torch.from_numpy(layer.mask))

@@ -62,7 +62,7 @@ def _layer(path: str, weight: Floats, dimension: int, scale: str, mask: npt.NDAr
     axes = tuple(range(1, weight.ndim)) if per_channel else None
     spread = np.ones((), np.float32) if scale == "none" else weight.std(axis=axes, dtype=np.float64).astype(np.float32)
     if not (spread > 0).all():
-        if not per_channel:
+        if not (spread > 0).any():
             msg = f"{path} is constant: it has no scale; choose scale 'none' or skip it"
             raise MethodError(msg)
         spread = np.where(spread > 0, spread, np.float32(1))  # a dead channel among others

@@ -38,8 +38,9 @@ def affine(bn: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
 def reestimate(network: nn.Module, task: Task, images: int) -> None:
     """Replace running means and variances by those over `images` calibration images, in place; leaves eval mode.
 
-    The images are augmented as in training: on clean ones the statistics shift and a network that was trained with
-    crops loses points. Images and crops are the same in every run. Does nothing for `images` = 0 or
+    Images in memory are augmented as in training: on clean ones the statistics shift and a network that was trained with
+    crops loses points. Pictures on disk are looked at as for judging, and flipped. Images and crops are the same in every
+    run. Does nothing for `images` = 0 or
     without BatchNorm.
     """
     layers = [m for m in network.modules() if isinstance(m, nn.BatchNorm2d)]

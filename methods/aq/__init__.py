@@ -5,15 +5,16 @@ Sun et al., Toward Compact Parameter Representations for Architecture-Agnostic N
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
-from torch import nn
 
-from benchmarks.codebooks import Book, Settings, collect, curve, groups, refused, stack, weights
+from benchmarks import bitstream
+from benchmarks.codebooks import Book, Settings, collect, curve, describe, described, groups, refused, stack, weights
 from methods.aq.quantizer import Search, fit
 from methods.aq.sizes import points_at
 from methods.interface import Card, Compressed, Run, Task
@@ -37,8 +38,8 @@ class Config(Settings):
     """`parts` is the number of contiguous groups of layers with codebooks of their own (1: the network; 0: each layer); a
     part with few vectors has fewer codewords, at most a quarter of them.
 
-    `ratios` asks for ratios in bytes instead of points: for each the largest file that is not larger, with codes as they
-    are before entropy coding.
+    `ratios` asks for ratios in bytes instead of points: for each the largest file that is not larger. With fewer values in
+    a vector than codebooks, the search starts from residual quantisation whatever `start` says.
 
     `start` to `relaxation` are the search's (quantizer.py). With `pruned`, that share of all weights is first set to zero
     by magnitude; "survivors" then quantises only the rest and stores which, "dense" quantises zeros like any other value.
@@ -69,13 +70,11 @@ def unsupported(task: Task, config: Config) -> str | None:
 
 def compress(task: Task, config: Config, run: Run) -> Iterator[Compressed]:
     """One point per (M, K), or per ratio."""
-    if config.ratios:
-        points = points_at(config.ratios, task, config)
-        config = replace(config, points=points, short_points=points)
     search = Search(config.start, config.iterations, config.rounds, config.sweeps, config.moves, config.relaxation)
 
-    def quantise(network: nn.Module, point: tuple[int, int]) -> Sequence[Book]:
-        found = weights(network, config.skip)
+    @functools.cache
+    def books_of(point: tuple[int, int]) -> Sequence[Book]:
+        found = weights(task.reference(), config.skip)
         masks = None
         if config.pruned:
             survivors = magnitude_masks(found, config.pruned)
@@ -88,11 +87,17 @@ def compress(task: Task, config: Config, run: Run) -> Iterator[Compressed]:
             books.append(Book(layers, made.codebooks, made.codes))
         return books
 
-    return curve(task, config, run, quantise)
+    def size_of(point: tuple[int, int]) -> int:
+        parts = [described(book, config) for book in books_of(point)]
+        return len(bitstream.encode(describe(task, task.reference(), parts, {})))
+
+    points = points_at(config.ratios, task, config, size_of)
+    asked = replace(config, points=points, short_points=points) if points else config
+    return curve(task, asked, run, lambda _, point: books_of(point))
 
 
 def magnitude_masks(found: Mapping[str, npt.NDArray[np.float32]], sparsity: float) -> dict[str, npt.NDArray[np.bool_]]:
     """True for all but the `sparsity` share of weights with the smallest magnitudes."""
     ranked = np.sort(np.concatenate([np.abs(w).reshape(-1) for w in found.values()]))
-    threshold = ranked[round(sparsity * len(ranked))]
+    threshold = ranked[min(round(sparsity * len(ranked)), len(ranked) - 1)]
     return {path: np.abs(w) >= threshold for path, w in found.items()}

@@ -1,8 +1,8 @@
 """Codes for given codebooks: iterated local search with conditional modes (Martinez et al., LSQ, ECCV 2016).
 
 The error of a vector is quadratic in its one-hot codes: terms of single codewords `U` and of pairs `G`. One step sets
-the code of one codebook to its best value given all others. Both searches keep, for each vector, the sums T = U + Σ G of
-all K values of each codebook, and correct them only when a code changes: most steps then read K numbers and no more.
+the code of one codebook to its best value given all others. For each vector the sums T = U + Σ G of all K values of each
+codebook are kept, and corrected only when a code changes: most steps then read K numbers and no more.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def _change(terms: Any, pairs: Any, book: int, old: int, new: int) -> None:
 
 @numba.njit(inline="always")
 def _random(state: Any) -> Any:
-    """xorshift64*: each vector has a stream of its own, so that threads do not matter."""
+    """xorshift64: each vector has a stream of its own, so that threads do not matter."""
     state ^= state >> np.uint64(12)
     state ^= state << np.uint64(25)
     state ^= state >> np.uint64(27)

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Callable
+from typing import TypeAlias
+
 import numpy as np
 from torch import nn
 
@@ -11,11 +15,12 @@ from benchmarks.errors import MethodError
 from benchmarks.measure import reference_bytes
 from methods.interface import Task
 
+Point: TypeAlias = tuple[int, int]
 SIZES = (256, 128, 64)  # codewords of a book
 MOST = 64  # books
 
 
-def file_sizes(task: Task, config: Settings) -> dict[tuple[int, int], float]:
+def file_sizes(task: Task, config: Settings) -> dict[Point, float]:
     """Bytes of the file for each (M, K), with codes at log2 K bits each; entropy coding can only make it smaller."""
     network = task.reference()
     layers = collect(weights(network, config.skip), config.dimension, config.scale)
@@ -33,19 +38,28 @@ def file_sizes(task: Task, config: Settings) -> dict[tuple[int, int], float]:
     }
 
 
-def points_at(ratios: tuple[float, ...], task: Task, config: Settings) -> tuple[tuple[int, int], ...]:
+def points_at(
+    ratios: tuple[float, ...], task: Task, config: Settings, size_of: Callable[[Point], int]
+) -> tuple[Point, ...]:
     """For each ratio the (M, K) with the largest file that is not larger than 1/ratio of the reference's fp32 bytes.
 
+    `size_of` is what a point's file really has: entropy coding may let in some that are too large without it.
     Raises MethodError for a ratio that one book of 64 codewords does not reach.
     """
+    if not ratios:
+        return ()
     sizes, whole = file_sizes(task, config), reference_bytes(task.reference())
+    ascending = sorted(sizes, key=lambda point: (sizes[point], point))
     chosen = []
     for ratio in ratios:
-        fitting = [(size, point) for point, size in sizes.items() if size <= whole / ratio]
+        fitting = [point for point in ascending if sizes[point] <= whole / ratio]
         if not fitting:
             msg = f"a ratio of {ratio} can't be reached with vectors of {config.dimension} values: take longer ones"
             raise MethodError(msg)
-        chosen.append(max(fitting)[1])
+        larger = itertools.takewhile(
+            lambda point, most=whole / ratio: size_of(point) <= most, ascending[len(fitting) :]
+        )
+        chosen.append([fitting[-1], *larger][-1])
     return tuple(chosen)
 
 
