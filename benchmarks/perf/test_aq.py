@@ -1,6 +1,6 @@
 """Additive quantisation: distortion at equal time against faiss's local search quantiser, and a ResNet-50-sized set of vectors.
 
-pytest benchmarks/perf/test_aq.py -s
+Run it by `pytest benchmarks/perf/test_aq.py -s`; trained weights come from the mirror or the cache.
 """
 
 from __future__ import annotations
