@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from types import SimpleNamespace
 from typing import Any
@@ -9,9 +10,10 @@ from typing import Any
 import pytest
 import test_every_method
 import torch
+from torch import Tensor, nn
 
 from benchmarks import bitstream, tasks
-from benchmarks.structured import analyse
+from benchmarks.structured import Keep, Prunable, allocation, analyse, soft
 from benchmarks.structured.channels import Where
 from benchmarks.structured.soft import Soft, soft_recipe, train_softly
 from benchmarks.training import Recipe
@@ -46,6 +48,30 @@ def test_soft_training_knows_its_steps(epochs: float, steps: int, every: int) ->
     run = test_every_method.MemoryRun(Budget("short", epochs))
     recipe, found, between = soft_recipe(task, sfp.Config(targets=(0.5,), soft=1.0, prunings=3), run)
     assert (recipe.epochs, found, between) == (epochs, steps, every)
+
+
+def test_what_the_last_pruning_kept_is_what_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Steps that follow it let zeros grow; a choice after them would be another one."""
+    removed = {}
+    monkeypatch.setattr(soft, "zero", lambda network, group, mask: removed.update({group.name: mask}))
+    task, config = tasks.load("digits", "digits_resnet"), sfp.Config(prunings=3, targets=(0.4,))
+    run = test_every_method.MemoryRun(Budget("short", 2.0))
+    _, steps, every = soft_recipe(task, config, run)
+    assert steps % every
+    prunable = analyse(task)
+
+    turn = itertools.count()
+
+    def choose(network: nn.Module, prunable: Prunable, keep: Keep, goal: float) -> dict[str, Tensor]:
+        """Another choice each time."""
+        by = next(turn)
+        return allocation.uniform(prunable, keep, goal, lambda group: torch.arange(group.size).roll(by))
+
+    start = (prunable, prunable.all_kept(), prunable.goal(0.4))
+    kept, _ = soft.softly(task, config, run, choose)(task.reference(), *start)
+    assert all(torch.equal(kept[name], ~mask) for name, mask in removed.items())
+    later = choose(task.reference(), *start)
+    assert not all(torch.equal(kept[name], later[name]) for name in kept)
 
 
 @pytest.mark.parametrize("method", [sfp, psap, fpgm])

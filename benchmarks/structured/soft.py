@@ -69,11 +69,12 @@ def train_softly(
 
 
 class Soft:
-    """Steering that now and then sets to zero what `choose` does not keep of a network."""
+    """Steering that now and then sets to zero what `choose` does not keep of a network; `kept` is its last choice."""
 
     def __init__(self, network: nn.Module, prunable: Prunable, choose: Callable[[nn.Module], Keep], every: int) -> None:
         self._network, self._prunable, self._choose, self._every = network, prunable, choose, every
         self._step = 0
+        self.kept = prunable.all_kept()
 
     def before_epoch(self, epoch: int, optimiser: torch.optim.Optimizer) -> None:
         pass
@@ -81,21 +82,25 @@ class Soft:
     def after_step(self) -> None:
         self._step += 1
         if self._step % self._every == 0:
-            keep = self._choose(self._network)
+            self.kept = self._choose(self._network)
             for group in self._prunable.groups:
-                zero(self._network, group, ~keep[group.name])
+                zero(self._network, group, ~self.kept[group.name])
 
     def state_dict(self) -> dict[str, Any]:
-        return {"step": self._step}
+        return {"step": self._step, "kept": self.kept}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self._step = state["step"]
+        self._step, self.kept = state["step"], state["kept"]
 
 
 def softly(
     task: Task, config: SoftSettings, run: Run, choose: Callable[[nn.Module, Prunable, Keep, float], Keep]
 ) -> Choose:
-    """For `curve`: first train the dense network for the share `soft`, with what `choose` does not keep set to zero."""
+    """For `curve`: first train the dense network for the share `soft`, with what `choose` does not keep set to zero.
+
+    What the last of these choices kept is what stays: choosing once more would look at filters that were zero just now,
+    and BatchNorm lets those grow within a few steps beyond what they were.
+    """
 
     def after_training(
         dense: nn.Module, prunable: Prunable, keep: Keep, goal: float
@@ -103,6 +108,6 @@ def softly(
         training, _, every = soft_recipe(task, config, run)
         steering = Soft(dense, prunable, lambda network: choose(network, prunable, keep, goal), every)
         train_softly(dense, prunable, keep, run, training, f"soft, {goal:.0f} MACs", steering)
-        return choose(dense, prunable, keep, goal), {}
+        return steering.kept, {}
 
     return after_training
