@@ -24,7 +24,7 @@ from benchmarks.fingerprint import json_hash
 from benchmarks.pictures import Pictures, centred
 from benchmarks.record import Record
 from benchmarks.suites import Cell
-from benchmarks.training.accuracy import BATCHES
+from benchmarks.training.accuracy import at_a_time
 from benchmarks.training.loop import bf16_is_fast
 from methods.interface import BudgetName
 
@@ -147,7 +147,7 @@ def _rate(step: Callable[[], object], images: int, device: torch.device) -> floa
 
 
 def _forward(network: nn.Module, shape: tuple[int, ...], device: torch.device) -> float:
-    images = torch.rand(BATCHES[device.type], *shape, device=device).contiguous(memory_format=torch.channels_last)
+    images = torch.rand(at_a_time(shape, device), *shape, device=device).contiguous(memory_format=torch.channels_last)
 
     @torch.inference_mode()
     def step() -> None:

@@ -43,6 +43,22 @@ def macs(network: nn.Module, example: Tensor) -> int:
 
 
 @torch.inference_mode()
+def largest_activation(network: nn.Module, example: Tensor) -> int:
+    """Values of the largest output of a module for one image."""
+    sizes = [0]
+
+    def note(module: nn.Module, inputs: object, output: object) -> None:
+        if isinstance(output, Tensor):
+            sizes.append(output.numel())
+
+    hooks = [module.register_forward_hook(note) for module in network.modules()]
+    network(example[:1])
+    for hook in hooks:
+        hook.remove()
+    return max(sizes)
+
+
+@torch.inference_mode()
 def latency_ms(network: nn.Module, example: Tensor, batch: int, seconds: float = 0.2) -> float:
     """Median milliseconds of a forward pass at a batch size, after two warm-up passes, over about `seconds`."""
     images = example[:1].repeat(batch, 1, 1, 1).contiguous(memory_format=torch.channels_last)

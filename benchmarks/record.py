@@ -54,14 +54,17 @@ class Quality(_Strict, frozen=True):
 
 
 class Speed(_Strict, frozen=True):
-    """Seconds to encode and decode; median latency of the decoded network in milliseconds."""
+    """Seconds to encode and decode; median latency of the decoded network in milliseconds.
+
+    That of 128 images is None where a CPU would need gigabytes for the activations.
+    """
 
     device: str
     threads: int
     encode_s: float
     decode_s: float
     latency_ms_batch1: float
-    latency_ms_batch128: float
+    latency_ms_batch128: float | None
 
 
 class Provenance(_Strict, frozen=True):

@@ -49,7 +49,7 @@ class Size(_Strict, frozen=True, kw_only=True):
 
     value: float
     unit: Literal["bytes", "ratio", "params"]
-    counts: Literal["file", "weights only", "params"]
+    counts: Literal["file", "weights only", "params", "unstated"]
 
 
 class Reported(_Strict, frozen=True, kw_only=True):
@@ -167,7 +167,8 @@ def verdict(reported: Reported, measured: Measured | None, why: str = "") -> Ver
     metric = METRICS[reported.metric]
     if metric.is_rate and reported.size is not None and reported.size.counts != "file":
         counted = reported.size.counts
-        return Verdict("not comparable", f"the paper counts {counted}, this suite the bytes of the whole file")
+        whose = "what the paper counts is not known" if counted == "unstated" else f"the paper counts {counted}"
+        return Verdict("not comparable", f"{whose}, this suite the bytes of the whole file")
     difference, of_change = delta(reported, measured)
     margin = max(reported.tolerance or 0.0, 2 * measured.standard_error)
     outcome: Outcome

@@ -52,8 +52,9 @@ def test_files_are_the_largest_that_meet_a_ratio(budget: Budget, monkeypatch: py
     ascending = sorted(sizes.file_sizes(task, config).items(), key=lambda item: (item[1], item[0]))
     order = [point for point, _ in ascending]
     made = list(aq.compress(task, config, test_every_method.MemoryRun(budget)))
+    assert [compressed.point["ratio"] for compressed in made] == [3.0, 5.0]
     for compressed, most in zip(made, allowed, strict=True):
-        books, codewords = list(compressed.point.values())[:2]
+        books, codewords = compressed.point["books"], compressed.point["codewords"]
         following = aq.Config(points=(order[order.index((books, codewords)) + 1],), iterations=2)
         (larger,) = aq.compress(task, following, test_every_method.MemoryRun(Budget("post-training", 0)))
         assert len(bitstream.encode(compressed)) <= most < len(bitstream.encode(larger))

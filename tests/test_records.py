@@ -124,18 +124,22 @@ class Copycat(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.scale = nn.Parameter(torch.ones(()))
+        self.most = 0
 
     def forward(self, images: Tensor) -> Tensor:
+        self.most = max(self.most, len(images))
         return nn.functional.one_hot(images[:, 0, 0, 0].round().long(), 3) * self.scale
 
 
-def test_correct_predictions_are_counted_exactly_with_a_ragged_last_batch() -> None:
-    """503 images in batches of 250, 250 and 3: the mean of batch means would give 33.5 or 66.8 %, never 168 / 503."""
-    images = (torch.arange(503) % 3).to(torch.uint8).view(-1, 1, 1, 1).expand(-1, 1, 2, 2)
+@pytest.mark.parametrize(("side", "most"), [(2, 64), (260, 16)])
+def test_correct_predictions_are_counted_exactly_with_a_ragged_last_batch(side: int, most: int) -> None:
+    """503 images, the last batch of 55 or 7: the mean of batch means would give another share than 168 / 503."""
+    images = (torch.arange(503) % 3).to(torch.uint8).view(-1, 1, 1, 1).expand(-1, 1, side, side)
     task: Any = SimpleNamespace(mean=(0.0,), std=(1 / 255,))
     for label, expected in ((0, 168), (1, 168), (2, 167)):
         split = Split(images, torch.full((503,), label))
-        assert correct_predictions(Copycat(), split, task) == expected
+        network = Copycat()
+        assert (correct_predictions(network, split, task), network.most) == (expected, most)
 
 
 def test_multiply_accumulates_against_a_count_by_hand() -> None:
@@ -204,11 +208,27 @@ def test_a_fresh_process_scores_what_this_one_scores_and_outlives_a_bad_file(lab
         found = fresh.score(scorer.Wanted(str(good)))
         assert found.sha256 == known.provenance.artefact_sha256 and found.correct == known.quality.correct
         assert found.by_role == known.rate.by_role and found.macs == known.counted.macs
-        assert found.latency_ms_batch1 > 0 and found.latency_ms_batch128 > 0
+        assert found.latency_ms_batch1 > 0 and (found.latency_ms_batch128 or 0) > 0
         assert fresh._process is not None
         fresh._process.kill()
         with pytest.raises(RateBenchError, match=r"the process that decodes and scores .* died"):
             fresh.score(scorer.Wanted(str(good)))
+
+
+def test_a_batch_that_would_take_gigabytes_is_not_timed(
+    laboratory: Laboratory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    laboratory.run()
+    wanted = scorer.Wanted(str(sorted(laboratory.results.rglob("*.rbn"))[0]))
+    example = torch.zeros(2, 1, 8, 8)
+    network = torch.nn.Sequential(torch.nn.Conv2d(1, 8, 3), torch.nn.Flatten(), torch.nn.Linear(288, 10))
+    assert measure.largest_activation(network, example) == 8 * 6 * 6
+    with torch.device("meta"):
+        vgg = networks.build("vgg", {"depth": 16})
+    size = measure.largest_activation(vgg, torch.zeros(1, 3, 224, 224, device="meta"))
+    assert size == 64 * 224 * 224 and scorer.LATENCY_BATCH * size * 4 > scorer.MOST
+    monkeypatch.setattr(scorer, "MOST", 0)
+    assert scorer.score(wanted, "digits", "digits_cnn", torch.device("cpu")).latency_ms_batch128 is None
 
 
 def test_what_was_counted_before_a_kill_is_not_counted_again(

@@ -49,6 +49,9 @@ def test_only_seeds_are_averaged() -> None:
     assert len({row.key for row in rows}) == 5
     (pair,) = [row for row in rows if len(row.records) == 2]
     assert pair.timed(lambda r: r.speed.decode_s) is None
+    untimed = msgspec.structs.replace(made().speed, latency_ms_batch128=None)
+    (row,) = frame.aggregate([made(speed=untimed)])
+    assert row.timed(lambda r: r.speed.latency_ms_batch128) is None
 
 
 def test_reference_is_the_baseline_that_compresses_nothing() -> None:

@@ -96,6 +96,9 @@ def test_another_accounting_is_not_comparable() -> None:
     counted = Size(value=12.0, unit="ratio", counts="weights only")
     judged = verdict(row(metric="ratio", value=12.0, size=counted), Measured(12.0, 0))
     assert (judged.outcome, "weights only" in judged.reason) == ("not comparable", True)
+    unstated = Size(value=12.0, unit="ratio", counts="unstated")
+    judged = verdict(row(metric="ratio", value=12.0, size=unstated), Measured(12.0, 0))
+    assert (judged.outcome, "is not known" in judged.reason) == ("not comparable", True)
     assert verdict(row(size=counted), Measured(90.0, 0.1)).outcome == "replicated"  # accuracy is not counted in bytes
 
 
@@ -172,6 +175,7 @@ def test_the_full_replication_runs_what_papers_report_of_imagenet(monkeypatch: p
             and replication.has(cell.config, row.config)
             and row.point.get("rate")
             in (None, *cell.config.get("paper_rates" if cell.budget.epochs is None else "rates", ()))
+            and row.point.get("ratio") in (None, *cell.config.get("ratios", ()))
             for cell in found
         )
 

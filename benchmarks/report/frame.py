@@ -137,11 +137,12 @@ class Row:
     def nonzero_share(self) -> float:
         return self.over_seeds(lambda r: r.counted.nonzero / r.counted.elements if r.counted.elements else 0.0).mean
 
-    def timed(self, quantity: Callable[[Record], float]) -> float | None:
+    def timed(self, quantity: Callable[[Record], float | None]) -> float | None:
         """Median over seeds; None where the seeds ran on different devices or thread counts: no mean has a meaning."""
         if len({(r.speed.device, r.speed.threads) for r in self.records}) > 1:
             return None
-        return statistics.median(quantity(r) for r in self.records)
+        times = [time for r in self.records if (time := quantity(r)) is not None]
+        return statistics.median(times) if times else None
 
 
 def _group(record: Record) -> tuple[str, str, str, str, float, int, str]:

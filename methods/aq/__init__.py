@@ -12,6 +12,7 @@ from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
+from torch import nn
 
 from benchmarks import bitstream
 from benchmarks.codebooks import Book, Settings, collect, curve, describe, described, groups, refused, stack, weights
@@ -69,10 +70,11 @@ def unsupported(task: Task, config: Config) -> str | None:
 
 
 def compress(task: Task, config: Config, run: Run) -> Iterator[Compressed]:
-    """One point per (M, K), or per ratio."""
+    """One point per (M, K), or per ratio that is asked for, which is a label then."""
     search = Search(config.start, config.iterations, config.rounds, config.sweeps, config.moves, config.relaxation)
 
-    @functools.cache
+    # Looking for a ratio quantises at a few sizes, of which the curve wants one again; without ratios nothing is kept.
+    @functools.lru_cache(maxsize=2 * len(config.ratios))
     def books_of(point: tuple[int, int]) -> Sequence[Book]:
         found = weights(task.reference(), config.skip)
         masks = None
@@ -91,9 +93,16 @@ def compress(task: Task, config: Config, run: Run) -> Iterator[Compressed]:
         parts = [described(book, config) for book in books_of(point)]
         return len(bitstream.encode(describe(task, task.reference(), parts, {})))
 
+    def quantise(_: nn.Module, point: tuple[int, int]) -> Sequence[Book]:
+        return books_of(point)
+
+    if not config.ratios:
+        yield from curve(task, config, run, quantise)
+        return
     points = points_at(config.ratios, task, config, size_of)
-    asked = replace(config, points=points, short_points=points) if points else config
-    return curve(task, asked, run, lambda _, point: books_of(point))
+    asked = replace(config, points=points, short_points=points)
+    for ratio, compressed in zip(config.ratios, curve(task, asked, run, quantise), strict=True):
+        yield replace(compressed, point={"ratio": ratio, **compressed.point})
 
 
 def magnitude_masks(found: Mapping[str, npt.NDArray[np.float32]], sparsity: float) -> dict[str, npt.NDArray[np.bool_]]:

@@ -46,8 +46,6 @@ def points_at(
     `size_of` is what a point's file really has: entropy coding may let in some that are too large without it.
     Raises MethodError for a ratio that one book of 64 codewords does not reach.
     """
-    if not ratios:
-        return ()
     sizes, whole = file_sizes(task, config), reference_bytes(task.reference())
     ascending = sorted(sizes, key=lambda point: (sizes[point], point))
     chosen = []

@@ -2,7 +2,8 @@
 
 Y. He et al., Soft Filter Pruning for Accelerating Deep Convolutional Neural Networks, IJCAI 2018. Unlike there, filters are
 removed for good when half of the epochs have passed, for the other methods train what is left, too. Where that half is less
-than an epoch, filters are set to zero at its end alone, unless `prunings` says otherwise.
+than an epoch, filters are set to zero at its end alone, unless `prunings` says otherwise: with some thirty steps between two
+prunings it collapses, because behind BatchNorm zeros grow back to their old size as noise, and then others go.
 """
 
 from __future__ import annotations
