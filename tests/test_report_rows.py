@@ -26,11 +26,25 @@ def test_aggregation_on_a_hand_worked_case() -> None:
     assert row.file_bytes == frame.Spread(3000, 1000, 6000)
     assert row.ratio == pytest.approx(40_000 / 3000)
     assert row.quality.mean == pytest.approx(0.92)
-    assert row.interval == measure.wilson(920, 1000)
     # p(1-p)/N = 0.92 × 0.08 / 1000 = 7.36e-5; variance of (0.90, 0.91, 0.95) = 7e-4, over 3 seeds 2.3333e-4
     assert row.standard_error == pytest.approx(math.sqrt(7.36e-5 + 7e-4 / 3))
+    assert row.interval == pytest.approx((0.92 - 1.96 * 0.017520, 0.92 + 1.96 * 0.017520), abs=1e-5)
     assert row.by_role == {"weights": 2700, "norm_bias": 200, "header": 100}
     assert row.timed(lambda r: r.speed.latency_ms_batch1) == pytest.approx(1 + 1 / 7)
+
+
+@pytest.mark.parametrize(
+    ("counts", "interval"),
+    [
+        ([900], measure.wilson(900, 1000)),
+        ([980, 980, 980], (measure.wilson(980, 1000)[0], 0.98 + 1.96 * 0.004427)),  # the wider one on either side
+        ([1000, 600, 980], (0.86 - 1.96 * 0.130589, 1.0)),  # 0.86 × 0.14 / 1000, and a variance of 0.0508 / 3
+        ([20, 300], (0.0, 0.16 + 1.96 * 0.140479)),  # 0.16 × 0.84 / 1000, and a variance of 0.0392 / 2
+    ],
+)
+def test_seeds_that_differ_widen_the_interval(counts: list[int], interval: tuple[float, float]) -> None:
+    (row,) = frame.aggregate([made(seed=seed, correct=correct) for seed, correct in enumerate(counts)])
+    assert row.interval == pytest.approx(interval, abs=1e-5)
 
 
 def test_only_seeds_are_averaged() -> None:

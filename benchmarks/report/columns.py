@@ -144,7 +144,7 @@ COLUMNS = (
         "accuracy",
         "",
         "%",
-        "Share of test images classified correctly by the decoded network, with its 95 % interval",
+        "Share of test images classified correctly by the decoded network, with its 95 % interval: test images and seeds",
         lambda row: 100 * row.quality.mean,
         lambda row: percent(row.quality.mean),
     ),

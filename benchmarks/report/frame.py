@@ -115,16 +115,18 @@ class Row:
 
     @property
     def interval(self) -> tuple[float, float]:
-        """95 % Wilson interval of the (mean) share.
+        """95 % interval of the (mean) share: Wilson's and, of several seeds, at least mean ± 1.96 standard errors.
 
-        All seeds are scored on the same test images, so more seeds do not shrink it: it is the interval of the mean
-        number of correct images, to the nearest image, out of one test split.
+        All seeds are scored on the same test images, so more seeds do not shrink it: Wilson's is that of the mean
+        number of correct images, to the nearest image, out of one test split. It knows nothing of the seeds' variance,
+        which the standard error adds.
         """
         first = self.first.quality
         if len(self.records) == 1:
             return first.low, first.high
-        correct = round(self.over_seeds(lambda r: r.quality.correct).mean)
-        return measure.wilson(correct, first.total)
+        low, high = measure.wilson(round(self.over_seeds(lambda r: r.quality.correct).mean), first.total)
+        mean, half = self.quality.mean, measure.Z95 * self.standard_error
+        return max(0.0, min(low, mean - half)), min(1.0, max(high, mean + half))
 
     @property
     def standard_error(self) -> float:
