@@ -123,9 +123,10 @@ def test_cells_without_a_result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert [gap.status for gap in gaps] == ["failed", "unfinished", "not run", "not run"]
     assert (found["failed"].seeds, found["failed"].reason) == ((0, 1), "out of <b>memory</b>")
     assert found["unfinished"].method == "beta"
+    named = f"--network digits_cnn --config {suites.config_hash('reference', {})} --budget post-training"
     assert {(gap.method, gap.reason) for gap in gaps[2:]} == {
         ("gone", "the method's code can't be loaded"),
-        ("reference", ""),
+        ("reference", f"no record yet: `ratebench run {SUITE} --method reference {named}`"),
     }
 
 

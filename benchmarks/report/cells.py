@@ -100,10 +100,16 @@ def _not_run(results: Path, planned: Sequence[Cell | Gap]) -> Iterator[Gap]:
         if isinstance(cell, Gap):
             yield cell
         elif not any((results / cell.id).glob("*.json")):
-            reason = _unsupported(cell)
-            status: Status = "not applicable" if reason else "not run"
+            unsupported = _unsupported(cell)
+            status: Status = "not applicable" if unsupported else "not run"
             config = cards.config_text(cell.method, cell.config)
-            yield Gap(cell.network, cell.method, config, cell.budget.name, status, reason or "", (cell.seed,))
+            reason = unsupported or f"no record yet: `{_command(cell)}`"
+            yield Gap(cell.network, cell.method, config, cell.budget.name, status, reason, (cell.seed,))
+
+
+def _command(cell: Cell) -> str:
+    """What makes the record, for all seeds: cells that differ in their seed alone share a line."""
+    return cell.command.removesuffix(f" --seed {cell.seed}")
 
 
 def _configs(records: Sequence[Record], planned: Sequence[Cell | Gap]) -> dict[str, str]:
