@@ -16,6 +16,7 @@ from benchmarks.errors import RateBenchError
 
 T = TypeVar("T")
 Outcome = Literal["replicated", "better", "short", "not comparable", "not attempted"]
+CLAIM = "claim"  # the metric of a row that is a sentence; its value says nothing
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ class Reported(_Strict, frozen=True, kw_only=True):
     `budget` is the only one that answers, where one does. `baseline` is the paper's own uncompressed network in the same
     metric; `spread` the printed standard deviation over runs and `best` the best epoch on the test set, which is shown
     and never compared. `comparable` is a reason why the number can't be compared, `known_gap` a reason why a difference
-    is expected.
+    is expected. `context` marks a number of a method that is not in this suite: it is shown apart, beside no record.
     """
 
     task: str
@@ -79,6 +80,7 @@ class Reported(_Strict, frozen=True, kw_only=True):
     best: float | None = None
     known_gap: str = ""
     comparable: str = ""
+    context: bool = False
     claim: str = ""
 
 

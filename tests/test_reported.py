@@ -11,8 +11,9 @@ from invented import made, reference
 import methods
 from benchmarks import fingerprint, reported, suites
 from benchmarks.errors import RateBenchError
-from benchmarks.report import cards, frame, replication
+from benchmarks.report import about, cards, frame, page, replication, series
 from benchmarks.reported import Measured, Reported, Size, verdict
+from methods.interface import Card
 
 FILE = """
 [[row]]
@@ -26,6 +27,7 @@ size = {value = 12.5, unit = "ratio", counts = "weights only"}
 source = "Table 2, p. 7"
 tolerance = 0.3
 """
+CARD = Card("alpha", "A title", ("A. Author",), "Venue", 2020, ("pruning",), "reconstruction")
 
 
 def row(**changes: Any) -> Reported:
@@ -162,6 +164,25 @@ def test_comparisons(monkeypatch: pytest.MonkeyPatch) -> None:
     assert measured.standard_error == pytest.approx(100 * (0.9 * 0.1 / 1000) ** 0.5)
 
 
+def test_context_is_no_number_of_the_paper(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It stands beside no record and in no count; a task that no suite can have is shown with every suite."""
+    apart = [row(source=task, task=task, context=True) for task in ("digits", "coco", "imagenet")]
+    monkeypatch.setattr(methods, "names", lambda: ["alpha"])
+    monkeypatch.setattr(cards, "card", lambda key: CARD)
+    monkeypatch.setattr(reported, "of", lambda key: apart)
+    rows = frame.aggregate([made(), reference()])
+    references = frame.references(rows)
+    found = list(replication.comparisons(rows, references, {"digits"}))
+    assert not found
+    lines = [line for line in series.series(rows) if line.method == "alpha"]
+    (told,) = about.about(lines, references, found)
+    assert [known.source for known in told.context] == ["digits", "coco"] and told.silent and not told.verdicts
+    apart.append(row(metric=reported.CLAIM, value=0))
+    (told,) = about.about(lines, references, list(replication.comparisons(rows, references, {"digits"})))
+    assert told.verdicts == {} and [c.verdict.outcome for c in told.open] == ["not comparable"] and not told.silent
+    assert page.reported_value(apart[-1]) == "–" and page.reported_value(row(value=0)) == "0"
+
+
 def test_the_full_replication_runs_what_papers_report_of_imagenet(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every row that can be compared has a configuration in params.yaml that will answer it."""
     monkeypatch.chdir(fingerprint.ROOT)
@@ -180,6 +201,6 @@ def test_the_full_replication_runs_what_papers_report_of_imagenet(monkeypatch: p
         )
 
     rows = [(row, row.method or key) for key in methods.names() for row in reported.of(key)]
-    compared = [(row, method) for row, method in rows if row.task == "imagenet" and not row.comparable]
+    compared = [(row, method) for row, method in rows if row.task == "imagenet" and not (row.comparable or row.context)]
     assert compared and all(answered(row, method) for row, method in compared)
     suites._params.cache_clear()

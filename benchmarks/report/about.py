@@ -13,10 +13,11 @@ from markdown_it import MarkdownIt
 from markupsafe import Markup
 
 import methods
-from benchmarks.report import cards
+from benchmarks.report import cards, replication
 from benchmarks.report.frame import Row
 from benchmarks.report.replication import Comparison
 from benchmarks.report.series import Series
+from benchmarks.reported import Reported
 from methods.interface import Card
 
 
@@ -41,6 +42,7 @@ class About:
     accounts: list[Account]
     answered: list[Comparison]
     open: list[Comparison]
+    context: list[Reported]
 
     @property
     def verdicts(self) -> dict[str, int]:
@@ -75,6 +77,7 @@ def _about(key: str, lines: list[Series], references: dict[str, Row], comparison
         accounts=[_account(row, references[row.first.network]) for row in rows],
         answered=[comparison for comparison in own if comparison.measured],
         open=[comparison for comparison in own if not comparison.measured],
+        context=replication.context(key, {row.first.task for line in lines for row in line.rows}),
     )
 
 

@@ -22,7 +22,7 @@ from benchmarks.report.columns import COLUMNS, significant
 from benchmarks.report.frame import Row, plain_json, snapshot
 from benchmarks.report.replication import Comparison
 from benchmarks.report.series import SYMBOLS, Series
-from benchmarks.reported import Reported
+from benchmarks.reported import CLAIM, Reported
 
 ROLE_NAMES = {
     "weights": "weights",
@@ -95,6 +95,11 @@ def exact(value: float) -> str:
 def signed(value: float, decimals: int = 2) -> str:
     """With a sign, the minus as long as the plus."""
     return f"{value:+,.{decimals}f}".replace("-", "−")
+
+
+def reported_value(reported: Reported) -> str:
+    """A paper's number, or a dash for what it only says in words."""
+    return "–" if reported.metric == CLAIM else exact(reported.value)
 
 
 def reported_size(reported: Reported) -> str:
@@ -194,6 +199,7 @@ def render(contents: Contents) -> bytes:
         bibtex=latex.page_entry(contents.suite, snapshot_id, last[:4], note),
         role_names=ROLE_NAMES,
         reported_size=reported_size,
+        reported_value=reported_value,
         **_scripted(contents, facts, source),
     )
     return text.encode()

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import methods
-from benchmarks import reported
+from benchmarks import reported, tasks
 from benchmarks.report import cards
 from benchmarks.report.frame import Row
 from benchmarks.reported import Measured, Reported, Verdict
@@ -95,12 +95,21 @@ def compare(key: str, wanted: Reported, rows: Sequence[Row], references: dict[st
     return Comparison(key, wanted, row, found, reported.verdict(wanted, found, why))
 
 
-def comparisons(rows: Sequence[Row], references: dict[str, Row], tasks: set[str]) -> Iterator[Comparison]:
-    """All that the papers of the methods at hand report on `tasks`; raises RateBenchError for a bad reported.toml."""
+def comparisons(rows: Sequence[Row], references: dict[str, Row], on: set[str]) -> Iterator[Comparison]:
+    """All that the papers of the methods at hand report on the tasks `on`; raises RateBenchError for a bad reported.toml."""
     for key in methods.names():
-        if cards.card(key) is None:  # a module that can't be imported; the page lists it among the cells not run
-            continue
-        for wanted in reported.of(key):
-            if wanted.task in tasks:
+        for wanted in _reported(key):
+            if wanted.task in on and not wanted.context:
                 own = [row for row in rows if row.first.method == (wanted.method or key)]
                 yield compare(key, wanted, own, references)
+
+
+def context(key: str, on: set[str]) -> list[Reported]:
+    """Numbers of other methods beside the paper's own: on the tasks `on`, and on those that no suite can have."""
+    shown = [row for row in _reported(key) if row.context]
+    return [row for row in shown if row.task in on or row.task not in tasks.names()]
+
+
+def _reported(key: str) -> list[Reported]:
+    """Empty for a module that can't be imported; the page lists it among the cells not run."""
+    return reported.of(key) if cards.card(key) else []
