@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import msgspec
@@ -18,7 +19,7 @@ from invented import REFERENCE_BYTES, SUITE, Page, made, reference, several, sto
 from benchmarks import record, reported
 from benchmarks.errors import RateBenchError, RecordError
 from benchmarks.record import Record
-from benchmarks.report import compare, costs, frame, payload, render, replication, series
+from benchmarks.report import cards, compare, costs, frame, payload, render, replication, series
 
 HOSTILE = (
     "</script><script>document.title='ran'</script><img src=x onerror=\"document.title='ran'\"><!-- $\\frac% {{ 7*7 }}"
@@ -114,15 +115,14 @@ def test_csv_reads_back_exactly(rendered: tuple[Path, list[Record]]) -> None:
         assert row["provenance.started"] == known.provenance.started
 
 
+def costing(method: str, *macs: int, **changes: Any) -> list[Record]:
+    """Points of one method by their multiply-accumulates; the reference needs 1,234,567."""
+    counts = [record.Counted(elements=9_000, nonzero=9_000, macs=count) for count in macs]
+    return [made(method, index=i, counted=counted, **changes) for i, counted in enumerate(counts)]
+
+
 def test_methods_that_compute_less_have_a_figure_of_their_own(tmp_path: Path) -> None:
-    slim = [
-        made(
-            index=i,
-            counted=record.Counted(elements=9_000, nonzero=9_000, macs=macs),
-            notes={"redundancy_macs": 0.4},
-        )
-        for i, macs in enumerate((800_000, 500_000))
-    ]
+    slim = costing("alpha", 800_000, 500_000, notes={"redundancy_macs": 0.4})
     page = render(SUITE, store(tmp_path / "results", [*slim, made("beta"), reference()]), tmp_path / "reports")
     assert (page.parent / "macs-accuracy-net-post-training.pdf").exists()
     assert "Accuracy and multiply-accumulates" in page.read_text(encoding="utf-8")
@@ -137,6 +137,21 @@ def test_methods_that_compute_less_have_a_figure_of_their_own(tmp_path: Path) ->
     (axes,) = costs.figure("top-1", dense, [line]).axes
     (vertical,) = [drawn for drawn in axes.lines if "estimate" in str(drawn.get_label())]
     assert list(vertical.get_xdata()) == [40, 40]
+
+
+def test_structured_pruning_starts_at_the_reference(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A point that needs more than the reference squeezes nothing; the accuracies reach up to the reference's."""
+    families = {"alpha": (costs.STRUCTURED,), "beta": ("low-rank factorisation",)}
+    monkeypatch.setattr(cards, "card", lambda key: SimpleNamespace(families=families[key]) if key in families else None)
+    records = [*costing("alpha", 800_000, 500_000), *costing("beta", 2_000_000, 700_000), reference()]
+    rows = frame.aggregate(records)
+    dense = frame.references(rows)["net"]
+    (axes,) = costs.figure("top-1", dense, costs.narrower(dense, list(series.series(rows)))).axes
+    starts = [drawn for drawn in axes.lines if list(drawn.get_xdata())[:1] == [0] and len(drawn.get_xdata()) == 2]
+    (start,) = [drawn for drawn in starts if drawn.get_label() != "reference"]
+    assert list(start.get_xdata()) == pytest.approx([0, 100 * (1 - 800_000 / 1_234_567)])
+    assert list(start.get_ydata()) == [95, 90]
+    assert axes.get_xlim()[0] == 0 and axes.get_ylim()[1] > 95
 
 
 def test_hostile_names_are_text(tmp_path: Path) -> None:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import statistics
 from collections.abc import Sequence
 
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from benchmarks.report import figures
+from benchmarks.report import cards, figures
 from benchmarks.report.frame import Row
 from benchmarks.report.series import Series
 
 ESTIMATE = "redundancy_macs"  # the note of a method that estimates what share of the MACs its network does not need
+STRUCTURED = "structured pruning"  # the family whose networks are the reference where nothing is removed
 
 
 def narrower(reference: Row, lines: Sequence[Series]) -> list[Series]:
@@ -33,12 +35,24 @@ def figure(metric: str, reference: Row, lines: Sequence[Series]) -> Figure:
     drawn, axes = figures.column(lines, len(estimates))
     for line in lines:
         figures.draw_line(axes, line, lambda row: removed(reference, row))
+        _draw_start(axes, reference, line)
     for name, values in estimates.items():
         label = f"estimated by {name}"
         axes.axvline(statistics.fmean(values), color="#333333", linestyle=(0, (1, 3)), linewidth=1.0, label=label)
     axes.set_xlabel("multiply-accumulates removed, %")
+    axes.set_xlim(left=0)  # factors can cost more than what they replace: such points would squeeze the rest
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
     figures.draw_accuracy(axes, metric, reference, lines)
     figures.legend(drawn)
     return drawn
+
+
+def _draw_start(axes: Axes, reference: Row, line: Series) -> None:
+    """From the reference to the first point, so that the knee shows: pruning that removes nothing gives the reference."""
+    card = cards.card(line.method)
+    if card and STRUCTURED in card.families:
+        first = min(line.rows, key=lambda row: removed(reference, row))
+        places, rows = (0, removed(reference, first)), (reference, first)
+        values = [100 * row.quality.mean for row in rows]
+        axes.plot(places, values, color=line.colour, linestyle=line.dash.matplotlib, linewidth=figures.STROKE)

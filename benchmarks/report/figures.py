@@ -16,6 +16,7 @@ from benchmarks.report.frame import Row
 from benchmarks.report.series import VIEW, Series
 
 WIDTH = 3.35  # inches: one column of a two-column paper
+STROKE = 0.9  # points: how thick lines are
 LETTERS = 61  # of the font that certainly fit into a line of the legend
 _STYLE: Any = {  # matplotlib's stubs want every key as a literal
     "svg.hashsalt": "ratebench",  # else element ids are random
@@ -67,7 +68,7 @@ def draw_line(axes: Axes, line: Series, place: Callable[[Row], float]) -> None:
         marker=line.symbol.matplotlib,
         linestyle=line.dash.matplotlib,
         label=labelled(line.name),
-        linewidth=0.9,
+        linewidth=STROKE,
         markersize=3,
         markeredgewidth=0,
         elinewidth=0.5,
@@ -98,7 +99,7 @@ def draw_accuracy(axes: Axes, metric: str, reference: Row | None, lines: Sequenc
         value = 100 * reference.quality.mean
         axes.axhline(value, color="#333333", linestyle=":", linewidth=0.8, label="reference")
         bounds = [100 * bound for line in lines for row in line.rows for bound in row.interval]
-        axes.set_ylim(max(min(bounds), value - 100 * VIEW) - 0.3, max(bounds) + 0.3)
+        axes.set_ylim(max(min(bounds), value - 100 * VIEW) - 0.3, max(value, *bounds) + 0.3)
 
 
 def _draw_ratios(axes: Axes, reference_bytes: int) -> None:
