@@ -1,19 +1,26 @@
-"""Additive quantisation: ratios as the field counts them, and codebooks that meet a ratio in bytes."""
+"""Additive quantisation: the files of its points and their sizes, ratios, and what can't be quantised."""
 
 from __future__ import annotations
 
 import importlib
+import re
 from typing import Any
 
+import numpy as np
 import pytest
 import test_every_method
 import torch
+from torch import nn
 
 import benchmarks.vision  # noqa: F401  # makes torchvision importable
 from benchmarks import bitstream, measure, tasks
+from benchmarks.bitstream import blueprint
+from benchmarks.codebooks import collect, weights
 from benchmarks.errors import MethodError
+from benchmarks.training.accuracy import normalised
 from methods import aq
 from methods.aq import sizes
+from methods.baselines import pq, rvq
 from methods.interface import Budget
 
 torch.set_num_threads(1)
@@ -87,3 +94,115 @@ def test_ratios_are_for_the_whole_network(changes: dict[str, Any]) -> None:
     task: Any = tasks.load("digits", "digits_cnn")
     config = aq.Config(**{"ratios": (3.0,), **changes})
     assert aq.unsupported(task, config) == "ratios have to be above 1, with one part and nothing pruned"
+
+
+def points_of(method: Any, config: Any, budget: Budget | None = None) -> list[Any]:
+    run = test_every_method.MemoryRun(budget or Budget("post-training", 0.0))
+    return list(method.compress(tasks.load("digits", "digits_cnn"), config, run))
+
+
+def test_the_file_has_the_size_of_the_formula() -> None:
+    (point,) = points_of(aq, aq.Config(points=((2, 64),), iterations=2))
+    roles = bitstream.bytes_by_role(bitstream.encode(point))
+    network = tasks.load("digits", "digits_cnn").reference()
+    n = sum(-(-w.size // 8) for w in weights(network).values())
+    assert roles["codebooks"] == 2 * 64 * 8 * 2 + 4 * len(weights(network))
+    assert roles["indices"] <= -(-n * 2 * 6 // 8) + 2 * 4
+    norms = sum(2 * m.num_features for m in network.modules() if isinstance(m, nn.BatchNorm2d)) + 10
+    assert roles["norm_bias"] == 2 * norms
+
+
+def test_a_pruned_network_pays_for_its_mask() -> None:
+    settings: dict[str, Any] = {"points": ((2, 64),), "iterations": 2, "pruned": 0.5}
+    (survivors,) = points_of(aq, aq.Config(keep="survivors", **settings))
+    (dense,) = points_of(aq, aq.Config(keep="dense", **settings))
+    total = sum(w.size for w in weights(tasks.load("digits", "digits_cnn").reference()).values())
+    decoded = {name: bitstream.decode(bitstream.encode(p)) for name, p in (("survivors", survivors), ("dense", dense))}
+    zeros = {name: sum(int((w == 0).sum()) for w in weights(network).values()) for name, network in decoded.items()}
+    assert zeros["survivors"] == pytest.approx(total / 2, abs=2) and zeros["dense"] < total / 4
+    sizes = {
+        name: bitstream.bytes_by_role(bitstream.encode(p))["indices"] for name, p in (("s", survivors), ("d", dense))
+    }
+    assert sizes["s"] == pytest.approx(sizes["d"] / 2 + total / 8, rel=0.05)  # half the codes and a bit for each weight
+
+
+def test_separate_parts_have_codebooks_of_their_own() -> None:
+    (whole,) = points_of(aq, aq.Config(points=((2, 16),), iterations=2))
+    (layers,) = points_of(aq, aq.Config(points=((2, 16),), iterations=2, parts=0))
+    count = len(weights(tasks.load("digits", "digits_cnn").reference()))
+    books = [sum(part.codec == "codebook" for part in point.parts) for point in (whole, layers)]
+    assert books == [1, count]
+
+
+@pytest.mark.parametrize(
+    ("method", "changes", "complaint"),
+    [
+        (aq, {"points": ((2, 5000),)}, "points have to be pairs: 1 to 64 codebooks"),
+        (aq, {"points": ()}, "there has to be a point"),
+        (aq, {"sweeps": 0}, "iterations, sweeps and moves have to be at least 1"),
+        (aq, {"points": ((64, 4096),)}, "16,384 codewords in all"),
+        (aq, {"pruned": 1.0}, r"pruned has to be in \[0, 1\), not 1.0"),
+        (rvq, {"dimension": 0}, "dimension has to be at least 1"),
+        (pq, {"points": ((0, 16),)}, "points have to be pairs: .* values of a vector"),
+        (pq, {"scale": "block"}, "scale has to be layer, channel or none"),
+    ],
+)
+def test_settings_that_can_not_be_followed_are_refused(method: Any, changes: dict[str, Any], complaint: str) -> None:
+    reason = method.unsupported(tasks.load("digits", "digits_cnn"), method.Config(**changes))
+    assert reason is not None and re.search(complaint, reason)
+
+
+@pytest.mark.parametrize(
+    ("changes", "complaint"),
+    [
+        ({"points": ((1, 4096),)}, "4096 codewords for 1786 vectors are too many"),
+        ({"dimension": 500}, r"vectors of 500 values are longer than 0\.weight with 144"),
+        ({"skip": ("nowhere",)}, "skip names nowhere, which is no convolution or linear layer"),
+    ],
+)
+def test_what_does_not_fit_the_network_is_a_sentence(changes: dict[str, Any], complaint: str) -> None:
+    with pytest.raises(MethodError, match=complaint):
+        points_of(aq, aq.Config(**{"points": ((1, 16),), **changes}))
+
+
+@pytest.mark.parametrize(
+    ("value", "complaint"), [(0.5, "is constant: it has no scale"), (float("nan"), "NaN or infinite")]
+)
+def test_layers_that_can_not_be_quantised_are_named(value: float, complaint: str) -> None:
+    found = dict(weights(tasks.load("digits", "digits_cnn").reference()))
+    found["3.weight"] = np.full_like(found["3.weight"], value)
+    with pytest.raises(MethodError, match=f"3.weight {complaint}|3.weight has {complaint}"):
+        collect(found, 8, "layer")
+
+
+def test_a_layer_of_constant_channels_has_no_scale() -> None:
+    found = dict(weights(tasks.load("digits", "digits_cnn").reference()))
+    found["3.weight"] = np.broadcast_to(found["3.weight"][:, :1, :1, :1], found["3.weight"].shape)
+    with pytest.raises(MethodError, match=r"3\.weight is constant"):
+        collect(found, 8, "channel")
+
+
+@pytest.mark.parametrize("budget", [Budget("post-training", 0.0), Budget("short", 0.2)])
+def test_skipped_layers_stay_in_half_precision(budget: Budget) -> None:
+    settings = aq.Config(points=((1, 16),), short_points=((1, 16),), iterations=1, skip=("0",))
+    (point,) = points_of(aq, settings, budget)
+    decoded = bitstream.decode(bitstream.encode(point))
+    reference = tasks.load("digits", "digits_cnn").reference()
+    assert torch.equal(decoded.get_parameter("0.weight"), reference.get_parameter("0.weight").half().float())
+    assert set(blueprint.state(decoded)) == set(blueprint.state(reference))
+
+
+def test_codebooks_in_half_precision_hardly_change_what_the_network_says() -> None:
+    task = tasks.load("digits", "digits_cnn")
+    x = normalised(task.validation.images[:64], task)
+    outputs = []
+    for storage in ("float32", "float16"):
+        (point,) = points_of(aq, aq.Config(points=((2, 64),), iterations=2, storage=storage))  # type: ignore[arg-type]
+        with torch.inference_mode():
+            outputs.append(bitstream.decode(bitstream.encode(point))(x))
+    assert 0 < float((outputs[0] - outputs[1]).abs().max()) < 1e-3 * float(outputs[0].abs().max())
+
+
+def test_pruning_that_empties_a_layer_is_blamed_itself() -> None:
+    with pytest.raises(MethodError, match=r"pruning a share of 0.9995 leaves nothing of 0.weight: prune less"):
+        points_of(aq, aq.Config(points=((1, 2),), iterations=1, pruned=0.9995))

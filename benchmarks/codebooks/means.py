@@ -1,6 +1,7 @@
 """k-means by faiss, once or on what is left of it: where every quantiser of vectors starts.
 
-faiss draws its first centroids with a seed of its own: the same vectors give the same codewords.
+faiss draws its first centroids with a seed of its own: the same vectors give the same codewords, on as many threads.
+Its product quantiser wants a dimension that M divides, its residual one searches a beam that the additive search replaces.
 """
 
 from __future__ import annotations

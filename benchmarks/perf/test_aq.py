@@ -32,12 +32,15 @@ def test_distortion_on_trained_weights(name: str) -> None:
     x = stack(layers)
     total = float(np.square(x, dtype=np.float64).sum())
     quantizer.fit(x[:3000], 2, 256, Search(iterations=1))  # compiles
-    start = time.perf_counter()
-    peer = faiss.LocalSearchQuantizer(D, 2, 8)
-    peer.nperts = 2  # not more than there are books
-    peer.train(x)
-    errors = {"faiss LSQ": float(np.square(x - peer.decode(peer.compute_codes(x)), dtype=np.float64).sum())}
-    allowed = time.perf_counter() - start
+    errors, allowed = {}, np.inf
+    for changed in (1, 2):  # codes that are changed at random in a round: not more than there are books
+        start = time.perf_counter()
+        peer = faiss.LocalSearchQuantizer(D, 2, 8)
+        peer.nperts = changed
+        peer.train(x)
+        decoded = peer.decode(peer.compute_codes(x))
+        allowed = min(allowed, time.perf_counter() - start)
+        errors[f"faiss LSQ, nperts {changed}"] = float(np.square(x - decoded, dtype=np.float64).sum())
     for title, begin in (("PQ", means.product), ("RVQ", means.residual)):
         errors[title] = quantizer.error(x, *begin(x, 2, 256))
     assert len(x) * 5 * 3 // 8 + 2 * D * len(layers) * 5 * 8 > len(x) * 2 + 2 * D * 2 * 256
@@ -59,10 +62,8 @@ def test_a_network_of_the_size_of_resnet50() -> None:
     """3.19 million vectors of heavy-tailed random numbers with correlated dimensions, as scaled weights are."""
     generator = np.random.default_rng(0)
     mixing = (np.eye(D) + 0.15 * generator.standard_normal((D, D))).astype(np.float32)
-    x, search = (
-        generator.laplace(size=(3_190_000, D)).astype(np.float32) @ mixing,
-        Search(iterations=10, rounds=4, sweeps=3),
-    )
+    x = generator.laplace(size=(3_190_000, D)).astype(np.float32) @ mixing
+    search = Search(iterations=10, rounds=4, sweeps=3)
     quantizer.fit(x[:3000], 4, 256, Search(iterations=1))  # compiles
     start = time.perf_counter()
     codebooks, codes = means.residual(x, 4, 256)
@@ -71,24 +72,24 @@ def test_a_network_of_the_size_of_resnet50() -> None:
     made = list(quantizer.improved(x, codebooks, codes, search))
     took = time.perf_counter() - start
     total = float(np.square(x, dtype=np.float64).sum())
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     print(
-        f"\n{len(x):,} vectors, M=4, K=256: start {begun:.0f} s, {len(made)} iterations of 4 × 3 sweeps {took:.0f} s,",
-        end=" ",
+        f"\n{len(x):,} vectors, M=4, K=256: start {begun:.0f} s, {len(made)} iterations of 4 × up to 3 sweeps {took:.0f} s,"
     )
-    print(f"peak {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.1f} GiB")
+    print(f"peak {peak:.1f} GiB")
+    assert peak < 6
     print(f"relative error {quantizer.error(x, codebooks, codes) / total:.4f} -> {made[-1].error / total:.4f}")
     assert made[-1].error < made[0].error
 
     start = time.perf_counter()
     quantizer.encode(x, made[-1].codebooks, made[-1].codes, search, 0)
-    ours = (time.perf_counter() - start) / (search.rounds * search.sweeps)
+    ours = time.perf_counter() - start
     few = x[: len(x) // 20]
     peer = faiss.LocalSearchQuantizer(D, 4, 8)
     faiss.copy_array_to_vector(made[-1].codebooks.ravel(), peer.codebooks)
     peer.is_trained, peer.encode_ils_iters, peer.icm_iters = True, search.rounds, search.sweeps
     start = time.perf_counter()
     peer.compute_codes(few)
-    theirs = (time.perf_counter() - start) / (search.rounds * search.sweeps) * len(x) / len(few)
-    print(
-        f"a sweep over all vectors: {ours:.2f} s, faiss {theirs:.2f} s (from a twentieth of them): {theirs / ours:.1f} times"
-    )
+    theirs = (time.perf_counter() - start) * len(x) / len(few)
+    print(f"4 rounds of up to 3 sweeps over all vectors: {ours:.1f} s, {ours / 12:.2f} s a sweep at most")
+    print(f"faiss (from a twentieth of them): {theirs:.1f} s, {theirs / ours:.1f} times as long")

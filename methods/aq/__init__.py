@@ -16,6 +16,7 @@ from torch import nn
 
 from benchmarks import bitstream
 from benchmarks.codebooks import Book, Settings, collect, curve, describe, described, groups, refused, stack, weights
+from benchmarks.errors import MethodError
 from methods.aq.quantizer import Search, fit
 from methods.aq.sizes import points_at
 from methods.interface import Card, Compressed, Run, Task
@@ -39,8 +40,9 @@ class Config(Settings):
     """`parts` is the number of contiguous groups of layers with codebooks of their own (1: the network; 0: each layer); a
     part with few vectors has fewer codewords, at most a quarter of them.
 
-    `ratios` asks for ratios in bytes instead of points: for each the largest file that is not larger. With fewer values in
-    a vector than codebooks, the search starts from residual quantisation whatever `start` says.
+    `ratios` asks for ratios in bytes instead of points: for each the last (M, K), in the order of their sizes without
+    entropy coding, whose file is small enough. With fewer values in a vector than codebooks, the search starts from
+    residual quantisation whatever `start` says.
 
     `start` to `relaxation` are the search's (quantizer.py). With `pruned`, that share of all weights is first set to zero
     by magnitude; "survivors" then quantises only the rest and stores which, "dense" quantises zeros like any other value.
@@ -58,12 +60,19 @@ class Config(Settings):
     keep: Literal["survivors", "dense"] = "survivors"
 
 
+MOST = 2**14  # codewords in all: least squares holds a matrix of their number squared, in fp64
+
+
 def unsupported(task: Task, config: Config) -> str | None:
     """Any network will do; what is refused is a configuration that can't be followed."""
     if min(config.iterations, config.sweeps, config.moves) < 1 or min(config.rounds, config.parts) < 0:
         return "iterations, sweeps and moves have to be at least 1, rounds and parts at least 0"
     if not 0 <= config.pruned < 1:
         return f"pruned has to be in [0, 1), not {config.pruned}"
+    if not all(m * k <= MOST for points in (config.points, config.short_points) for m, k in points):
+        return (
+            f"points may have {MOST:,} codewords in all their codebooks, not more: least squares would take gigabytes"
+        )
     if config.ratios and (config.parts != 1 or config.pruned or not all(r > 1 for r in config.ratios)):
         return "ratios have to be above 1, with one part and nothing pruned"
     return refused(config)
@@ -80,6 +89,9 @@ def compress(task: Task, config: Config, run: Run) -> Iterator[Compressed]:
         masks = None
         if config.pruned:
             survivors = magnitude_masks(found, config.pruned)
+            if emptied := [path for path, mask in survivors.items() if not mask.any()]:
+                msg = f"pruning a share of {config.pruned:g} leaves nothing of {emptied[0]}: prune less, or skip that layer"
+                raise MethodError(msg)
             found = {path: w * survivors[path] for path, w in found.items()}
             masks = survivors if config.keep == "survivors" else None
         books = []

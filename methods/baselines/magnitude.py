@@ -51,6 +51,14 @@ class Config:
 
 
 def unsupported(task: Task, config: Config) -> str | None:
+    """Any network will do; what is refused is a configuration that can't be followed."""
+    for shares in (config.sparsities, config.rounds):
+        if not shares or list(shares) != sorted(set(shares)) or not all(0 <= share < 1 for share in shares):
+            return "sparsities and rounds have to rise, from 0 to below 1"
+    if config.score not in ("global", "layer_normalised", "lamp") or not 2 <= config.value_bits <= 16:
+        return "score has to be global, layer_normalised or lamp, and value_bits 2 to 16"
+    if min(config.recalibrate, config.epochs - 1) < 0 or not config.lr > 0:
+        return "lr has to be above 0, epochs at least 1, and recalibrate not negative"
     return None
 
 
