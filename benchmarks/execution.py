@@ -36,10 +36,34 @@ LOG = "log.txt"
 _POINT = re.compile(r"p(\d+)\.(json|rbn)")
 
 
+class Clock:
+    """Seconds spent on the point in progress, by processes that were killed, too: up to their last note in `file`."""
+
+    def __init__(self, file: Path) -> None:
+        self._file, self._before, self._start = file, 0.0, time.perf_counter()
+        if file.exists():
+            self._before = float(file.read_text(encoding="ascii"))
+
+    def seconds(self) -> float:
+        return self._before + time.perf_counter() - self._start
+
+    def note(self) -> None:
+        storage.write(self._file, f"{self.seconds():.3f}".encode())
+
+    def pass_over(self) -> None:
+        """A point was there already: the time since then belongs to the next."""
+        self._start = time.perf_counter()
+
+    def restart(self) -> None:
+        self._file.unlink(missing_ok=True)
+        self._before, self._start = 0.0, time.perf_counter()
+
+
 class CellRun:
     """What a method is lent: satisfies `methods.interface.Run`."""
 
     def __init__(self, cell: Cell, work: Path, device: torch.device, say: Say) -> None:
+        self.clock = Clock(work / f"seconds-{cell.fingerprint()}")
         self.seed: int = cell.seed
         self.budget: Budget = cell.budget
         self.device = device
@@ -59,6 +83,7 @@ class CellRun:
     def checkpoint(self, stage: str, state: Mapping[str, Any]) -> None:
         if processes.rank() == 0:
             storage.save_tensors(self._file(stage), {"ingredients": self._ingredients, "state": dict(state)})
+            self.clock.note()
         processes.wait()
 
     def restore(self, stage: str) -> dict[str, Any] | None:
@@ -146,6 +171,7 @@ class _Execution:
         self.cell, self.folder, self.work, self.scorer = cell, results / cell.id, work, scorer
         self.say, self.begin, self.fingerprint = say, time.perf_counter(), cell.fingerprint()
         self.log = work / f"log-{self.fingerprint}"
+        self.wall_s = 0.0  # of all points
 
     def run(self) -> Outcome:
         points, error = 0, None
@@ -176,8 +202,7 @@ class _Execution:
                     old.unlink()
             shutil.rmtree(self.work)
         status: Literal["failed", "complete"] = "failed" if error else "complete"
-        wall_s = round(time.perf_counter() - self.begin, 3)
-        ended = CellState(record.SCHEMA, self.fingerprint, status, points, wall_s, error)
+        ended = CellState(record.SCHEMA, self.fingerprint, status, points, round(self.wall_s, 3), error)
         record.write(self.folder / "cell.json", ended)
 
     def _tell(self, message: str) -> None:
@@ -194,17 +219,21 @@ class _Execution:
         task = tasks.load(cell.task, cell.network)
         reference_bytes = measure.reference_bytes(task.reference())
         run = CellRun(cell, self.work, device(), self._tell)
-        start = time.perf_counter()
         for index, compressed in enumerate(method.compress(task, cell.make_config(), run)):
             path = self.folder / f"p{index:02d}.json"
             self._tell(f"{cell.id}: point {index} {_labels(compressed)}")
-            if not processes.agreed(lambda path=path: _is_valid(path, self.fingerprint)):  # type: ignore[misc]
+            known = processes.agreed(lambda path=path: _valid(path, self.fingerprint))  # type: ignore[misc]
+            if known is None:
                 measured, encode_s = self._measure(path.with_suffix(".rbn"), compressed)
+                wall_s = run.clock.seconds()
+                known = _record(cell, index, compressed, measured, reference_bytes, encode_s, wall_s)
                 if processes.rank() == 0:
-                    wall_s = time.perf_counter() - start
-                    record.write(path, _record(cell, index, compressed, measured, reference_bytes, encode_s, wall_s))
+                    record.write(path, known)
+                run.clock.restart()
                 processes.wait()
-            start = time.perf_counter()
+            else:
+                run.clock.pass_over()
+            self.wall_s += known.wall_s
             yield index
 
     def _measure(self, artefact: Path, compressed: Compressed) -> tuple[Measurement, float]:
@@ -227,11 +256,13 @@ class _Execution:
         return msgspec.structs.replace(measured, correct=correct, total=total), encode_s
 
 
-def _is_valid(path: Path, fingerprint: str) -> bool:
+def _valid(path: Path, fingerprint: str) -> Record | None:
+    """The record that is there already, if it is one of the code at hand."""
     try:
-        return record.read(path).provenance.fingerprint == fingerprint
+        known = record.read(path)
     except RecordError:
-        return False
+        return None
+    return known if known.provenance.fingerprint == fingerprint else None
 
 
 def _labels(compressed: Compressed) -> dict[str, Any]:

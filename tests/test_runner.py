@@ -287,6 +287,20 @@ def test_a_cell_in_progress_is_left_alone_and_survives_a_kill(
     assert execution.state(laboratory.cells()[0], laboratory.results)
 
 
+def test_seconds_of_a_process_that_was_killed_count(laboratory: Laboratory) -> None:
+    laboratory.configure({"epochs": 1, "points": 2})
+    with laboratory.start("run", "digits", trouble="hang") as process:  # trained, but without a point
+        wait_until((laboratory.folder / "hangs-2").exists, process)
+    (noted,) = (laboratory.results / execution.WORK).rglob("seconds-*")
+    assert float(noted.read_text()) > 0
+    noted.write_text("1000.0")
+    laboratory.run()
+    folder = laboratory.results / laboratory.cells()[0].id
+    first, second = (record.read(folder / f"p0{index}.json").wall_s for index in range(2))
+    assert first > 1000 and second < 100
+    assert record.read_cell(folder / "cell.json").wall_s == pytest.approx(first + second, abs=0.01)
+
+
 def test_what_a_run_says_is_kept_beside_its_records(laboratory: Laboratory) -> None:
     laboratory.configure({"epochs": 1, "points": 2}, {})
     laboratory.patch.setenv("TINY", "fail")
