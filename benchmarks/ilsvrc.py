@@ -3,6 +3,7 @@
     <folder>/train/n01440764/*.JPEG … 1,000 classes      <folder>/val/n01440764/*.JPEG … 50 of each
 
 The same layout as torchvision's. Preparing can be interrupted anywhere: what is whole is kept, and the rest is done again.
+The same command brings back what was lost later: it compares names and sizes with those in the archives.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pooch
 import yaml
@@ -27,8 +29,11 @@ from benchmarks.errors import TaskError
 
 PINS = Path("data.dvc")
 TRAIN, VAL, DEVKIT = "ILSVRC2012_img_train.tar", "ILSVRC2012_img_val.tar", "ILSVRC2012_devkit_t12.tar.gz"
-CLASSES, VAL_IMAGES = 1000, 50_000
+CLASSES = 1000
+IMAGES = {"train": 1_281_167, "val": 50_000}
 VERIFIED = "verified.json"  # beside the archives: hashing 150 GB takes minutes
+PREPARED = "prepared.json"  # beside train/ and val/, written last: what they held when they were whole
+AGAIN = "unpack ILSVRC2012 again (`ratebench prepare imagenet` brings back what it unpacked)"
 Say = Callable[[str], None]
 
 
@@ -62,37 +67,59 @@ def archives(pins: Path = PINS) -> dict[str, Archive]:
 
 
 def prepare(target: Path, say: Say, pins: Path = PINS) -> None:
-    """Unpack the pinned archives into `target`, class by class; does nothing where that is done.
+    """Unpack the pinned archives into `target`, class by class; does nothing where all of it is there.
 
     Raises TaskError for a missing, foreign or truncated archive and StorageError where the disk is too small or full.
     """
-    if done(target):
+    if _read(target / PREPARED) == _contents(target):
         say(f"{target} is prepared")
         return
     found = archives(pins)
-    _room(target, found)
-    for archive in found.values():
-        _verify(archive, say)
     try:
-        synsets, truth = _devkit(found[DEVKIT].path)
-        _train(found[TRAIN].path, target / "train", say)
-        _val(found[VAL].path, target / "val", [synsets[number] for number in truth], say)
+        _unpack(found, target, say)
     except OSError as error:
         reason = "the disk is full" if error.errno == errno.ENOSPC else error.strerror or str(error)
         msg = f"can't unpack into {target}: {reason}; the same command goes on from here"
         raise storage.StorageError(msg) from error
-    storage.write(target / "prepared.json", json.dumps({name: a.md5 for name, a in found.items()}, indent=1).encode())
-    say(f"{target}: {CLASSES} classes of training images and {VAL_IMAGES} validation images")
+    say(f"{target}: {CLASSES} classes of training images and {IMAGES['val']} validation images")
+
+
+def _unpack(found: dict[str, Archive], target: Path, say: Say) -> None:
+    _room(target, found)
+    for archive in found.values():
+        _verify(archive, say)
+    synsets, truth = _devkit(found[DEVKIT].path)
+    _train(found[TRAIN].path, target / "train", say)
+    _val(found[VAL].path, target / "val", [synsets[number] for number in truth], say)
+    for part in IMAGES:
+        listed(target / part)
+    storage.write(target / PREPARED, json.dumps(_contents(target), indent=1).encode())
 
 
 def done(target: Path) -> bool:
-    return (target / "prepared.json").is_file()
+    """Whether everything was there once; `listed` sees what was lost since."""
+    return (target / PREPARED).is_file()
+
+
+def _contents(target: Path) -> dict[str, dict[str, int]]:
+    """How many images and bytes are in train/ and val/: a lost or truncated image changes them."""
+    sizes = {part: [file.stat().st_size for file in target.glob(f"{part}/n*/*.JPEG")] for part in IMAGES}
+    return {part: {"images": len(found), "bytes": sum(found)} for part, found in sizes.items()}
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """What a note of this module says; nothing where it is missing or damaged."""
+    try:
+        noted = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return noted if isinstance(noted, dict) else {}
 
 
 def _room(target: Path, found: dict[str, Archive]) -> None:
     """Raise StorageError unless what is not yet unpacked fits on the disk."""
     target.mkdir(parents=True, exist_ok=True)
-    there = sum(file.stat().st_size for file in target.glob("*/*/*") if file.is_file())
+    there = sum(part["bytes"] for part in _contents(target).values())
     needed = sum(found[name].path.stat().st_size for name in (TRAIN, VAL)) - there
     free = shutil.disk_usage(target).free
     if free < needed:
@@ -103,7 +130,7 @@ def _room(target: Path, found: dict[str, Archive]) -> None:
 def _verify(archive: Archive, say: Say) -> None:
     """Check an archive's hash once; a file of the same size and date is not read again."""
     notes = archive.path.with_name(VERIFIED)
-    known = json.loads(notes.read_text(encoding="utf-8")) if notes.is_file() else {}
+    known = _read(notes)
     stat = archive.path.stat()
     mark = [archive.md5, stat.st_size, stat.st_mtime_ns]
     if known.get(archive.path.name) == mark:
@@ -113,7 +140,8 @@ def _verify(archive: Archive, say: Say) -> None:
     if digest != archive.md5:
         msg = f"{archive.path} has md5 {digest}, not {archive.md5}: it is damaged or another file; fetch it again"
         raise TaskError(msg)
-    storage.write(notes, json.dumps({**known, archive.path.name: mark}).encode())
+    with contextlib.suppress(storage.StorageError):  # archives that may not be written beside: hashed each time
+        storage.write(notes, json.dumps({**known, archive.path.name: mark}).encode())
 
 
 @contextlib.contextmanager
@@ -141,26 +169,31 @@ def _devkit(path: Path) -> tuple[dict[int, str], list[int]]:
     return {int(row["ILSVRC2012_ID"]): str(row["WNID"]) for row in rows if not row["num_children"]}, numbers
 
 
+def _there(place: Path, member: tarfile.TarInfo) -> bool:
+    """Whether a file of an archive is unpacked, as far as its size tells."""
+    return place.is_file() and place.stat().st_size == member.size
+
+
 def _train(path: Path, target: Path, say: Say) -> None:
     """One archive for each class in the archive: unpacked beside, then renamed, so that a class is whole or not there."""
     with _opened(path) as outer:
         for number, member in enumerate(outer):
-            synset = Path(member.name).stem
-            if (target / synset).is_dir():
-                continue
-            part = target / f".{synset}.part"
-            shutil.rmtree(part, ignore_errors=True)
-            part.mkdir(parents=True)
+            folder = target / Path(member.name).stem
+            part = target / f".{folder.name}.part"
             inner = outer.extractfile(member)
             assert inner is not None
             with inner, tarfile.open(fileobj=inner) as images:
+                if all(_there(folder / image.name, image) for image in images):
+                    continue
+                shutil.rmtree(part, ignore_errors=True)
+                part.mkdir(parents=True)
                 images.extractall(part, filter="data")
-            part.rename(target / synset)
+            shutil.rmtree(folder, ignore_errors=True)  # lacks something
+            part.rename(folder)
             say(f"train: {number + 1} of {CLASSES} classes")
     if (count := len(_synsets(target))) != CLASSES:
         msg = f"{path} has {count} classes, not {CLASSES}: fetch it again"
         raise TaskError(msg)
-    listed(target)
 
 
 def _val(path: Path, target: Path, synsets: list[str], say: Say) -> None:
@@ -172,7 +205,7 @@ def _val(path: Path, target: Path, synsets: list[str], say: Say) -> None:
             raise TaskError(msg)
         for number, member in enumerate(members):
             place = target / synsets[number] / Path(member.name).name
-            if place.is_file():
+            if _there(place, member):
                 continue
             place.parent.mkdir(parents=True, exist_ok=True)
             part = place.with_suffix(".part")
@@ -180,9 +213,9 @@ def _val(path: Path, target: Path, synsets: list[str], say: Say) -> None:
             assert image is not None
             with image, part.open("wb") as out:
                 shutil.copyfileobj(image, out)
-            part.rename(place)
+            part.replace(place)
             if (number + 1) % 5000 == 0:
-                say(f"val: {number + 1} of {VAL_IMAGES} images")
+                say(f"val: {number + 1} of {len(members)} images")
 
 
 def folder() -> Path:
@@ -201,14 +234,14 @@ def folder() -> Path:
 def listed(part: Path, per_class: int | None = None) -> tuple[list[Path], list[int]]:
     """(images, classes 0 to 999 in the order of their synsets) of train/ or val/, sorted.
 
-    Raises TaskError for a folder without a class's folder, with an empty one, or with another number than `per_class`.
+    Raises TaskError unless every class has a folder with images, `per_class` of them if told, and all are there.
     """
     synsets = _synsets(part)
     if len(synsets) != CLASSES:
         beside = part.with_name("val" if part.name == "train" else "train")
         lost = sorted(set(_synsets(beside)) - set(synsets)) if beside.is_dir() else []
         named = f" ({', '.join(lost[:3])} missing)" if lost else ""
-        msg = f"{part} has {len(synsets)} class folders, not {CLASSES}{named}: unpack ILSVRC2012 again"
+        msg = f"{part} has {len(synsets)} class folders, not {CLASSES}{named}: {AGAIN}"
         raise TaskError(msg)
     paths: list[Path] = []
     classes: list[int] = []
@@ -216,10 +249,13 @@ def listed(part: Path, per_class: int | None = None) -> tuple[list[Path], list[i
         images = _images(part / synset)
         if not images or per_class not in (None, len(images)):
             wanted = "" if per_class is None else f", not {per_class}"
-            msg = f"{part / synset} has {len(images)} images{wanted}: unpack ILSVRC2012 again"
+            msg = f"{part / synset} has {len(images)} images{wanted}: {AGAIN}"
             raise TaskError(msg)
         paths += images
         classes += [number] * len(images)
+    if len(paths) != IMAGES[part.name]:
+        msg = f"{part} has {len(paths):,} images, not {IMAGES[part.name]:,}: {AGAIN}"
+        raise TaskError(msg)
     return paths, classes
 
 

@@ -9,6 +9,7 @@ import random
 import shutil
 import tarfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -65,9 +66,9 @@ def devkit() -> bytes:
 def pins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A data.dvc with three small archives beside it."""
     monkeypatch.setattr(ilsvrc, "CLASSES", 3)
-    monkeypatch.setattr(ilsvrc, "VAL_IMAGES", len(TRUTH))
     train = {f"{s}.tar": packed({f"{s}_{i}.JPEG": jpeg(10 * n + i) for i in range(4)}) for n, s in enumerate(SYNSETS)}
     val = {f"ILSVRC2012_val_0000000{i + 1}.JPEG": jpeg(100 + i) for i in range(len(TRUTH))}
+    monkeypatch.setattr(ilsvrc, "IMAGES", {"train": 4 * len(train), "val": len(val)})
     contents = {ilsvrc.TRAIN: packed(train), ilsvrc.VAL: packed(val), ilsvrc.DEVKIT: devkit()}
     (tmp_path / "data").mkdir()
     lines = ["outs:"]
@@ -76,6 +77,26 @@ def pins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         lines += [f"- md5: {hashlib.md5(data).hexdigest()}", f"  path: data/{name}"]
     (tmp_path / "data.dvc").write_text("\n".join(lines))
     return tmp_path / "data.dvc"
+
+
+def forked(work: Callable[[], object]) -> int:
+    """The process id of a child that does `work` and nothing else, however that ends."""
+    child = os.fork()
+    if child == 0:
+        try:
+            work()
+            os._exit(0)
+        finally:
+            os._exit(1)
+    return child
+
+
+def moments(count: int, within: float) -> list[float]:
+    """Random seconds below `within`; what pytest prints of a failed test has the seed."""
+    seed = random.randrange(2**32)
+    print(f"moments of seed {seed} within {within:.3f} s")
+    chance = random.Random(seed)
+    return [chance.uniform(0, within) for _ in range(count)]
 
 
 def tree(folder: Path) -> dict[str, str]:
@@ -104,26 +125,27 @@ def test_archives_become_a_folder_for_each_class(pins: Path, tmp_path: Path) -> 
 
 
 def finished(folder: Path) -> dict[str, str]:
-    return {name: digest for name, digest in tree(folder).items() if ".part" not in name}
+    """What is there under its own name: a kill may leave a temporary file."""
+    return {name: digest for name, digest in tree(folder).items() if ".part" not in name and "/." not in f"/{name}"}
 
 
 @pytest.mark.parametrize("moment", range(1, 9))
 def test_killed_at_any_moment_it_goes_on_to_the_same_files(moment: int, pins: Path, tmp_path: Path) -> None:
     """SIGKILL in the middle of renames: nothing of the process's own runs any more."""
     ilsvrc.prepare(tmp_path / "whole", lambda _: None, pins)
-    child = os.fork()
-    if child == 0:
-        rename, left = Path.rename, [moment]
+    rename, left = Path.rename, [moment]
 
-        def dying(self: Path, target: Any) -> Any:
-            left[0] -= 1
-            if not left[0]:
-                os.kill(os.getpid(), 9)
-            return rename(self, target)
+    def dying(self: Path, target: Any) -> Any:
+        left[0] -= 1
+        if not left[0]:
+            os.kill(os.getpid(), 9)
+        return rename(self, target)
 
-        Path.rename = dying  # type: ignore[method-assign]
+    def work() -> None:
+        Path.rename = Path.replace = dying  # type: ignore[method-assign]
         ilsvrc.prepare(tmp_path / "out", lambda _: None, pins)
-        os._exit(0)
+
+    child = forked(work)
     _, status = os.waitpid(child, 0)
     assert os.WIFSIGNALED(status) and not ilsvrc.done(tmp_path / "out")
     ilsvrc.prepare(tmp_path / "out", lambda _: None, pins)
@@ -135,16 +157,60 @@ def test_killed_at_three_random_moments_it_ends_with_the_same_files(pins: Path, 
     start = time.perf_counter()
     ilsvrc.prepare(tmp_path / "whole", lambda _: None, pins)
     took = time.perf_counter() - start
-    for _ in range(3):
-        child = os.fork()
-        if child == 0:
-            ilsvrc.prepare(tmp_path / "out", lambda _: None, pins)
-            os._exit(0)
-        time.sleep(random.uniform(0, took))
+    for moment in moments(3, took):
+        child = forked(lambda: ilsvrc.prepare(tmp_path / "out", lambda _: None, pins))
+        time.sleep(moment)
         os.kill(child, 9)
         os.waitpid(child, 0)
     ilsvrc.prepare(tmp_path / "out", lambda _: None, pins)
     assert finished(tmp_path / "out") == finished(tmp_path / "whole")
+
+
+@pytest.mark.parametrize(
+    ("lost", "complaint"),
+    [
+        (f"train/{SYNSETS[1]}", r"train has 2 class folders, not 3 \(n02112137 missing\)"),
+        (f"train/{SYNSETS[0]}/{SYNSETS[0]}_2.JPEG", "train has 11 images, not 12"),
+        ("train", "can't read .*train: No such file"),
+        (f"val/{SYNSETS[2]}", "val has 2 class folders"),
+        (f"val/{SYNSETS[2]}/ILSVRC2012_val_00000003.JPEG", "val has 5 images, not 6"),
+        ("prepared.json", ""),
+    ],
+)
+def test_what_was_lost_is_brought_back(lost: str, complaint: str, pins: Path, tmp_path: Path) -> None:
+    out, said = tmp_path / "out", list[str]()
+    ilsvrc.prepare(out, said.append, pins)
+    before = tree(out)
+    (shutil.rmtree if (out / lost).is_dir() else Path.unlink)(out / lost)
+    if complaint:
+        with pytest.raises(TaskError, match=complaint):
+            ilsvrc.listed(out / lost.partition("/")[0])
+    ilsvrc.prepare(out, said.append, pins)
+    assert tree(out) == before and "is prepared" not in said[-1]
+    ilsvrc.prepare(out, said.append, pins)
+    assert "is prepared" in said[-1]
+
+
+@pytest.mark.parametrize(
+    "lost", [f"train/{SYNSETS[0]}/{SYNSETS[0]}_2.JPEG", "val/n02951358/ILSVRC2012_val_00000003.JPEG"]
+)
+def test_an_image_that_was_cut_short_is_unpacked_again(lost: str, pins: Path, tmp_path: Path) -> None:
+    ilsvrc.prepare(tmp_path / "out", lambda _: None, pins)
+    before = tree(tmp_path / "out")
+    truncate(tmp_path / "out" / lost)
+    ilsvrc.prepare(tmp_path / "out", lambda _: None, pins)
+    assert tree(tmp_path / "out") == before
+
+
+def test_without_archives_what_was_lost_is_told_with_their_places(pins: Path, tmp_path: Path) -> None:
+    ilsvrc.prepare(tmp_path / "out", lambda _: None, pins)
+    shutil.rmtree(tmp_path / "data")
+    ilsvrc.prepare(tmp_path / "out", lambda _: None, pins)  # nobody needs them any more
+    next((tmp_path / "out" / "val" / SYNSETS[0]).iterdir()).unlink()
+    with pytest.raises(
+        TaskError, match=r"missing: .*data/ILSVRC2012_img_train\.tar, .*img_val\.tar, .*devkit_t12\.tar\.gz"
+    ):
+        ilsvrc.prepare(tmp_path / "out", lambda _: None, pins)
 
 
 def truncate(path: Path) -> None:
@@ -182,6 +248,24 @@ def test_hashes_are_taken_once(pins: Path, tmp_path: Path, monkeypatch: pytest.M
     ilsvrc.prepare(tmp_path / "out", lambda _: None, pins)
     monkeypatch.setattr(ilsvrc.pooch, "file_hash", lambda *_, **__: pytest.fail("read again"))
     ilsvrc.prepare(tmp_path / "again", lambda _: None, pins)
+
+
+@pytest.mark.parametrize("note", [b"{", b"[1]", None])
+def test_hashes_that_can_not_be_noted_are_taken_each_time(note: bytes | None, pins: Path, tmp_path: Path) -> None:
+    """A damaged note, and one that can't be written (`data/` is not writable, or a folder has its name)."""
+    place = tmp_path / "data" / ilsvrc.VERIFIED
+    place.mkdir() if note is None else place.write_bytes(note)
+    said: list[str] = []
+    ilsvrc.prepare(tmp_path / "out", said.append, pins)
+    assert ilsvrc.done(tmp_path / "out") and sum(line.startswith("checking") for line in said) == 3
+
+
+def test_a_cache_folder_that_is_none_is_one_sentence(pins: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(
+        storage.StorageError, match=r"^can't unpack into .*file/cache: Not a directory; the same command"
+    ):
+        ilsvrc.prepare(tmp_path / "file" / "cache", lambda _: None, pins)
 
 
 def test_a_disk_that_is_too_small_is_told_first(pins: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -250,6 +334,16 @@ def test_the_command_unpacks_and_says_what_is_missing(
     said: list[str] = []
     imagenet.prepare(said.append)
     assert ilsvrc.done(tmp_path / "cache" / "ILSVRC2012") and "12 images for training, 6 for scoring" in said[-1]
+    given = tmp_path / "given"
+    shutil.copytree(tmp_path / "cache" / "ILSVRC2012", given)
+    monkeypatch.setenv("RATEBENCH_IMAGENET", str(given))
+    imagenet.prepare(said.append)
+    assert said[-1].startswith(f"{given}: 12 images")
+    shutil.rmtree(given / "train" / SYNSETS[1])
+    with pytest.raises(
+        TaskError, match=r"given/train has 2 class folders, not 3 \(n02112137 missing\): unpack ILSVRC2012"
+    ):
+        imagenet.prepare(said.append)
 
 
 @pytest.mark.parametrize("name", imagenet.NETWORKS)
@@ -259,7 +353,7 @@ def test_networks_are_torchvisions_own_with_its_files(name: str) -> None:
 
     weights = models.get_model_weights(name).IMAGENET1K_V1
     known = imagenet.NETWORKS[name]
-    assert known.file.url == weights.url
+    assert known.file.url == weights.url and known.file.known_hash[7:15] == known.file.name[-12:-4]
     with torch.device("meta"):
         ours, theirs = networks.build(known.architecture, known.arguments), models.get_model(name)
     assert {n: t.shape for n, t in ours.state_dict().items()} == {n: t.shape for n, t in theirs.state_dict().items()}

@@ -124,7 +124,7 @@ def test_every_method_is_in_the_small_suite_and_follows_its_papers_schedule_ther
     suites._params.cache_clear()
 
 
-def test_the_few_images_are_cut_in_three(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_few_images_are_cut_in_three() -> None:
     test_pictures.needs_the_sample()
     task: Any = tasks.load("imagenet_tiny", "mobilenet_v1_0.75")
     test = tasks.get("imagenet_tiny").test_split()

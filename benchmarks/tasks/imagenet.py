@@ -24,7 +24,8 @@ from methods.interface import Json, Split
 METRIC = "top-1"
 PER_CLASS = 50  # images of each class that are cut off the training set for validation, and of each in the test set
 SIDE, RESIZE = 224, 256
-IMAGES, SHAPE = (1_281_167 - 1000 * PER_CLASS, 1000 * PER_CLASS), (3, SIDE, SIDE)
+IMAGES = (ilsvrc.IMAGES["train"] - ilsvrc.CLASSES * PER_CLASS, ilsvrc.IMAGES["val"])
+SHAPE = (3, SIDE, SIDE)
 _WEIGHTS = "https://download.pytorch.org/models/"
 
 
@@ -35,20 +36,25 @@ class Network:
     file: RemoteFile
 
 
-def _network(architecture: str, file: str, **arguments: Json) -> Network:
-    # The eight digits in the file's name are the beginning of its hash, as torch.hub checks them.
-    digits = file.rpartition("-")[2].removesuffix(".pth")
-    return Network(architecture, arguments, RemoteFile(file, _WEIGHTS + file, f"sha256:{digits}"))
+def _network(name: str, sha256: str, architecture: str, **arguments: Json) -> tuple[str, Network]:
+    file = f"{name}-{sha256[:8]}.pth"
+    return name, Network(architecture, arguments, RemoteFile(file, _WEIGHTS + file, f"sha256:{sha256}"))
 
 
-NETWORKS = {
-    "resnet18": _network("resnet", "resnet18-f37072fd.pth", depth=18),
-    "resnet34": _network("resnet", "resnet34-b627a593.pth", depth=34),
-    "resnet50": _network("resnet", "resnet50-0676ba61.pth", depth=50),
-    "vgg11_bn": _network("vgg", "vgg11_bn-6002323d.pth", depth=11, norm=True),
-    "vgg16": _network("vgg", "vgg16-397923af.pth", depth=16, norm=False),
-    "mobilenet_v2": _network("mobilenet_v2", "mobilenet_v2-b0353104.pth"),
-}
+# The whole hash where several projects publish it, each for itself; else the eight digits in the file's name, as torch.hub
+# checks them.
+NETWORKS = dict(
+    (
+        _network("resnet18", "f37072fd47e89c5e827621c5baffa7500819f7896bbacec160b1a16c560e07ec", "resnet", depth=18),
+        _network("resnet34", "b627a593bcbe140c234610266fe4f8ae95ea42fc881d091c9b6052e6b1d0590f", "resnet", depth=34),
+        _network("resnet50", "0676ba61b6795bbe1773cffd859882e5e297624d384b6993f7c9e683e722fb8a", "resnet", depth=50),
+        _network("vgg11_bn", "6002323d", "vgg", depth=11, norm=True),
+        _network(
+            "vgg16", "397923af8e79cdbb6a7127f12361acd7a2f83e06b05044ddf496e83de57a5bf0", "vgg", depth=16, norm=False
+        ),
+        _network("mobilenet_v2", "b03531047ffacf1e2488318dcd2aba1126cde36e3bfe1aa5cb07700aeeee9889", "mobilenet_v2"),
+    )
+)
 
 
 @functools.cache
