@@ -18,7 +18,15 @@ from benchmarks.errors import TaskError
 from benchmarks.vision import transforms
 
 View: TypeAlias = Callable[[Image.Image, torch.Generator], Tensor]  # to uint8 (3, side, side)
-_decoders = ThreadPoolExecutor(os.cpu_count(), "decoder")  # Pillow lets go of the interpreter's lock while it decodes
+
+
+def cores() -> int:
+    """How many of the machine's cores are this process's: those that it may use, shared with others of its `torchrun`."""
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, usable // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+
+
+_decoders = ThreadPoolExecutor(cores(), "decoder")  # Pillow lets go of the interpreter's lock while it decodes
 
 
 def centred(side: int, resize: int | None = None) -> View:
@@ -57,10 +65,10 @@ def decode(path: Path, view: View, seed: int = 0) -> Tensor:
         with Image.open(path) as image:
             return view(image.convert("RGB"), torch.Generator().manual_seed(seed))
     except UnidentifiedImageError as error:
-        msg = f"{path} is no image: put the original file back"
+        msg = f"{path} is no image: delete it and unpack it again"
         raise TaskError(msg) from error
     except OSError as error:
-        msg = f"can't decode {path} ({error.strerror or error}): put the original file back"
+        msg = f"can't decode {path} ({error.strerror or error}): delete it and unpack it again"
         raise TaskError(msg) from error
 
 

@@ -115,7 +115,7 @@ def test_training_reads_pictures_from_disk(folder: Path) -> None:
             lambda path: path.write_bytes(path.read_bytes()[: path.stat().st_size // 2]),
             r"can't decode .*4\.JPEG \(image file is truncated",
         ),
-        (lambda path: path.write_bytes(b"<html>not found</html>"), r"4\.JPEG is no image: put the original file back"),
+        (lambda path: path.write_bytes(b"<html>not found</html>"), r"4\.JPEG is no image: delete it and unpack it again"),
         (lambda path: path.unlink(), r"can't decode .*4\.JPEG \(No such file"),
     ],
 )

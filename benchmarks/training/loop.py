@@ -157,10 +157,10 @@ def _epoch(
     device = train.images.device
     generator = run.generator("fit", stage, epoch)
     order = torch.randperm(len(train), generator=generator).to(device)
-    steps = math.ceil(len(train) / recipe.batch)
+    steps = processes.steps(len(train), recipe.batch)
     pictures = train.images
     if begin := getattr(pictures, "epoch", None):  # images on disk: decoded in this order, and ahead of their turn
-        shares = [batch[processes.share(len(batch))] for batch in order.split(recipe.batch)]
+        shares = [batch[processes.share(len(batch))] for batch in order.split(recipe.batch)[:steps]]
         pictures = begin(torch.cat(shares), seeds.derive("views", run.seed, stage, epoch))
     last = max(1, round(min(1.0, recipe.epochs - epoch) * steps))
     losses = torch.zeros((), device=device)

@@ -15,7 +15,7 @@ from typing import TypeVar, cast
 import torch
 from torch import Tensor, distributed, nn
 
-from benchmarks.errors import RateBenchError
+from benchmarks.errors import MethodError, RateBenchError
 
 T = TypeVar("T")
 MICRO = "RATEBENCH_MICRO"
@@ -38,6 +38,18 @@ def wait() -> None:
 def share(size: int) -> slice:
     """Which of `size` items are this process's: every count()-th."""
     return slice(rank(), size, count())
+
+
+def steps(images: int, batch: int) -> int:
+    """How many batches an epoch has; a last one that has not an image for every process is left out.
+
+    Raises MethodError where no batch has.
+    """
+    if min(images, batch) < count():
+        msg = f"{min(images, batch)} images a step can't be shared out to {count()} processes: start fewer"
+        raise MethodError(msg)
+    whole, rest = divmod(images, batch)
+    return whole + (rest >= count())
 
 
 def micro() -> int | None:
