@@ -50,6 +50,17 @@ def test_soft_training_knows_its_steps(epochs: float, steps: int, every: int) ->
     assert (recipe.epochs, found, between) == (epochs, steps, every)
 
 
+@pytest.mark.parametrize("epochs", [0.3, 2.0, 2.5])
+def test_training_takes_the_steps_that_are_known_beforehand(epochs: float) -> None:
+    task = tasks.load("digits", "digits_resnet")
+    run = test_every_method.MemoryRun(Budget("short", epochs))
+    recipe, steps, _ = soft_recipe(task, sfp.Config(targets=(0.5,), soft=1.0), run)
+    prunable, dense = analyse(task), task.reference()
+    counted = Soft(dense, prunable, lambda _: prunable.all_kept(), 10**6)
+    train_softly(dense, prunable, prunable.all_kept(), run, recipe, "soft", counted)
+    assert counted.state_dict()["step"] == steps
+
+
 def test_what_the_last_pruning_kept_is_what_stays(monkeypatch: pytest.MonkeyPatch) -> None:
     """Steps that follow it let zeros grow; a choice after them would be another one."""
     removed = {}
