@@ -34,6 +34,8 @@ NEAREST: dict[BudgetName, tuple[BudgetName, ...]] = {
     "short": ("short", "paper", "post-training"),
     "paper": ("paper", "short", "post-training"),
 }
+GRIDS = ("rates", "points", "sparsities", "targets", "steps", "qps")  # settings that list operating points
+PREFIXES: dict[BudgetName, tuple[str, ...]] = {"post-training": (), "short": ("short_",), "paper": ("paper_", "short_")}
 
 
 @dataclass(frozen=True)
@@ -62,13 +64,14 @@ class Cost:
 
 def cost(cell: Cell, records: Iterable[Record], device: torch.device) -> Cost | None:
     """What one cell takes; None where no record of its method says how many points it has and how small they are."""
-    known = _habits(cell, list(records))
+    own = [r for r in records if r.method == cell.method]
+    known = _habits(cell, own, cell.budget.name)
     if not known:
         return None
     here, points = speed(cell.task, cell.network, device), _points(cell, known)
     training_images, test_images = tasks.get(cell.task).IMAGES
-    weights = here.reference_bytes / 4
-    each = statistics.median(_compression(r, device) * weights / (r.rate.reference_bytes / 4) for r in known)
+    untrained = _habits(cell, own, "post-training")  # whose time is all the method's own, its search included
+    each = statistics.median(_compression(r, device) * here.reference_bytes / r.rate.reference_bytes for r in untrained)
     return Cost(
         points=points,
         training_s=_epochs(cell, points) * training_images / here.training,
@@ -78,21 +81,21 @@ def cost(cell: Cell, records: Iterable[Record], device: torch.device) -> Cost | 
     )
 
 
-def _habits(cell: Cell, records: list[Record]) -> list[Record]:
-    """Records of the method at the budget that is nearest to the cell's, of its configuration if there are any."""
-    own = [r for r in records if r.method == cell.method]
-    for budget in NEAREST[cell.budget.name]:
-        if found := [r for r in own if r.budget == budget]:
+def _habits(cell: Cell, records: list[Record], wanted: BudgetName) -> list[Record]:
+    """Records at the budget that is nearest to the wanted one, of the cell's configuration if there are any."""
+    for budget in NEAREST[wanted]:
+        if found := [r for r in records if r.budget == budget]:
             return [r for r in found if r.config_hash == cell.config_hash] or found
     return []
 
 
 def _points(cell: Cell, known: list[Record]) -> int:
     """Operating points: what the configuration lists for the budget, else as many as the recorded curves have."""
-    listed = [v for name, v in cell.config.items() if name.startswith(f"{cell.budget.name}_") and isinstance(v, list)]
-    for grid in (cell.config.get("ratios"), *listed):
-        if grid:
-            return len(grid)
+    prefixes = PREFIXES[cell.budget.name]
+    with_training = [*(prefix + grid for prefix in prefixes for grid in GRIDS), "rounds"] if prefixes else []
+    for name in ("ratios", *with_training, *GRIDS):
+        if isinstance(listed := cell.config.get(name), list) and listed:
+            return len(listed)
     curves = {(r.suite, r.network, r.config_hash, r.seed) for r in known}
     return round(len(known) / len(curves))
 

@@ -49,7 +49,9 @@ def test_training_is_of_the_budget_or_of_each_point(laboratory: Laboratory, know
     cell = replace(laboratory.cells()[0], budget=Budget("short", 2.5))
     found = forecast.cost(cell, [*curve(), *curve("short", wall_s=900.0)], CPU)
     assert found is not None and found.training_s == pytest.approx(2.5 * 1197 / 10)
-    assert found.compression_s == pytest.approx(2 * 0.5 * 2)  # what a trained point took to encode
+    assert found.compression_s == pytest.approx(2 * 2.5 * 2)  # the method's search, which training hides
+    found = forecast.cost(cell, curve("short", wall_s=900.0), CPU)
+    assert found is not None and found.compression_s == pytest.approx(2 * 0.5 * 2)  # nothing is known but the encoding
     cell = replace(cell, budget=Budget("paper", None), config={"points": 2, "retrain_epochs": 20})
     found = forecast.cost(cell, curve(), CPU)
     assert found is not None and found.training_s == pytest.approx(2 * 20 * 1197 / 10)
@@ -63,6 +65,27 @@ def test_the_configuration_says_how_many_points_there_are(laboratory: Laboratory
     assert found.training_s == pytest.approx(3 * 27 * 1197 / 10)
     found = forecast.cost(replace(cell, config={**config, "ratios": [4, 8]}), curve(), CPU)
     assert found is not None and found.points == 2
+
+
+@pytest.mark.parametrize(
+    ("budget", "config", "points"),
+    [
+        ("post-training", {"rates": [3, 2, 1], "paper_rates": [1]}, 3),
+        ("short", {"rates": [3, 2, 1], "paper_rates": [1]}, 3),
+        ("paper", {"rates": [3, 2, 1], "paper_rates": [1]}, 1),
+        ("paper", {"points": [[2, 4]] * 8, "short_points": [[2, 4]] * 5, "rounds": 2}, 5),
+        ("post-training", {"sparsities": [0.1] * 4, "rounds": [0.5]}, 4),
+        ("short", {"sparsities": [0.1] * 4, "rounds": [0.5]}, 1),
+        ("paper", {"targets": [0.3, 0.5, 0.7], "epochs": 5}, 3),
+        ("post-training", {"points": 7, "milestones": [1, 2, 3]}, 2),  # as many as recorded curves have
+    ],
+)
+def test_points_are_those_of_the_budget(
+    budget: Any, config: dict[str, Any], points: int, laboratory: Laboratory, known_speed: None
+) -> None:
+    cell = replace(laboratory.cells()[0], budget=Budget(budget, None), config=config)
+    found = forecast.cost(cell, curve(), CPU)
+    assert found is not None and found.points == points
 
 
 def test_several_seeds_are_curves_of_their_own(laboratory: Laboratory, known_speed: None) -> None:
