@@ -20,6 +20,9 @@ from benchmarks.report.series import Series
 from benchmarks.reported import Reported
 from methods.interface import Card
 
+# A table in a README may be wider than a phone.
+_SCROLLED = r'<div class="scroll" tabindex="0" role="group" aria-label="table">\g<0></div>'
+
 
 @dataclass(frozen=True)
 class Account:
@@ -100,5 +103,6 @@ def _readme(key: str) -> Markup:
         return Markup("")
     html = MarkdownIt("commonmark", {"html": False}).enable("table").render(re.sub(r"^# .*\n", "", text))
     html = re.sub(r"<(/?)h[1-6]>", r"<\1h3>", html)
+    html = re.sub(r"<table>.*?</table>", _SCROLLED, html, flags=re.S)
     # Files beside it are not in the page.
     return Markup(re.sub(r'<a href="(?!https://)[^>]*>(.*?)</a>', r"\1", html, flags=re.S))
