@@ -74,6 +74,16 @@ class Contents:
         return list(dict.fromkeys(line.network for line in self.lines))
 
     @property
+    def kinds(self) -> list[str]:
+        """What figures there are, as their file names begin."""
+        return list(dict.fromkeys(kind for kind, _, _ in self.figures))
+
+    @property
+    def further(self) -> bool:
+        """Whether a method has more than its first configuration."""
+        return any(line.identity not in self.first for line in self.lines)
+
+    @property
     def stale(self) -> set[str]:
         """Keys of rows with a seed that other code has measured; code that can't be compared is not called other."""
         return {row.key for row in self.rows if any(self.current[r.id] is False for r in row.records)}

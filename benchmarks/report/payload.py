@@ -132,9 +132,14 @@ def _row(row: Row, line: int, positions: list[int], stale: bool) -> dict[str, An
         "bytesRange": [size.low, size.high],
         "roles": [row.by_role.get(role, 0) for role in ROLES],
         "records": positions,
-        "machine": " and ".join(sorted({f"{r.speed.device}, {r.speed.threads} threads used" for r in row.records})),
+        "machine": " and ".join(sorted({_machine(r) for r in row.records})),
         "stale": stale,
     }
+
+
+def _machine(record: Record) -> str:
+    threads = record.speed.threads
+    return f"{record.speed.device}, {threads} {'thread' if threads == 1 else 'threads'} used"
 
 
 def _reported(comparison: Comparison) -> dict[str, Any] | None:

@@ -33,7 +33,7 @@ function text(row, key) {
 function defaults() {
   return {
     network: page.networks[0].name, x: "bytes", y: "near", intervals: true, front: true, reported: true,
-    family: "", budget: "", label: "", configs: "", hide: [], baseline: "", at: "10",
+    family: "", budget: "", label: "", configs: "first", hide: [], baseline: "", at: "10",
     query: "", sort: "", columns: page.columns.filter((column) => column.shown).map((column) => column.key), row: "",
   };
 }
@@ -52,7 +52,7 @@ function write(known) {
 function read(fragment) {
   const found = defaults(), parts = new URLSearchParams(fragment);
   const possible = {
-    network: page.networks.map((network) => network.name), x: Object.keys(AXES), y: ["near", "all"],
+    network: page.networks.map((network) => network.name), x: Object.keys(AXES), y: ["near", "all"], configs: ["first", "all"],
     ...Object.fromEntries(CHOICES.map((name) => [name, [...element(name).options].map((option) => option.value)])),
     baseline: ["", ...page.lines.map((line) => line.id)], columns: page.columns.map((column) => column.key), hide: page.lines.map((line) => line.id),
   };
@@ -97,7 +97,7 @@ function isNew(part, names, more = "") {
 // Whether a line passes the filters of its network.
 function passes(line) {
   return (!state.family || line.families.includes(state.family)) && (!state.budget || line.budget === state.budget) &&
-    (!state.label || line.faithful === state.label) && (!state.configs || line.first);
+    (!state.label || line.faithful === state.label) && (state.configs === "all" || line.first);
 }
 
 function visibleLines() {

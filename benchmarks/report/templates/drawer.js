@@ -10,13 +10,17 @@ const FACTS = [
   ["correct", (r) => `${rounded(r.quality.correct, 0)} of ${rounded(r.quality.total, 0)}: ${rounded(100 * r.quality.value, 2)} % (${rounded(100 * r.quality.low, 2)} to ${rounded(100 * r.quality.high, 2)}), ${r.quality.selection} epoch`],
   ["file", (r) => `${rounded(r.rate.file_bytes, 0)} bytes: ${Object.entries(r.rate.by_role).map(([role, size]) => `${role} ${rounded(size, 0)}`).join(", ")}`],
   ["SHA-256 of the file", (r) => r.provenance.artefact_sha256, true],
-  ["speed", (r) => `encode ${rounded(r.speed.encode_s, 3)} s, decode ${rounded(r.speed.decode_s, 3)} s, batch 1 ${rounded(r.speed.latency_ms_batch1, 2)} ms, batch 128 ${r.speed.latency_ms_batch128 === null ? "not measured" : `${rounded(r.speed.latency_ms_batch128, 2)} ms`}, on ${r.speed.device}, ${r.speed.threads} threads used`],
+  ["speed", (r) => `encode ${rounded(r.speed.encode_s, 3)} s, decode ${rounded(r.speed.decode_s, 3)} s, batch 1 ${rounded(r.speed.latency_ms_batch1, 2)} ms, batch 128 ${r.speed.latency_ms_batch128 === null ? "not measured" : `${rounded(r.speed.latency_ms_batch128, 2)} ms`}, on ${r.speed.device}, ${counted(r.speed.threads, "thread")} used`],
   ["machine", (r) => [r.provenance.cpu, r.provenance.gpu].filter(Boolean).join(", ")],
   ["configuration", (r) => named(r.config)],
   ["noted", (r) => named(r.notes)],
   ["data", (r) => named(r.provenance.data)],
   ["versions", (r) => named(r.provenance.versions)],
 ];
+
+function counted(number, thing) {
+  return `${number} ${thing}${number === 1 ? "" : "s"}`;
+}
 
 function named(values) {
   return Object.entries(values).map(([name, one]) => `${name}=${typeof one === "string" ? one : JSON.stringify(one)}`).join(", ") || "–";

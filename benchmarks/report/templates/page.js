@@ -8,11 +8,13 @@ function draw() {
   drawDrawer();
 }
 
-const CHECKS = ["intervals", "front", "reported"], CHOICES = ["family", "budget", "label", "configs", "at"];
+const CHECKS = ["intervals", "front", "reported"], CHOICES = ["family", "budget", "label", "at"];
 
 function drawControls() {
   for (const input of document.querySelectorAll(".controls input[type=radio]")) input.checked = state[input.name] === input.value;
-  for (const name of CHECKS) document.querySelector(`input[name=${name}]`).checked = state[name];
+  for (const name of CHECKS) element(name).checked = state[name];
+  element("front").disabled = machines().size > 1;
+  element("reported").closest("label").hidden = !reportedHere().length;
   const lines = visibleLines(), baseline = page.lines.find((line) => line.id === state.baseline && line.network === state.network);
   element("baseline").replaceChildren(new Option("none", ""), ...lines.map((line) => new Option(line.name, line.id)));
   for (const name of CHOICES) element(name).value = state[name];
@@ -62,7 +64,7 @@ function listen() {
   element("query").addEventListener("input", ({ target }) => change({ query: target.value }));
   document.addEventListener("click", clicked);
   addEventListener("hashchange", arrive);
-  addEventListener("beforeprint", () => more(2000));
+  addEventListener("beforeprint", () => more(ordered.length));
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", draw);
   new IntersectionObserver((seen) => seen.some((one) => one.isIntersecting) && more()).observe(element("more"));
 }
@@ -74,7 +76,7 @@ function arrive() {
   state = read(fragment);
   draw();
   const row = page.rowByKey.get(state.row);
-  if (ordered.includes(row)) goTo(row);
+  if (row) goTo(row);
 }
 
 async function start() {

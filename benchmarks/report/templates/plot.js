@@ -7,13 +7,14 @@ async function loadPlotly() {
   if (!window.Plotly) throw new Error("the plotting library did not start");
 }
 
+// `unit`: how the hover text calls a value that does not stand there anyway.
 const AXES = {
   bytes: { title: "bytes of the whole file (fewer is better)", tickformat: "~s" },
   ratio: { title: "ratio to the fp32 reference (more is better)", tickformat: "~g" },
   bits: { title: "bits per weight (fewer is better)", tickformat: "~g" },
-  macs: { title: "multiply-accumulates for one image (fewer is better)", tickformat: "~s" },
-  latency1: { title: "milliseconds for a batch of 1 (fewer is better)", tickformat: "~g" },
-  latency128: { title: "milliseconds for a batch of 128 (fewer is better)", tickformat: "~g" },
+  macs: { title: "multiply-accumulates for one image (fewer is better)", tickformat: "~s", unit: "million multiply-accumulates" },
+  latency1: { title: "milliseconds for a batch of 1 (fewer is better)", tickformat: "~g", unit: "ms for a batch of 1" },
+  latency128: { title: "milliseconds for a batch of 128 (fewer is better)", tickformat: "~g", unit: "ms for a batch of 128" },
 };
 
 // Plotly reads a subset of HTML in its texts: names are shown as they are.
@@ -22,9 +23,10 @@ function plain(words) {
 }
 
 function hover(row) {
-  const seeds = row.records.length, range = row.qualityRange.map((one) => rounded(one, 2)).join(" to ");
+  const seeds = row.records.length, { unit } = AXES[state.x], range = row.qualityRange.map((one) => rounded(one, 2)).join(" to ");
   return `<b>${plain(row.line.name)}</b><br>${plain(text(row, "point"))}<br>` +
     `${text(row, "bytes")} bytes · ${text(row, "ratio")}× · ${text(row, "bits")} bits per weight<br>` +
+    (unit ? `${text(row, state.x)} ${unit}<br>` : "") +
     `${text(row, "quality")} % (95 %: ${rounded(row.interval[0], 2)} to ${rounded(row.interval[1], 2)})` +
     (seeds > 1 ? `<br>${seeds} seeds: ${range} %` : "");
 }
@@ -52,8 +54,8 @@ function trace(line, unbeaten, dimmed) {
   return {
     type: "scatter", mode: "lines+markers", x, y, customdata: rows.map((row) => row.key),
     hovertext: rows.map(hover), hoverinfo: "text", opacity: 1,
-    line: { color: line.colour, dash: line.dash, width: dimmed ? 0.6 : 1.75 },
-    marker: { color: line.colour, symbol: line.symbol, size: 8, opacity: rows.map((row) => (unbeaten.has(row) ? 1 : 0.2)) },
+    line: { color: line.colour, dash: line.dash, width: dimmed ? 1 : 1.75 },
+    marker: { color: line.colour, symbol: line.symbol, size: 8, opacity: rows.map((row) => (unbeaten.has(row) ? 1 : 0.4)) },
     ...whiskers(rows, rows.map(rateRange), state.intervals && !dimmed),
   };
 }
@@ -66,58 +68,93 @@ function frontTrace(rows, ink) {
   };
 }
 
-// Papers' own points are hollow, each joined to the measured point that answers it.
-function reportedTraces(lines, ink) {
-  const bytes = page.networks.find((network) => network.name === state.network).bytes;
+// Papers' own points of the methods in view, each with its place on the axis; there is none on axes of cost.
+function reportedHere() {
+  const { bytes } = networkHere(), methods = new Set(shownLines().map((line) => line.method));
   const place = { ratio: (ratio) => ratio, bytes: (ratio) => bytes / ratio, bits: (ratio) => 32 / ratio }[state.x];
-  if (!state.reported || !place || bytes === null) return [];
-  const methods = new Map(lines.map((line) => [line.method, line.colour]));
-  return page.reported.filter((one) => one.network === state.network && methods.has(one.method)).map((one) => {
-    const row = page.rowByKey.get(one.row), x = [place(one.ratio)], y = [one.quality];
-    if (row && lines.includes(row.line)) { x.push(value(row, state.x)); y.push(value(row, "quality")); }
-    const words = `<b>${plain(one.method)}, reported</b><br>${rounded(one.quality, 2)} % at ${rounded(one.ratio, 2)}×, counting ${plain(one.counts)}<br>${plain(one.source)}`;
-    return {
-      type: "scatter", mode: "lines+markers", x, y, hovertext: [words, ""], hoverinfo: "text", line: { color: ink, dash: "dot", width: 1 },
-      marker: { color: methods.get(one.method), symbol: "circle-open", size: [11, 0.1], line: { width: 2 } },
-    };
-  });
+  if (!place || bytes === null) return [];
+  return page.reported.filter((one) => one.network === state.network && methods.has(one.method)).map((one) => ({ ...one, place: place(one.ratio) }));
 }
 
-function layout(rows, colour) {
-  const { reference } = page.networks.find((network) => network.name === state.network);
+// They are hollow, each joined to the measured point that answers it.
+function reportedTrace(one, lines, ink) {
+  const row = page.rowByKey.get(one.row), joined = row && lines.includes(row.line) ? [row] : [];
+  const words = `<b>${plain(one.method)}, reported</b><br>${rounded(one.quality, 2)} % at ${rounded(one.ratio, 2)}×, counting ${plain(one.counts)}<br>${plain(one.source)}`;
+  return {
+    type: "scatter", mode: "lines+markers", x: [one.place, ...joined.map((row) => value(row, state.x))], y: [one.quality, ...joined.map((row) => value(row, "quality"))],
+    hovertext: [words, ""], hoverinfo: "text", line: { color: ink, dash: "dot", width: 1 },
+    marker: { color: lines.find((line) => line.method === one.method).colour, symbol: "circle-open", size: [11, 0.1], line: { width: 2 } },
+  };
+}
+
+function networkHere() {
+  return page.networks.find((network) => network.name === state.network);
+}
+
+// Shown rows that have a place on the axis.
+function placedRows() {
+  return rowsOf(shownLines()).filter((row) => value(row, state.x) !== null);
+}
+
+// On which machines what the axis shows was timed; none where it is no time.
+function machines() {
+  return new Set(state.x.startsWith("latency") ? placedRows().map((row) => row.machine) : []);
+}
+
+// Where the accuracy axis begins; null where all points are in view.
+function floorOf(rows) {
+  const floor = networkHere().reference - page.view, below = rows.filter((row) => value(row, "quality") < floor).length;
+  return state.y === "near" && networkHere().reference !== null && below > 0 && below < rows.length ? floor : null;
+}
+
+// The range of an axis of logarithms: what is in view, with room for half a marker.
+function span(places) {
+  const low = Math.log10(Math.min(...places)), high = Math.log10(Math.max(...places)), room = 0.025 * (high - low) || 0.1;
+  return [low - room, high + room];
+}
+
+function layout(rows, reported, colour) {
+  const { reference } = networkHere(), floor = floorOf(rows), seen = (quality) => floor === null || quality >= floor;
   const axis = { color: colour("--soft"), gridcolor: colour("--faint"), linecolor: colour("--rule"), zeroline: false, ticks: "outside", tickcolor: colour("--rule"), automargin: true };
   const ratio = state.x === "ratio"; // there the uncompressed network stands on the left, its label on the right
-  const rates = rows.map((row) => value(row, state.x)), wide = Math.max(...rates) > 3 * Math.min(...rates);
-  const floor = reference - page.view, below = rows.filter((row) => value(row, "quality") < floor).length;
-  const near = state.y === "near" && reference !== null && below > 0 && below < rows.length;
-  const top = Math.max(reference ?? 0, ...rows.map((row) => row.interval[1])) + 0.3;
-  element("plot-note").textContent =
-    near ? `${below} of ${rows.length} points lie more than ${page.view} points below the reference, out of view.` : "";
+  const places = [...rows.filter((row) => seen(value(row, "quality"))).map((row) => value(row, state.x)), ...reported.filter((one) => seen(one.quality)).map((one) => one.place)];
+  const wide = Math.max(...places) > 3 * Math.min(...places), top = Math.max(reference ?? 0, ...rows.map((row) => row.interval[1])) + 0.3;
   return {
     paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", showlegend: false, hovermode: "closest",
     font: { family: colour("--sans"), size: 13, color: colour("--ink") },
     margin: { l: 60, r: 16, t: 12, b: 56 },
     hoverlabel: { bgcolor: colour("--raised"), bordercolor: colour("--rule"), font: { color: colour("--ink") }, align: "left" },
     modebar: { bgcolor: "rgba(0,0,0,0)", color: colour("--soft"), activecolor: colour("--accent") },
-    xaxis: { ...axis, type: "log", dtick: wide ? "D2" : "D1", tickformat: AXES[state.x].tickformat, title: { text: AXES[state.x].title } },
-    yaxis: { ...axis, title: { text: `${plain(page.metric)}, %` }, ...(near ? { range: [floor - 0.3, top] } : {}) },
+    xaxis: { ...axis, type: "log", dtick: wide ? "D2" : "D1", tickformat: AXES[state.x].tickformat, title: { text: AXES[state.x].title }, ...(places.length ? { range: span(places) } : {}) },
+    yaxis: { ...axis, title: { text: `${plain(page.metric)}, %` }, ...(floor === null ? {} : { range: [floor - 0.3, top] }) },
     shapes: reference === null ? [] : [{ type: "line", xref: "paper", x0: 0, x1: 1, y0: reference, y1: reference, line: { dash: "dot", width: 1.5, color: colour("--soft") } }],
     annotations: reference === null ? [] : [{ xref: "paper", x: ratio ? 1 : 0, xanchor: ratio ? "right" : "left", y: reference, yanchor: "bottom", showarrow: false, text: `reference ${rounded(reference, 2)} %`, font: { size: 12, color: colour("--soft") } }],
   };
+}
+
+// What the plot does not show, and what its times are worth.
+function plotNotes(rows) {
+  const floor = floorOf(rows), timed = machines(), missing = rowsOf(shownLines()).length - rows.length;
+  const below = floor === null ? 0 : rows.filter((row) => value(row, "quality") < floor).length;
+  return [
+    below ? `${below} of ${rows.length} points lie more than ${page.view} points below the reference, out of view.` : "",
+    missing ? `${missing} of the shown points have no such time.` : "",
+    timed.size ? `${page.columns[page.place[state.x]].help}. Measured on: ${[...timed].sort().join("; ")}.` : "",
+    timed.size > 1 ? "Times of different machines are not compared: there is no front." : "",
+  ].filter(Boolean).join(" ");
 }
 
 function drawPlot() {
   const dark = matchMedia("(prefers-color-scheme: dark)").matches;
   if (!window.Plotly || !isNew("plot", [...FILTERS, "x", "y", "intervals", "front", "reported"], dark)) return;
   const style = getComputedStyle(document.documentElement), colour = (name) => style.getPropertyValue(name).trim();
-  const lines = shownLines(), rows = rowsOf(lines).filter((row) => value(row, state.x) !== null);
-  const machines = new Set(state.x.startsWith("latency") ? rows.map((row) => row.machine) : []);
-  const fair = state.front && machines.size < 2; // times of different machines have no front
+  const lines = shownLines(), rows = placedRows(), reported = state.reported ? reportedHere() : [];
+  const fair = state.front && machines().size < 2; // times of different machines have no front
   const best = fair ? front(rows, state.x) : [], unbeaten = new Set(fair ? best : rows);
   const traces = lines.map((line) => trace(line, unbeaten, fair));
   if (fair) traces.push(frontTrace(best, colour("--ink")));
-  traces.push(...reportedTraces(lines, colour("--soft")));
+  traces.push(...reported.map((one) => reportedTrace(one, lines, colour("--soft"))));
   const config = { displaylogo: false, responsive: true, modeBarButtons: [["toImage", "zoom2d", "pan2d", "resetScale2d"]] };
-  Plotly.react(element("plot"), traces, layout(rows, colour), config);
-  if (machines.size) element("plot-note").textContent += ` Measured on: ${[...machines].sort().join("; ")}.${fair || !state.front ? "" : " Times of different machines are not compared: there is no front."}`;
+  Plotly.react(element("plot"), traces, layout(rows, reported, colour), config);
+  element("plot-note").textContent = plotNotes(rows);
 }

@@ -126,7 +126,7 @@ function drawDrawer() {
 // Open and show a row, whatever is filtered: what keeps it from sight is given up, all of it in one drawing.
 function goTo(row) {
   const apart = ordered.includes(row) ? {} : { query: "", hide: state.hide.filter((id) => id !== row.line.id), network: row.line.network };
-  change({ ...apart, ...(passes(row.line) ? {} : { family: "", budget: "", label: "", configs: "" }), row: row.key });
+  change({ ...apart, ...(passes(row.line) ? {} : { family: "", budget: "", label: "", configs: "all" }), row: row.key });
   more(Math.max(0, ordered.indexOf(row) + 1 - made));
   drawDrawer();
   row.element.scrollIntoView({ block: "center" });
