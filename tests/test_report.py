@@ -103,7 +103,7 @@ def check_row(row: Any, line: Any, values: dict[str, Any], texts: dict[str, str]
 def test_csv_reads_back_exactly(rendered: tuple[Path, list[Record]]) -> None:
     content = (rendered[0].parent / "records.csv").read_bytes()
     table = pd.read_csv(io.BytesIO(content), float_precision="round_trip").set_index("id")
-    assert len(table) == len(rendered[1])
+    assert len(table) == len(rendered[1]) and "caution" not in table
     for known in rendered[1]:
         row = table.loc[known.id]
         assert row["rate.file_bytes"] == known.rate.file_bytes
@@ -125,7 +125,9 @@ def test_methods_that_compute_less_have_a_figure_of_their_own(tmp_path: Path) ->
     slim = costing("alpha", 800_000, 500_000, notes={"redundancy_macs": 0.4})
     page = render(SUITE, store(tmp_path / "results", [*slim, made("beta"), reference()]), tmp_path / "reports")
     assert (page.parent / "macs-accuracy-net-post-training.pdf").exists()
-    assert "Accuracy and multiply-accumulates" in page.read_text(encoding="utf-8")
+    text = page.read_text(encoding="utf-8")
+    assert "Accuracy and multiply-accumulates" in text
+    assert "<code>rate-accuracy-*</code> and <code>macs-accuracy-*</code>, each as" in text
 
     rows = frame.aggregate([*slim, made("beta"), reference()])
     dense, lines = frame.references(rows)["net"], list(series.series(rows))

@@ -74,7 +74,7 @@ def render(suite: str, results: Path, reports: Path) -> Path:
     for (kind, network, budget), files in drawn.items():
         for suffix, content in files.items():
             storage.write(folder / f"{_figure_name(kind, network, budget)}.{suffix}", content)
-    storage.write(folder / "records.csv", frame.csv(records))
+    storage.write(folder / "records.csv", frame.csv(records, caution))
     storage.write(folder / "index.html", html)
     summary = index.Summary(
         suite=suite,

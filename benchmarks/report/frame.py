@@ -47,9 +47,15 @@ def _flatten(fields: dict[str, Any], prefix: str = "") -> Iterable[tuple[str, An
             yield prefix + name, value
 
 
-def csv(records: Iterable[Record]) -> bytes:
-    """UTF-8 CSV of `flat`; floats are written so that they read back as the same double."""
-    text: str = flat(records).to_csv(index=False, lineterminator="\n")
+def csv(records: Iterable[Record], caution: str = "") -> bytes:
+    """UTF-8 CSV of `flat`; floats are written so that they read back as the same double.
+
+    A suite's caution is a last column: rows travel without the page that says it.
+    """
+    table = flat(records)
+    if caution:
+        table["caution"] = caution
+    text: str = table.to_csv(index=False, lineterminator="\n")
     return text.encode()
 
 

@@ -23,8 +23,9 @@ function displayedColumns() {
 function csv() {
   const quoted = (one) => (/[",\n\r]/.test(String(one)) ? `"${String(one).replaceAll('"', '""')}"` : String(one ?? ""));
   const columns = displayedColumns(), bounds = state.columns.includes("quality") ? ["low", "high"] : [];
-  const head = ["method", "label", ...columns.map((column) => column.key), ...bounds, "row", "snapshot"];
-  const lines = ordered.map((row) => [row.line.method, row.line.faithful, ...columns.map((column) => value(row, column.key)), ...(bounds.length ? row.interval : []), row.key, page.snapshot]);
+  const caution = page.caution ? { caution: page.caution } : {}; // a column only where there is one
+  const head = ["method", "label", ...columns.map((column) => column.key), ...bounds, "row", "snapshot", ...Object.keys(caution)];
+  const lines = ordered.map((row) => [row.line.method, row.line.faithful, ...columns.map((column) => value(row, column.key)), ...(bounds.length ? row.interval : []), row.key, page.snapshot, ...Object.values(caution)]);
   return [head, ...lines].map((line) => line.map(quoted).join(",")).join("\n") + "\n";
 }
 
@@ -48,7 +49,8 @@ function latex() {
   const lines = ordered.map((row) => [row.line.method, ...columns.map((column) => text(row, column.key) + (column.key === "quality" ? ` [${row.interval.map((one) => rounded(one, 2)).join("–")}]` : ""))]);
   const set = (line) => `${line.map(tex).join(" & ")} \\\\`;
   return [
-    `% RateBench, suite ${page.suite}, network ${state.network}, snapshot ${page.snapshot}; needs \\usepackage{booktabs}`.replace(/\s+/g, " "),
+    `% RateBench, suite ${page.suite}, network ${state.network}, snapshot ${page.snapshot}`.replace(/\s+/g, " "),
+    "% needs \\usepackage{booktabs} and, for quotation marks and accents, \\usepackage[T1]{fontenc}",
     `\\begin{tabular}{l${columns.map((column) => (column.numeric ? "r" : "l")).join("")}}`,
     "\\toprule", set(head), "\\midrule", ...lines.map(set), "\\bottomrule", ...(page.caution ? [`\\multicolumn{${head.length}}{p{\\linewidth}}{${tex(page.caution)}}`] : []), "\\end{tabular}", "",
   ].join("\n");
@@ -59,10 +61,13 @@ function bibtex(key, title, note) {
   return `@misc{${key},\n  title  = {${title}},\n  author = {{RateBench contributors}},\n  year   = {${page.year}},\n  note   = {${note}}\n}`;
 }
 
-async function viewBibtex() {
-  const digest = new Uint8Array(await crypto.subtle.digest("SHA-1", new TextEncoder().encode(write(state))));
-  const short = [...digest.slice(0, 4)].map((byte) => byte.toString(16).padStart(2, "0")).join("");
-  return bibtex(`ratebench-${page.snapshot}-${short}`, `RateBench: rate and accuracy of compressed neural networks, suite ${tex(page.suite)}`,
+// FNV-1a, 32 bits: tells views apart, and works where pages have no `crypto.subtle` (plain http).
+function fnv(words) {
+  return [...new TextEncoder().encode(words)].reduce((hash, byte) => Math.imul(hash ^ byte, 0x01000193) >>> 0, 0x811c9dc5).toString(16).padStart(8, "0");
+}
+
+function viewBibtex() {
+  return bibtex(`ratebench-${page.snapshot}-${fnv(write(state))}`, `RateBench: rate and accuracy of compressed neural networks, suite ${tex(page.suite)}`,
     `Snapshot ${page.snapshot}, view \\texttt{${tex("#" + write(state))}}`);
 }
 
@@ -78,5 +83,5 @@ const EXPORTS = {
   json: () => save(`ratebench-${page.snapshot}.json`, "application/json", json()),
   latex: () => save(`ratebench-${page.snapshot}.tex`, "text/x-tex", latex()),
   link: () => copy(permalink()),
-  bibtex: async () => copy(await viewBibtex()),
+  bibtex: () => copy(viewBibtex()),
 };
