@@ -6,12 +6,20 @@ import base64
 import gzip
 import hashlib
 import json
+from dataclasses import dataclass
 from html.parser import HTMLParser
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import msgspec
+import pytest
+
+import methods
 from benchmarks import measure, record
 from benchmarks.record import CellState, Record
+from benchmarks.report import cards
+from methods.interface import Card
 
 SUITE = "invented"
 REFERENCE_BYTES = 40_000
@@ -75,6 +83,13 @@ def made(method: str = "alpha", seed: int = 0, index: int = 0, **changes: Any) -
     return Record(**{**fields, **changes})
 
 
+def curve(method: str, sizes: list[int], correct: list[int]) -> list[Record]:
+    return [
+        made(method, index=i, file_bytes=size, correct=c)
+        for i, (size, c) in enumerate(zip(sizes, correct, strict=True))
+    ]
+
+
 def reference(network: str = "net") -> Record:
     return made("plain", network=network, file_bytes=REFERENCE_BYTES, correct=950, faithful="baseline", config={})
 
@@ -83,6 +98,103 @@ def several() -> list[Record]:
     curves = [made(seed=seed, index=index) for seed in (0, 1, 2) for index in (0, 1)]
     other = [made("beta", index=i, network="other", faithful="paper", budget="short", epochs=5) for i in (0, 1, 2)]
     return [*curves, *other, reference(), reference("other")]
+
+
+def everything() -> list[Record]:
+    """`several` and more: another configuration, a narrower network on another machine, times that are not known."""
+    slim = record.Counted(elements=9_000, nonzero=9_000, macs=700_000)
+    elsewhere = msgspec.structs.replace(made().speed, device="another processor", threads=1, latency_ms_batch128=None)
+    extra = {"counted": slim, "speed": elsewhere, "notes": {"redundancy_macs": 0.3}}
+    beta = [made("beta", seed=seed, correct=870, file_bytes=9000, faithful="baseline", **extra) for seed in (0, 1)]
+    unlike = [made("gamma", seed=seed, correct=correct) for seed, correct in ((0, 700), (1, 940))]
+    return [*several(), *beta, *unlike, made(config={"mode": "plain", "steps": 4}, correct=910)]
+
+
+@dataclass(frozen=True)
+class Config:
+    """Settings of the invented method "alpha"."""
+
+    mode: str = "plain"
+    steps: int = 3
+
+
+CARD = Card(
+    "alpha", "On % & _", ("A. Author",), "Venue", 2020, ("pruning",), "reconstruction", note="From its abstract."
+)
+README = """# alpha
+
+| setting | the published algorithm | what is done here instead of it |
+|---|---|---|
+| `stopping_criterion_of_the_search` | `until_no_weight_lies_above_the_threshold` | `after_a_fixed_number_of_steps` |
+"""
+REPORTED = """
+[[row]]
+task = "digits"
+network = "net"
+point = { sparsity = 0.5 }
+metric = "top-1"
+value = 91.2
+baseline = 95.5
+size = { value = 5, unit = "ratio", counts = "weights only" }
+source = "Table 1"
+
+[[row]]
+task = "digits"
+network = "net"
+point = { sparsity = 0.9 }
+metric = "error"
+value = 12
+size = { value = 8, unit = "ratio", counts = "file" }
+source = "Table 2"
+
+[[row]]
+task = "digits"
+network = "net"
+metric = "claim"
+value = 0
+source = "abstract"
+comparable = "there is no number in the abstract"
+
+[[row]]
+task = "digits"
+network = "net"
+metric = "top-1"
+value = 93.3
+size = { value = 6, unit = "ratio", counts = "file" }
+source = "another paper's Table 3"
+context = true
+"""
+CLAIMS = """
+[[claim]]
+text = "alpha beats beta"
+source = "Section 4"
+task = "digits"
+budget = "post-training"
+at = "sparsity"
+better = { method = "alpha" }
+worse = { method = "beta" }
+
+[[observation]]
+text = "a part is redundant"
+source = "abstract"
+task = "digits"
+budget = "post-training"
+of = { method = "beta" }
+note = "redundancy_macs"
+above = 0.2
+"""
+
+
+def publish(package: Path, patch: pytest.MonkeyPatch) -> None:
+    """Make "alpha" a method at hand: with a card, a README, and what its paper reports and claims."""
+    package.mkdir()
+    for name, content in {"README.md": README, "reported.toml": REPORTED, "claims.toml": CLAIMS}.items():
+        (package / name).write_text(content)
+    alpha = SimpleNamespace(CARD=CARD, Config=Config)
+    names, source, method = methods.names(), methods.source, cards._method
+    patch.setattr(methods, "names", lambda: [*names, "alpha"])
+    patch.setattr(methods, "source", lambda key: package if key == "alpha" else source(key))
+    patch.setattr(cards, "_method", lambda key: alpha if key == "alpha" else method(key))
 
 
 def store(results: Path, records: list[Record]) -> Path:

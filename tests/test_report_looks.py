@@ -1,0 +1,58 @@
+"""Whether everyone can read the page: by screen readers, on a phone, on paper; and the index that leads to it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from browsing import Open, open_details, serious
+from invented import SUITE, curve, reference, store
+
+from benchmarks.report import render
+
+pytest_plugins = ["chromium"]
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_anyone_can_read_it(opened: Open, complete: Path, scheme: Any) -> None:
+    """No serious finding of axe-core, with a row, the columns and all details open; claims, costs and gaps are there."""
+    page = opened(complete, color_scheme=scheme, viewport={"width": 1440, "height": 1000})
+    for part in ("claims", "costs", "cells", "ledger"):
+        assert page.locator(f"section[aria-labelledby={part}] :is(table, img)").count()
+    assert page.locator(".method .verdict.replicated").count() and page.locator(".about table").count()
+    open_details(page)
+    page.evaluate("goTo(page.rows[0])")
+    page.locator("tr.drawer table").wait_for()
+    assert serious(page) == "[]"
+    page.evaluate("change({ x: 'latency1' })")  # the button of the front is disabled there
+    assert serious(page) == "[]"
+
+
+@pytest.mark.parametrize("width", [390, 768, 1440])
+def test_nothing_is_wider_than_the_window(opened: Open, complete: Path, width: int) -> None:
+    page = opened(complete, viewport={"width": width, "height": 900})
+    open_details(page)
+    assert page.evaluate("document.querySelector('.about table').offsetWidth > innerWidth") == (width == 390)
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+def test_paper_gets_figures_and_every_row(opened: Open, tmp_path: Path) -> None:
+    records = [*curve("alpha", [9000 - i for i in range(60)], [900] * 60), reference()]
+    page = opened(render(SUITE, store(tmp_path / "results", records), tmp_path / "reports"))
+    assert page.locator("#rows tr[data-key]").count() < 61
+    page.pdf()
+    assert page.locator("#rows tr[data-key]").count() == 61
+    page.emulate_media(media="print")
+    assert page.locator(".static img").first.is_visible() and page.locator("#rows tbody tr").last.is_visible()
+    for hidden in ("#plot", "#reset", "#query", ".exports", "#more", ".legend"):
+        assert not page.locator(hidden).is_visible(), hidden
+
+
+def test_the_index_opens(opened: Open, complete: Path) -> None:
+    page = opened(complete.parent.parent / "index.html", ready="main section")
+    assert serious(page) == "[]"
+    assert page.evaluate("[...document.images].every(image => image.complete && image.naturalWidth > 0)")
+    page.click("main a")
+    page.wait_for_selector("html[data-ready]", timeout=60_000)
+    assert SUITE in page.title()
