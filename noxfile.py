@@ -73,7 +73,11 @@ def cifar10(session: nox.Session) -> None:
 
 @verb
 def imagenet(session: nox.Session) -> None:
-    """Replicate on ImageNet (README: what it needs); `-- --tiny` tries all methods on a few images, for no leaderboard."""
+    """Replicate on ImageNet (README: what it needs), or a part: `-- --method aq`; `-- --tiny` tries all on a few images."""
+    if not session.posargs:
+        install(session, "pipeline")
+        run(session, "dvc", "repro", "imagenet")
+        return
     install(session)
     arguments = [argument for argument in session.posargs if argument != "--tiny"]
     if "--tiny" in session.posargs:
