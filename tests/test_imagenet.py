@@ -24,34 +24,39 @@ from benchmarks.training.scratch import initialise
 laboratory = test_runner.laboratory
 pins = test_ilsvrc.pins
 BUDGETS = {"post-training": {"epochs": 0}, "short": {"epochs": 1.0}}
+SUITE = {
+    "task": "imagenet",
+    "networks": ["mobilenet_v2"],
+    "methods": ["uniform"],
+    "baselines": ["reference"],
+    "seeds": [0],
+}
+
+
+def with_random_weights(name: str, mirror: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Put a network of the task into the mirror, untrained."""
+    known = imagenet.NETWORKS[name]
+    network = networks.build(known.architecture, known.arguments)
+    initialise(network, torch.Generator().manual_seed(0))
+    mirror.mkdir(exist_ok=True)
+    file = mirror / f"{name}.safetensors"
+    save_file({name: tensor.contiguous() for name, tensor in network.state_dict().items()}, file)
+    digest = hashlib.sha256(file.read_bytes()).hexdigest()
+    remote = replace(known.file, name=file.name, url="", known_hash=f"sha256:{digest}")
+    monkeypatch.setitem(imagenet.NETWORKS, name, replace(known, file=remote))
 
 
 @pytest.fixture
 def replication(laboratory: Laboratory, pins: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Laboratory:
     """A checkout with archives, a mirror with the weights of a network, and a suite of two methods."""
-    known = imagenet.NETWORKS["mobilenet_v2"]
-    network = networks.build(known.architecture, known.arguments)
-    initialise(network, torch.Generator().manual_seed(0))
-    (tmp_path / "mirror").mkdir()
-    file = tmp_path / "mirror" / "mobilenet_v2.safetensors"
-    save_file({name: tensor.contiguous() for name, tensor in network.state_dict().items()}, file)
-    digest = hashlib.sha256(file.read_bytes()).hexdigest()
-    remote = replace(known.file, name=file.name, url="", known_hash=f"sha256:{digest}")
-    monkeypatch.setitem(imagenet.NETWORKS, "mobilenet_v2", replace(known, file=remote))
+    with_random_weights("mobilenet_v2", tmp_path / "mirror", monkeypatch)
     monkeypatch.setenv("RATEBENCH_MIRROR", str(tmp_path / "mirror"))
     monkeypatch.setenv("RATEBENCH_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(imagenet, "PER_CLASS", 2)
     imagenet._splits.cache_clear()
     imagenet.test_split.cache_clear()
-    suite = {
-        "task": "imagenet",
-        "networks": ["mobilenet_v2"],
-        "methods": ["uniform"],
-        "baselines": ["reference"],
-        "seeds": [0],
-    }
     configs = {"post-training": {"uniform": [{"steps": [0.2, 0.4], "recalibrate": 4}]}}
-    laboratory.configure(imagenet=suite, budgets=BUDGETS, configs=configs)
+    laboratory.configure(imagenet=SUITE, budgets=BUDGETS, configs=configs)
     return laboratory
 
 
@@ -87,6 +92,22 @@ def test_a_damaged_image_is_named(replication: Laboratory, capsys: pytest.Captur
     victim.write_bytes(victim.read_bytes()[:200])
     assert replication.ratebench("run", "imagenet", "-m", "reference") == 1
     assert f"can't decode {victim} (" in capsys.readouterr().out
+
+
+def test_low_rank_on_a_residual_network(
+    replication: Laboratory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """MobileNet can't show it: its blocks repeat no layer. At raw fp32 the file is as small as the ranks promise."""
+    with_random_weights("resnet18", tmp_path / "mirror", monkeypatch)
+    low_rank = {"jsvd": [{"rates": [0.2]}, {"rates": [0.2], "scheme": "bijsvd", "recalibrate": 4}]}
+    suite = SUITE | {"networks": ["resnet18"], "methods": ["jsvd"], "baselines": []}
+    replication.configure(imagenet=suite, budgets=BUDGETS, configs={"post-training": low_rank})
+    assert replication.ratebench("prepare", "imagenet") == 0
+    assert replication.ratebench("run", "imagenet", "-a") == 0
+    known = list(record.load(replication.results, "imagenet"))
+    assert [(r.network, r.quality.total) for r in known] == [("resnet18", 6)] * 2
+    for r in known:
+        assert r.point["cf"] > 4 and r.rate.ratio == pytest.approx(r.point["cf"], rel=0.05)
 
 
 def test_two_methods_on_a_few_real_images(laboratory: Laboratory) -> None:

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import csv
+import multiprocessing
+import os
+import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -12,16 +16,20 @@ import pytest
 import test_every_method
 import torch
 from PIL import Image
+from test_ilsvrc import moments
+from test_runner import InProcess
 from torch import Tensor
 
-from benchmarks import storage, tasks
+from benchmarks import fingerprint, measure, record, runner, scorer, storage, suites, tasks
 from benchmarks.errors import TaskError
-from benchmarks.pictures import Pictures, _part, centred, cropped, decode
-from benchmarks.tasks import imagenet, imagenet_sample
+from benchmarks.pictures import Pictures, View, _part, centred, cores, cropped, decode
+from benchmarks.suites import Cell
+from benchmarks.tasks import digits, imagenet, imagenet_sample
 from benchmarks.training import Recipe, correct_predictions, fit
 from benchmarks.training.accuracy import normalised
 from benchmarks.vision import transforms
-from methods.interface import Split
+from methods.baselines import magnitude
+from methods.interface import Budget, Split
 
 
 @pytest.fixture(scope="module")
@@ -93,19 +101,31 @@ def test_random_parts_lie_inside_and_vary_as_they_should() -> None:
 
 def test_training_reads_pictures_from_disk(folder: Path) -> None:
     """The same weights, bit for bit, as from a tensor of the same views; on 24 pixels cut to the network's 8."""
-    digits: Any = tasks.load("digits", "digits_cnn")
-    grey: Any = lambda image, _: centred(8)(image.convert("L"), _)  # noqa: E731
+    embedded: Any = tasks.load("digits", "digits_cnn")
     paths = [folder / f"{i}.JPEG" for i in range(10)] * 13
     labels = torch.arange(len(paths)) % 10
-    lazy = Pictures(paths, grey)
+    lazy = Pictures(paths, grey(centred(8)))
     states = []
     for images in (lazy, lazy[:]):
         split: Any = Split(images, labels)  # type: ignore[arg-type]
-        task = replace(digits, load_splits=lambda split=split: (split, split), load_state=digits.reference().state_dict)
+        task = replace(
+            embedded, load_splits=lambda split=split: (split, split), load_state=embedded.reference().state_dict
+        )
         network = task.reference()
         fit(network, task, test_every_method.MemoryRun(test_every_method.SHORT), Recipe(2.0, 0.05, batch=32), "disk")
         states.append(network.state_dict())
     assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+
+
+@pytest.mark.parametrize(("machine", "local", "own"), [(8, None, 8), (8, "2", 4), (8, "3", 2), (2, "8", 1)])
+def test_processes_of_a_machine_share_its_cores(
+    machine: int, local: str | None, own: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(machine)), raising=False)
+    monkeypatch.delenv("LOCAL_WORLD_SIZE", raising=False)
+    if local:
+        monkeypatch.setenv("LOCAL_WORLD_SIZE", local)
+    assert cores() == own
 
 
 @pytest.mark.parametrize(
@@ -115,7 +135,10 @@ def test_training_reads_pictures_from_disk(folder: Path) -> None:
             lambda path: path.write_bytes(path.read_bytes()[: path.stat().st_size // 2]),
             r"can't decode .*4\.JPEG \(image file is truncated",
         ),
-        (lambda path: path.write_bytes(b"<html>not found</html>"), r"4\.JPEG is no image: delete it and unpack it again"),
+        (
+            lambda path: path.write_bytes(b"<html>not found</html>"),
+            r"4\.JPEG is no image: delete it and unpack it again",
+        ),
         (lambda path: path.unlink(), r"can't decode .*4\.JPEG \(No such file"),
     ],
 )
@@ -128,6 +151,80 @@ def test_a_bad_file_is_named_when_its_turn_comes(damage, complaint: str, folder:
     with pytest.raises(TaskError, match=complaint):
         found[3:6]
     assert len(found[6:9]) == 3
+
+
+def grey(view: View) -> View:
+    return lambda image, generator: view(image.convert("L"), generator)
+
+
+def work(what: str, folder: Path, place: Path, ready: Any) -> None:
+    """In a process of its own: a cell of which the pictures in `folder` are all images, or the count of its first file."""
+    torch.set_num_threads(1)
+    paths = [folder / f"{i}.JPEG" for i in range(10)] * (26 if what == "train" else 130)
+    split: Any = Split(Pictures(paths, grey(centred(8)), grey(cropped(8))), torch.arange(len(paths)) % 10)  # type: ignore[arg-type]
+    task: Any = replace(digits.task("digits_cnn"), load_splits=lambda: (split, split))
+    module = SimpleNamespace(METRIC="top-1", NETWORKS=["net"], task=lambda _: task, test_split=lambda: split)
+    module.provenance = lambda _: {"data": "pictures"}
+    tasks.get, runner.Scorer = lambda _: module, InProcess  # type: ignore[assignment,misc]
+    measure.latency_ms, scorer.SHARD = lambda *_: 1.0, 1
+    task.reference()
+    ready.set()
+    if what == "train":
+        config = suites.plain(magnitude.Config(rounds=(0.5, 0.8)))
+        cell = Cell("pictures", "pictures", "net", "magnitude", config, Budget("short", 6.0), 0)
+        assert [outcome for _, outcome in runner.run([cell], place, print)] == ["complete"]
+    else:
+        artefact = next(place.rglob("p00.rbn"))
+        found = scorer.score(scorer.Wanted(str(artefact), str(place / what)), "pictures", "net", torch.device("cpu"))
+        (place / f"{what}.txt").write_text(f"{found.correct} of {found.total}")
+
+
+def begun(what: str, folder: Path, place: Path, moment: float | None = None) -> float:
+    """Do that to its end, or kill it at a moment; returns the seconds that it was at it."""
+    context = multiprocessing.get_context("forkserver")  # forks of a process that has imported everything once
+    context.set_forkserver_preload([__name__])
+    ready = context.Event()
+    process = context.Process(target=work, args=(what, folder, place, ready))
+    process.start()
+    assert ready.wait(120)
+    start = time.perf_counter()
+    process.join(moment)
+    took = time.perf_counter() - start
+    process.kill()
+    process.join()
+    assert moment is not None or process.exitcode == 0
+    return took
+
+
+@pytest.fixture
+def own_modules(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Other processes find the project and its tests."""
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join((str(fingerprint.ROOT), str(Path(__file__).parent))))
+
+
+@pytest.mark.usefixtures("own_modules")
+def test_training_on_pictures_that_is_killed_three_times_ends_with_the_same_files(folder: Path, tmp_path: Path) -> None:
+    def ended(name: str) -> list[tuple[str, int, int]]:
+        known = list(record.load(tmp_path / name, "pictures"))
+        return [(r.provenance.artefact_sha256, r.quality.correct, r.quality.total) for r in known]
+
+    took = begun("train", folder, tmp_path / "whole")
+    for moment in moments(3, took):
+        begun("train", folder, tmp_path / "killed", moment)
+    begun("train", folder, tmp_path / "killed")
+    assert len(ended("whole")) == 2 and ended("killed") == ended("whole")
+
+
+@pytest.mark.usefixtures("own_modules")
+def test_counting_pictures_that_is_killed_three_times_ends_with_the_same_count(folder: Path, tmp_path: Path) -> None:
+    begun("train", folder, tmp_path)
+    took = begun("whole", folder, tmp_path)
+    for moment in moments(3, took):
+        begun("killed", folder, tmp_path, moment)
+    noted = len(list((tmp_path / "killed").glob("[!.]*")))
+    begun("killed", folder, tmp_path)
+    whole, killed = ((tmp_path / f"{what}.txt").read_text() for what in ("whole", "killed"))
+    assert whole == killed and whole.endswith(" of 1300") and noted <= 21 == len(list((tmp_path / "whole").iterdir()))
 
 
 def needs_the_sample() -> Path:
