@@ -19,6 +19,7 @@ from typing import Any, Literal
 import msgspec
 import torch
 from filelock import FileLock, Timeout
+from threadpoolctl import threadpool_limits
 
 import methods
 from benchmarks import bitstream, environment, measure, record, seeds, storage, tasks
@@ -216,6 +217,7 @@ class _Execution:
     def _points(self) -> Iterator[int]:
         """Yield each operating point's number when its record is there: the valid one at hand, or a new one."""
         cell, method = self.cell, methods.get(self.cell.method)
+        threadpool_limits(torch.get_num_threads())  # BLAS, too: last bits follow the number, and the record tells it
         task = tasks.load(cell.task, cell.network)
         reference_bytes = measure.reference_bytes(task.reference())
         run = CellRun(cell, self.work, device(), self._tell)

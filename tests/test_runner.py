@@ -23,6 +23,7 @@ import pytest
 import torch
 import yaml
 from filelock import FileLock
+from threadpoolctl import threadpool_info, threadpool_limits
 
 import methods
 from benchmarks import cli, execution, fingerprint, measure, record, runner, scorer, suites, tasks
@@ -312,6 +313,18 @@ def test_what_a_run_says_is_kept_beside_its_records(laboratory: Laboratory) -> N
     laboratory.run()
     goes_on = (laboratory.results / laboratory.cells()[1].id / execution.LOG).read_text()
     assert goes_on.startswith(failed) and len(goes_on.splitlines()) == 4
+
+
+def test_a_cell_has_as_many_threads_as_its_record_says(laboratory: Laboratory) -> None:
+    """Linear algebra outside of torch, too."""
+    threadpool_limits(2, "blas")
+    torch.set_num_threads(1)
+    laboratory.configure({"points": 1})
+    laboratory.run()
+    found = [pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"]
+    assert found and set(found) == {1}
+    path = laboratory.results / laboratory.cells()[0].id / "p00.json"
+    assert record.read(path).speed.threads == 1
 
 
 def test_two_jobs_write_the_bytes_that_one_writes(laboratory: Laboratory, tmp_path: Path) -> None:
