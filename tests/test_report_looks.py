@@ -16,7 +16,7 @@ pytest_plugins = ["chromium"]
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_anyone_can_read_it(opened: Open, complete: Path, scheme: Any) -> None:
-    """No serious finding of axe-core, with a row, the columns and all details open; claims, costs and gaps are there."""
+    """No serious finding of axe-core, with a row and all details open; claims, costs and gaps are there."""
     page = opened(complete, color_scheme=scheme, viewport={"width": 1440, "height": 1000})
     for part in ("claims", "costs", "cells", "ledger"):
         assert page.locator(f"section[aria-labelledby={part}] :is(table, img)").count()

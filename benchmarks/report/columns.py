@@ -148,7 +148,7 @@ COLUMNS = (
         "accuracy",
         "",
         "%",
-        "Share of test images classified correctly by the decoded network, with its 95 % interval: test images and seeds",
+        "Test images that the decoded network classifies correctly, with the 95 % interval over images and seeds",
         lambda row: 100 * row.quality.mean,
         lambda row: percent(row.quality.mean),
     ),

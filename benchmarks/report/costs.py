@@ -49,7 +49,7 @@ def figure(metric: str, reference: Row, lines: Sequence[Series]) -> Figure:
 
 
 def _draw_start(axes: Axes, reference: Row, line: Series) -> None:
-    """From the reference to the first point, so that the knee shows: pruning that removes nothing gives the reference."""
+    """From the reference, which is what pruning nothing gives, to the first point: else the knee would not show."""
     card = cards.card(line.method)
     if card and STRUCTURED in card.families:
         first = min(line.rows, key=lambda row: removed(reference, row))

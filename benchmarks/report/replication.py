@@ -96,7 +96,7 @@ def compare(key: str, wanted: Reported, rows: Sequence[Row], references: dict[st
 
 
 def comparisons(rows: Sequence[Row], references: dict[str, Row], on: set[str]) -> Iterator[Comparison]:
-    """All that the papers of the methods at hand report on the tasks `on`; raises RateBenchError for a bad reported.toml."""
+    """What the papers of the methods at hand report on the tasks `on`; raises RateBenchError for a bad reported.toml."""
     for key in methods.names():
         for wanted in _reported(key):
             if wanted.task in on and not wanted.context:

@@ -13,27 +13,34 @@ const CHECKS = ["intervals", "front", "reported"], CHOICES = ["family", "budget"
 function drawControls() {
   for (const input of document.querySelectorAll(".controls input[type=radio]")) input.checked = state[input.name] === input.value;
   for (const name of CHECKS) element(name).checked = state[name];
-  element("front").disabled = machines().size > 1;
-  element("reported").closest("label").hidden = !reportedHere().length;
-  const lines = visibleLines(), baseline = page.lines.find((line) => line.id === state.baseline && line.network === state.network);
-  element("baseline").replaceChildren(new Option("none", ""), ...lines.map((line) => new Option(line.name, line.id)));
   for (const name of CHOICES) element(name).value = state[name];
-  element("baseline").value = baseline ? baseline.id : "";
   for (const input of document.querySelectorAll("input[name=column]")) input.checked = state.columns.includes(input.value);
   if (element("query").value !== state.query) element("query").value = state.query;
-  element("lines").replaceChildren(...lines.map((line) => {
-    const button = cell("button", stroke(line), { type: "button", className: "line" });
-    button.append(cell("span", line.name));
-    if (baseline && line !== baseline) {
-      const difference = bdRate(line, baseline);
-      const words = difference === null ? "too little in common" : `${difference.percent < 0 ? "−" : "+"}${rounded(Math.abs(difference.percent), 1)} % bytes`;
-      const over = difference === null ? "" : `mean over ${rounded(difference.from, 1)} to ${rounded(difference.to, 1)} % accuracy`;
-      button.append(cell("small", words, { className: "bd", title: over }));
-    }
-    button.dataset.line = line.id;
-    button.setAttribute("aria-pressed", String(!state.hide.includes(line.id)));
-    return button;
-  }));
+  element("front").disabled = machines().size > 1;
+  element("reported").closest("label").hidden = !reportedHere().length;
+  if (isNew("lines", [...FILTERS, "baseline"])) drawLines();
+}
+
+// The legend, and the lines that others can be compared with.
+function drawLines() {
+  const lines = visibleLines(), baseline = page.lines.find((line) => line.id === state.baseline && line.network === state.network);
+  element("baseline").replaceChildren(new Option("none", ""), ...lines.map((line) => new Option(line.name, line.id)));
+  element("baseline").value = baseline ? baseline.id : "";
+  element("lines").replaceChildren(...lines.map((line) => lineButton(line, baseline)));
+}
+
+function lineButton(line, baseline) {
+  const button = cell("button", stroke(line), { type: "button", className: "line" });
+  button.append(cell("span", line.name));
+  if (baseline && line !== baseline) {
+    const difference = bdRate(line, baseline);
+    const words = difference === null ? "too little in common" : `${difference.percent < 0 ? "−" : "+"}${rounded(Math.abs(difference.percent), 1)} % bytes`;
+    const over = difference === null ? "" : `mean over ${rounded(difference.from, 1)} to ${rounded(difference.to, 1)} % accuracy`;
+    button.append(cell("small", words, { className: "bd", title: over }));
+  }
+  button.dataset.line = line.id;
+  button.setAttribute("aria-pressed", String(!state.hide.includes(line.id)));
+  return button;
 }
 
 function toggled(list, one) {

@@ -39,8 +39,8 @@ function rateRange(row) {
   return row.bytesRange.map((bytes) => (state.x === "ratio" ? factor / bytes : factor * bytes)).sort((a, b) => a - b);
 }
 
-function whiskers(rows, ranges, visible) {
-  const bars = { type: "data", symmetric: false, thickness: 1, width: 2, visible };
+function whiskers(rows) {
+  const bars = { type: "data", symmetric: false, thickness: 1, width: 2 }, ranges = rows.map(rateRange);
   const x = rows.map((row) => value(row, state.x)), y = rows.map((row) => value(row, "quality"));
   return {
     error_y: { ...bars, array: rows.map((row, i) => row.interval[1] - y[i]), arrayminus: rows.map((row, i) => y[i] - row.interval[0]) },
@@ -56,7 +56,7 @@ function trace(line, unbeaten, dimmed) {
     hovertext: rows.map(hover), hoverinfo: "text", opacity: 1,
     line: { color: line.colour, dash: line.dash, width: dimmed ? 1 : 1.75 },
     marker: { color: line.colour, symbol: line.symbol, size: 8, opacity: rows.map((row) => (unbeaten.has(row) ? 1 : 0.4)) },
-    ...whiskers(rows, rows.map(rateRange), state.intervals && !dimmed),
+    ...(state.intervals && !dimmed ? whiskers(rows) : {}),
   };
 }
 
@@ -64,7 +64,7 @@ function frontTrace(rows, ink) {
   const better = [...rows].reverse();
   return {
     type: "scatter", mode: "lines", hoverinfo: "skip", x: better.map((row) => value(row, state.x)), y: better.map((row) => value(row, "quality")),
-    line: { color: ink, width: 2.5 }, opacity: 0.55, ...whiskers(better, better.map(rateRange), state.intervals),
+    line: { color: ink, width: 2.5 }, opacity: 0.55, ...(state.intervals ? whiskers(better) : {}),
   };
 }
 

@@ -13,6 +13,7 @@ function standing() {
 }
 
 function drawRanking() {
+  if (!isNew("ranking", [...FILTERS, "at"])) return;
   const ranked = standing(), without = shownLines().length - ranked.length;
   const rows = ranked.map(({ row, rank }) => {
     const link = cell("button", row.line.name, { type: "button", className: "to-row" });

@@ -1,6 +1,7 @@
 // The table: rows are made from the data as they come into view, so that ten thousand are no more work than a hundred.
 
 const CHUNK = 40;
+const alphabet = new Intl.Collator("en", { numeric: true });
 let ordered = [], made = 0; // rows that fit, in order; how many of them are in the document
 
 function sortValue(row, key) {
@@ -14,7 +15,7 @@ function inOrder(rows) {
     const left = sortValue(a, key), right = sortValue(b, key);
     if (left === right) return 0;
     if (left === null || right === null) return left === null ? 1 : -1; // what is unknown comes last either way
-    return direction * (typeof left === "number" ? left - right : left.localeCompare(right, "en", { numeric: true }));
+    return direction * (typeof left === "number" ? left - right : alphabet.compare(left, right));
   });
 }
 
