@@ -151,7 +151,7 @@ def execute(cell: Cell, results: Path, say: Say, scorer: Scorer, fresh: bool = F
 
 def _claim(cell: Cell, results: Path, work: Path, lock: FileLock, fresh: bool) -> Outcome | None:
     """Lock the cell and discard what an older run left there if asked to; the outcome if there is nothing to run."""
-    work.mkdir(parents=True, exist_ok=True)
+    work.parent.mkdir(parents=True, exist_ok=True)
     try:
         lock.acquire()
     except Timeout:
@@ -160,8 +160,8 @@ def _claim(cell: Cell, results: Path, work: Path, lock: FileLock, fresh: bool) -
     if ended is not None and ended.status == "complete":  # since it was planned, by another process
         return "complete"
     if fresh:
-        shutil.rmtree(work)
-        work.mkdir()
+        shutil.rmtree(work, ignore_errors=True)
+    work.mkdir(exist_ok=True)
     return None
 
 

@@ -266,6 +266,7 @@ def test_cells_of_a_network_with_a_dot_in_its_name_have_locks_of_their_own(labor
     held = laboratory.cells()[0].id.replace("/", "--")
     with FileLock(laboratory.results / execution.WORK / f"{held}.lock"):
         assert laboratory.run()[0] == ["busy", "complete"]
+    assert not list((laboratory.results / execution.WORK).glob("*/"))
 
 
 def test_a_cell_in_progress_is_left_alone_and_survives_a_kill(
