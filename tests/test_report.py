@@ -129,14 +129,18 @@ def test_methods_that_compute_less_have_a_figure_of_their_own(tmp_path: Path) ->
     assert "Accuracy and multiply-accumulates" in text
     assert "<code>rate-accuracy-*</code> and <code>macs-accuracy-*</code>, each as" in text
 
-    rows = frame.aggregate([*slim, made("beta"), reference()])
+    finer = costing("alpha", 900_000, config={"sparsity": 0.9}, notes={"redundancy_macs": 0.4})
+    other = costing("beta", 900_000)  # no configuration of the page's first view, and no estimate
+    rows = frame.aggregate([*slim, *finer, *other, reference()])
     dense, lines = frame.references(rows)["net"], list(series.series(rows))
-    (line,) = costs.narrower(dense, lines)
-    assert line.method == "alpha"
+    first = {line.identity for line in lines if line.method == "alpha" and len(line.rows) == 2}
+    found = costs.narrower(dense, lines, first)
+    assert [(line.method, len(line.rows)) for line in found] == [("alpha", 2), ("alpha", 1)]
+    line = found[0]
     assert [costs.removed(dense, row) for row in line.rows] == pytest.approx(
         [100 * (1 - macs / 1_234_567) for macs in (800_000, 500_000)]
     )
-    (axes,) = costs.figure("top-1", dense, [line]).axes
+    (axes,) = costs.figure("top-1", dense, found).axes
     (vertical,) = [drawn for drawn in axes.lines if "estimate" in str(drawn.get_label())]
     assert list(vertical.get_xdata()) == [40, 40]
 
@@ -148,7 +152,8 @@ def test_structured_pruning_starts_at_the_reference(monkeypatch: pytest.MonkeyPa
     records = [*costing("alpha", 800_000, 500_000), *costing("beta", 2_000_000, 700_000), reference()]
     rows = frame.aggregate(records)
     dense = frame.references(rows)["net"]
-    (axes,) = costs.figure("top-1", dense, costs.narrower(dense, list(series.series(rows)))).axes
+    lines = list(series.series(rows))
+    (axes,) = costs.figure("top-1", dense, costs.narrower(dense, lines, {line.identity for line in lines})).axes
     starts = [drawn for drawn in axes.lines if list(drawn.get_xdata())[:1] == [0] and len(drawn.get_xdata()) == 2]
     (start,) = [drawn for drawn in starts if drawn.get_label() != "reference"]
     assert list(start.get_xdata()) == pytest.approx([0, 100 * (1 - 800_000 / 1_234_567)])

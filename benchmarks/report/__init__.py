@@ -40,15 +40,14 @@ def render(suite: str, results: Path, reports: Path) -> Path:
     drawn: dict[tuple[str, str, str], dict[str, bytes]] = {}  # by kind, network and budget
     first = cells.first_configs(suite, records)
     for network, budget in sorted({(line.network, line.rows[0].first.budget) for line in lines}):
-        own = [
-            line for line in lines if line.network == network and line.identity in first and line.identity[1] == budget
-        ]
+        here = [line for line in lines if line.network == network and line.identity[1] == budget]
+        own = [line for line in here if line.identity in first]
         reference = references.get(network)
         if own:
             drawn["rate-accuracy", network, budget] = figures.render(
                 partial(figures.figure, metric, reference, own), caution
             )
-        if reference is not None and (slim := costs.narrower(reference, own)):
+        if reference is not None and (slim := costs.narrower(reference, here, first)):
             drawn["macs-accuracy", network, budget] = figures.render(
                 partial(costs.figure, metric, reference, slim), caution
             )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -16,9 +16,18 @@ ESTIMATE = "redundancy_macs"  # the note of a method that estimates what share o
 STRUCTURED = "structured pruning"  # the family whose networks are the reference where nothing is removed
 
 
-def narrower(reference: Row, lines: Sequence[Series]) -> list[Series]:
-    """The lines with a point that saves a hundredth of the reference's MACs or more."""
-    return [line for line in lines if any(removed(reference, row) >= 1 for row in line.rows)]
+def narrower(reference: Row, lines: Sequence[Series], first: Collection[tuple[str, str, str]]) -> list[Series]:
+    """The lines with a point that saves a hundredth of the reference's MACs or more.
+
+    Of a method that estimates what its network does not need all configurations, of the others those in `first`.
+    """
+    shown = [line for line in lines if line.identity in first or estimates(line)]
+    return [line for line in shown if any(removed(reference, row) >= 1 for row in line.rows)]
+
+
+def estimates(line: Series) -> list[float]:
+    """What share of the MACs a method says its network does not need, at each of its points, in per cent."""
+    return [100 * row.first.notes[ESTIMATE] for row in line.rows if ESTIMATE in row.first.notes]
 
 
 def removed(reference: Row, row: Row) -> float:
@@ -28,15 +37,12 @@ def removed(reference: Row, row: Row) -> float:
 
 def figure(metric: str, reference: Row, lines: Sequence[Series]) -> Figure:
     """One network's plot; vertical lines are the methods' own estimates of the maximum redundancy."""
-    noted = {
-        line.name: [100 * r.first.notes[ESTIMATE] for r in line.rows if ESTIMATE in r.first.notes] for line in lines
-    }
-    estimates = {name: values for name, values in noted.items() if values}
-    drawn, axes = figures.column(lines, len(estimates))
+    noted = {line.method: values for line in lines if (values := estimates(line))}
+    drawn, axes = figures.column(lines, len(noted))
     for line in lines:
         figures.draw_line(axes, line, lambda row: removed(reference, row))
         _draw_start(axes, reference, line)
-    for name, values in estimates.items():
+    for name, values in noted.items():
         label = f"estimated by {name}"
         axes.axvline(statistics.fmean(values), color="#333333", linestyle=(0, (1, 3)), linewidth=1.0, label=label)
     axes.set_xlabel("multiply-accumulates removed, %")
