@@ -109,7 +109,9 @@ def plan(
         total = [sum(getattr(c, name) for c in costs if c) for name in ("seconds", "disk_bytes")]
         unknown = f"; {costs.count(None)} have no record to judge by" if None in costs else ""
         where = environment.gpu() or environment.cpu()
-        console.print(f"{len(costs)} cells: about {total[0] / 3600:,.1f} h on {where}, {total[1] / 1e6:,.0f} MB{unknown}")
+        console.print(
+            f"{len(costs)} cells: about {total[0] / 3600:,.1f} h on {where}, {total[1] / 1e6:,.0f} MB{unknown}"
+        )
 
 
 def _hours_and_megabytes(cost: forecast.Cost | None) -> tuple[str, str]:
