@@ -95,6 +95,24 @@ def test_an_interrupted_training_goes_on_to_the_same_bits(task: Task, optimiser:
     assert same(whole, again) and not run.said
 
 
+def test_dropout_is_resumed_to_the_same_bits_and_leaves_torchs_own_numbers_alone(task: Task) -> None:
+    def dropping() -> nn.Module:
+        return nn.Sequential(nn.Dropout(0.5), untrained())
+
+    recipe, whole, resumed, run = Recipe(2, 0.01), dropping(), dropping(), Bench(1)
+    before = torch.get_rng_state()
+    fit(whole, task, Bench(), recipe, "stage")
+    assert torch.equal(torch.get_rng_state(), before)
+    with pytest.raises(KeyboardInterrupt):
+        fit(resumed, task, run, recipe, "stage")
+    torch.rand(7)
+    fit(resumed, task, run, recipe, "stage")
+    assert same(whole, resumed)
+    other = dropping()
+    fit(other, task, Bench(), recipe, "another stage")
+    assert not same(whole, other)
+
+
 def test_stages_and_seeds_see_different_images(task: Task) -> None:
     def trained(stage: str, seed: int) -> nn.Module:
         network, run = untrained(), Bench()

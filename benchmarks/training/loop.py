@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
@@ -127,7 +127,8 @@ def fit(
         assert train is not None
         if steering is not None:
             steering.before_epoch(epoch, optimiser)
-        loss = _epoch(shared, train, task, run, recipe, stage, epoch, optimiser, kept, steering)
+        with _seeded(seeds.derive("torch", run.seed, stage, epoch, processes.rank()), device):
+            loss = _epoch(shared, train, task, run, recipe, stage, epoch, optimiser, kept, steering)
         processes.agree(network)
         if not math.isfinite(loss):
             msg = f"training {stage!r} diverged in epoch {epoch + 1}: the loss is {loss}; lower the learning rate"
@@ -139,6 +140,14 @@ def fit(
             state["steering"] = steering.state_dict()
         run.checkpoint(stage, state | {"optimiser": None if last else optimiser.state_dict()})
     network.to("cpu").eval()
+
+
+@contextlib.contextmanager
+def _seeded(seed: int, device: torch.device) -> Iterator[None]:
+    """Torch's own generators, which dropout draws from, at `seed`; afterwards they are where they were."""
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        yield
 
 
 def _epoch(
