@@ -142,6 +142,28 @@ def test_papers_points_are_hollow_and_joined_to_ours(opened: Open, complete: Pat
     assert not page.locator("label:has(#reported)").is_visible()
 
 
+def test_a_crowd_is_drawn_without_markers(opened: Open, tmp_path: Path) -> None:
+    """Of more than a thousand points those on the front keep theirs; with fewer in view all come back."""
+    sizes = [9000 - 200 * index for index in range(30)]
+    curves = [
+        curve(f"m{n:02d}", [size + n for size in sizes], [940 - 20 * i - n for i in range(30)]) for n in range(34)
+    ]
+    records = [*(record for one in curves for record in one), reference()]
+    page = opened(render(SUITE, store(tmp_path / "results", records), tmp_path / "reports"))
+    best = page.evaluate("front(placedRows(), 'bytes').length")
+    points, lines = page.locator("#plot .scatterlayer path.point"), page.locator("#plot .scatterlayer path.js-line")
+    assert (points.count(), lines.count(), best) == (
+        31 + 1,
+        34 + 2,
+        31,
+    )  # the reference, which has no line, is drawn twice
+    assert "1021 points are more than can be told apart" in page.inner_text("#plot-note")
+    page.evaluate("change({ front: false })")
+    assert points.count() == 1
+    page.evaluate("change({ front: true, hide: page.lines.slice(3).map(line => line.id) })")
+    assert points.count() >= 60 and "told apart" not in page.inner_text("#plot-note")
+
+
 def test_times_come_with_what_they_are_worth(opened: Open, complete: Path) -> None:
     page = opened(complete)
     assert page.locator("#front").is_enabled() and "idle machine" not in page.inner_text("#plot-note")

@@ -14,6 +14,7 @@ from benchmarks import measure, record, suites
 from benchmarks.record import CellState
 from benchmarks.report import cards, cells, frame, series
 from benchmarks.report.columns import significant
+from benchmarks.report.page import with_code
 from benchmarks.suites import Cell
 from methods.interface import Budget
 
@@ -136,6 +137,13 @@ def test_unsupported_cells_show_their_reason(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr(Cell, "unsupported", lambda self: "needs residual blocks")
     (gap,) = cells.gaps(tmp_path, SUITE, [])
     assert (gap.status, gap.reason) == ("not applicable", "needs residual blocks")
+
+
+def test_commands_in_reasons_are_code_and_nothing_else_is_markup() -> None:
+    assert with_code("run `a <b> *c*`, or <i>not</i> *at* all") == (
+        "run <code>a &lt;b&gt; *c*</code>, or &lt;i&gt;not&lt;/i&gt; *at* all"
+    )
+    assert with_code("one ` alone\nand a line [x](y)") == "one ` alone\nand a line [x](y)"
 
 
 @pytest.mark.parametrize(

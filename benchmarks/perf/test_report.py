@@ -29,6 +29,8 @@ CHOICES = {
     "axis": "change({ x: state.x === 'bytes' ? 'macs' : 'bytes' })",
     "network": "change({ network: page.networks.find(network => network.name !== state.network).name })",
     "budget": "change({ budget: state.budget ? '' : 'short' })",
+    "front": "change({ front: !state.front })",
+    "intervals": "change({ intervals: !state.intervals })",
     "sort": "change({ sort: state.sort === 'quality' ? '-quality' : 'quality' })",
     "search": "change({ query: state.query ? '' : 'sparsity=0.6' })",
     "row": "change({ row: ordered[state.row ? 1 : 0].key })",

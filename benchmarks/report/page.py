@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import jinja2
+from markdown_it import MarkdownIt
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs_version
 
@@ -125,6 +126,11 @@ def image_url(svg: bytes) -> str:
     return "data:image/svg+xml," + urllib.parse.quote(svg, safe=" !$()*+,-./:;=?@[]_|~'")
 
 
+def with_code(text: str) -> Markup:
+    """What stands between backticks as code, all else as it is, escaped."""
+    return Markup(MarkdownIt("zero").enable("backticks").renderInline(text))
+
+
 def environment() -> jinja2.Environment:
     """Templates with the filters that they share; what is filled in is escaped."""
     made = jinja2.Environment(
@@ -141,6 +147,7 @@ def environment() -> jinja2.Environment:
         "named": cards.named,
         "budget": lambda name: cards.budget_text(name, None),
         "image": image_url,
+        "with_code": with_code,
     }
     return made
 

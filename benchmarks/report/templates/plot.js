@@ -48,23 +48,28 @@ function whiskers(rows) {
   };
 }
 
-function trace(line, unbeaten, dimmed) {
-  const rows = line.rows.filter((row) => value(row, state.x) !== null);
+// Of so many points only those on the front have a marker and an interval, and those that no line leads to: nobody could tell
+// the others apart, and each costs time.
+const CROWD = 1000;
+
+function trace(line, unbeaten, dimmed, crowded) {
+  const rows = line.rows.filter((row) => value(row, state.x) !== null), bare = crowded && rows.length > 1;
   const x = rows.map((row) => value(row, state.x)), y = rows.map((row) => value(row, "quality"));
   return {
-    type: "scatter", mode: "lines+markers", x, y, customdata: rows.map((row) => row.key),
+    type: "scatter", mode: bare ? "lines" : "lines+markers", x, y, customdata: rows.map((row) => row.key),
     hovertext: rows.map(hover), hoverinfo: "text", opacity: 1,
-    line: { color: line.colour, dash: line.dash, width: dimmed ? 1 : 1.75 },
+    line: { color: line.colour, dash: line.dash, width: dimmed || bare ? 1 : 1.75 },
     marker: { color: line.colour, symbol: line.symbol, size: 8, opacity: rows.map((row) => (unbeaten.has(row) ? 1 : 0.4)) },
-    ...(state.intervals && !dimmed ? whiskers(rows) : {}),
+    ...(state.intervals && !dimmed && !bare ? whiskers(rows) : {}),
   };
 }
 
-function frontTrace(rows, ink) {
+function frontTrace(rows, ink, crowded) {
   const better = [...rows].reverse();
   return {
-    type: "scatter", mode: "lines", hoverinfo: "skip", x: better.map((row) => value(row, state.x)), y: better.map((row) => value(row, "quality")),
-    line: { color: ink, width: 2.5 }, opacity: 0.55, ...(state.intervals ? whiskers(better) : {}),
+    type: "scatter", mode: crowded ? "lines+markers" : "lines", hoverinfo: "skip", x: better.map((row) => value(row, state.x)), y: better.map((row) => value(row, "quality")),
+    marker: { color: better.map((row) => row.line.colour), symbol: better.map((row) => row.line.symbol), size: 8 },
+    line: { color: ink, width: 2.5 }, opacity: crowded ? 0.85 : 0.55, ...(state.intervals ? whiskers(better) : {}),
   };
 }
 
@@ -137,6 +142,7 @@ function plotNotes(rows) {
   const floor = floorOf(rows), timed = machines(), missing = rowsOf(shownLines()).length - rows.length;
   const below = floor === null ? 0 : rows.filter((row) => value(row, "quality") < floor).length;
   return [
+    rows.length > CROWD ? `${rows.length} points are more than can be told apart: markers and intervals are left out but for the front's.` : "",
     below ? `${below} of ${rows.length} points lie more than ${page.view} points below the reference, out of view.` : "",
     missing ? `${missing} of the shown points have no such time.` : "",
     timed.size ? `${page.columns[page.place[state.x]].help}. Measured on: ${[...timed].sort().join("; ")}.` : "",
@@ -151,8 +157,8 @@ function drawPlot() {
   const lines = shownLines(), rows = placedRows(), reported = state.reported ? reportedHere() : [];
   const fair = state.front && machines().size < 2; // times of different machines have no front
   const best = fair ? front(rows, state.x) : [], unbeaten = new Set(fair ? best : rows);
-  const traces = lines.map((line) => trace(line, unbeaten, fair));
-  if (fair) traces.push(frontTrace(best, colour("--ink")));
+  const crowded = rows.length > CROWD, traces = lines.map((line) => trace(line, unbeaten, fair, crowded));
+  if (fair) traces.push(frontTrace(best, colour("--ink"), crowded));
   traces.push(...reported.map((one) => reportedTrace(one, lines, colour("--soft"))));
   const config = { displaylogo: false, responsive: true, modeBarButtons: [["toImage", "zoom2d", "pan2d", "resetScale2d"]] };
   Plotly.react(element("plot"), traces, layout(rows, reported, colour), config);
