@@ -290,7 +290,8 @@ def test_gradients_that_are_not_finite_are_an_error_of_their_own() -> None:
 
 def points(**changes: Any) -> list[Any]:
     config = hierarchical.Config(batches=16, size=16, **changes)
-    return list(hierarchical.compress(tasks.load("digits", "digits_resnet"), config, RUN))
+    fresh = test_every_method.MemoryRun(RUN.budget)  # one that remembers no choice
+    return list(hierarchical.compress(tasks.load("digits", "digits_resnet"), config, fresh))
 
 
 def test_no_layer_falls_below_its_floor_and_the_table_says_so() -> None:
@@ -317,7 +318,9 @@ def test_a_step_that_changes_too_many_decisions_is_undone(monkeypatch: pytest.Mo
     seen: list[dict[str, Tensor]] = []
 
     class Judge:
-        def __init__(self, _task: Any, _device: torch.device) -> None: ...
+        device = pruning.CPU
+
+        def __init__(self, *_: Any) -> None: ...
 
         def __call__(self, _network: nn.Module) -> float:
             seen.append({name: t.clone() for name, t in state.dense.state_dict().items()})
@@ -326,7 +329,7 @@ def test_a_step_that_changes_too_many_decisions_is_undone(monkeypatch: pytest.Mo
     monkeypatch.setattr(pruning, "Judge", Judge)
     state = pruning.State(task.reference(), prunable.all_kept(), known, 0.01, set(), dict.fromkeys(known, 1.0))
     goal = prunable.goal(0.1)
-    pruning.prune(state, prunable, goal, floors, 0.2, True, lambda _: known, 100)
+    pruning.prune(state, prunable, goal, floors, hierarchical.Config(share=0.2, refresh=100), lambda *_: known)
     assert state.undone == 1 and len(state.frozen) == 1 and state.steps >= 1
     (left_alone,) = state.frozen
     assert state.keep[left_alone].all() and prunable.macs(state.keep) <= goal
@@ -338,6 +341,32 @@ def test_a_step_that_changes_too_many_decisions_is_undone(monkeypatch: pytest.Mo
         )
     (other, *_) = [name.replace("conv1", "conv2") for name, kept in state.keep.items() if not kept.all()]
     assert not torch.equal(state.dense.state_dict()[f"{other}.weight"], reference[f"{other}.weight"])
+
+
+def test_a_step_is_judged_once_while_the_network_stays_what_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All layers are refused until the tolerance has doubled five times; the second time round, verdicts are known."""
+    task = tasks.load("digits", "digits_resnet")
+    prunable = analyse(task)
+    known = gradients.grams(task.reference(), prunable.groups, task, RUN, 16, 16, "drawn")
+    calls = 0
+
+    class Judge:
+        device = pruning.CPU
+
+        def __init__(self, *_: Any) -> None: ...
+
+        def __call__(self, _network: nn.Module) -> float:
+            nonlocal calls
+            calls += 1
+            return 1.0 if calls == 1 else 0.75
+
+    monkeypatch.setattr(pruning, "Judge", Judge)
+    state = pruning.State(task.reference(), prunable.all_kept(), known, 0.01, set(), dict.fromkeys(known, 1.0))
+    floors = dict.fromkeys(known, 1)
+    pruning.prune(state, prunable, prunable.goal(0.02), floors, hierarchical.Config(share=0.5), lambda *_: known)
+    groups = len(prunable.groups)
+    assert state.steps == 1 and state.undone == 5 * groups and state.tolerance == 0.32
+    assert calls == 1 + groups + 1  # the dense network, each layer, and the step that was taken in the end
 
 
 def test_when_no_layer_takes_more_the_tolerance_doubles() -> None:

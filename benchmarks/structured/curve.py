@@ -65,14 +65,14 @@ def refused(config: Settings) -> str | None:
     return None
 
 
-def curve(task: Task, config: Settings, run: Run, choose: Choose) -> Iterator[Compressed]:
-    """One point per target.
+def curve(task: Task, config: Settings, run: Run, choose: Choose, whole: bool = False) -> Iterator[Compressed]:
+    """One point per target; with `whole`, residual blocks may go, too.
 
     `choose` is given the dense network with zeros for what was removed before, what is kept of it, and the MACs that may
     be left; it returns what to keep and notes for the record, and may change the network's weights in place.
     """
     trains = run.budget.name != "post-training"
-    prunable = analyse(task, config.where)
+    prunable = analyse(task, config.where, whole)
     goals = [prunable.goal(target) for target in config.targets]
     dense, keep = task.reference(), prunable.all_kept()
     for target, goal in zip(config.targets, goals, strict=True):

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
 
 from benchmarks.errors import MethodError
 from benchmarks.seeds import generator
-from benchmarks.structured import channels, cost, surgery
+from benchmarks.structured import blocks, channels, cost, surgery
 from benchmarks.structured.channels import Group, Where, counts
 from benchmarks.structured.cost import Cost
 from benchmarks.structured.surgery import Plan
@@ -23,11 +23,15 @@ Keep = Mapping[str, Tensor]  # by the name of each group: True for the channels 
 
 @dataclass(frozen=True, eq=False)
 class Prunable:
-    """Groups of coupled channels of a task's network, what they cost, and how to cut them."""
+    """Groups of coupled channels of a task's network, what they cost, and how to cut them.
+
+    `blocks` are the residual blocks that may go, each with its groups: one goes as a whole if nothing of them is kept.
+    """
 
     task: Task
     groups: list[Group]
     cost: Cost
+    blocks: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     def all_kept(self) -> dict[str, Tensor]:
         return channels.all_kept(self.groups)
@@ -49,7 +53,7 @@ class Prunable:
 
     def narrow(self, dense: nn.Module, keep: Keep) -> tuple[nn.Module, Plan]:
         """The network with the kept channels alone, in eval mode, and how it was cut."""
-        plan = surgery.plan(dense, self.groups, keep)
+        plan = surgery.plan(dense, self.groups, keep, self.blocks)
         return surgery.narrow(self.task, dense, plan), plan
 
     def widen(self, network: nn.Module, plan: Plan) -> nn.Module:
@@ -57,8 +61,8 @@ class Prunable:
         return surgery.widen(self.task, network, plan)
 
 
-def analyse(task: Task, where: Where = "inner") -> Prunable:
-    """Find what can be pruned of a task's reference.
+def analyse(task: Task, where: Where = "inner", whole: bool = False) -> Prunable:
+    """Find what can be pruned of a task's reference; `whole`: residual blocks may go, too.
 
     Raises MethodError if that is nothing, or if removed channels turn out to reach the output: the network has an operator
     through which channels can't be followed.
@@ -69,7 +73,11 @@ def analyse(task: Task, where: Where = "inner") -> Prunable:
     if not groups:
         msg = f"{task.network} has no channels to prune: no convolution whose output only other layers read"
         raise MethodError(msg)
-    prunable = Prunable(task, groups, cost.measure(network, groups, example))
+    measured = cost.measure(network, groups, example)
+    prunable = Prunable(task, groups, measured, blocks.find(network, groups, example) if whole else {})
+    if whole and not prunable.blocks:
+        msg = f"{task.network} has no residual block that could go: no shortcut leads past layers of its own"
+        raise MethodError(msg)
     _probe(prunable, network, example)
     return prunable
 

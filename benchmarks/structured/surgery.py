@@ -29,15 +29,25 @@ class Plan:
     indices: Mapping[str, Tensor]
 
 
-def plan(network: nn.Module, groups: Sequence[Group], keep: Mapping[str, Tensor]) -> Plan:
+def plan(
+    network: nn.Module,
+    groups: Sequence[Group],
+    keep: Mapping[str, Tensor],
+    blocks: Mapping[str, Sequence[str]] = {},
+) -> Plan:
     """Plan the surgery for `keep`: a mask (size,) by the name of each group.
 
-    Raises MethodError for a group of which nothing would be left.
+    Of `blocks` (`blocks.find`), those go as a whole of whose groups nothing is kept. Raises MethodError for any other group
+    of which nothing would be left.
     """
-    edits: dict[str, ModuleSpec] = {}
+    gone = {path for path, inside in blocks.items() if not any(keep[name].any() for name in inside)}
+    lost = {name for path in gone for name in blocks[path]}
+    edits = {path: ModuleSpec("Identity") for path in sorted(gone)}
     sources: dict[str, tuple[str, Tensor | None, Tensor | None]] = {}
     indices: dict[str, Tensor] = {}
-    for path, sides in _kept(groups, keep).items():
+    for path, sides in _kept([group for group in groups if group.name not in lost], keep).items():
+        if any(path.startswith(f"{block}.") for block in gone):
+            continue
         module = network.get_submodule(path)
         rows, columns = sides.get("out"), sides.get("in")
         if isinstance(module, Shortcut):

@@ -5,9 +5,10 @@ Zhou et al., Neural Network Compression via Effective Filter Analysis and Hierar
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
@@ -16,9 +17,9 @@ from torch import Tensor, nn
 from benchmarks.errors import MethodError
 from benchmarks.structured import Keep, Prunable, Settings, analyse, curve, refused
 from benchmarks.training import correct_predictions
-from methods.hierarchical.gradients import Rank, grams, numerical_rank, redundancy
-from methods.hierarchical.pruning import State, prune
-from methods.interface import Card, Compressed, Json, Run, Task
+from methods.hierarchical.gradients import Order, Rank, grams, numerical_rank, redundancy
+from methods.hierarchical.pruning import State, Verdict, prune
+from methods.interface import ADDED, Card, Compressed, Json, Run, Task
 
 CARD = Card(
     key="hierarchical",
@@ -36,12 +37,14 @@ CARD = Card(
 
 @dataclass(frozen=True)
 class Config(Settings):
-    """Gradient matrices are summed over `batches` micro-batches of `size` images, with targets drawn or true.
+    """Gradient matrices are summed over `batches` micro-batches of `size` images, with targets drawn or the labels.
 
     `rank` and `threshold` estimate how many filters a layer needs, and so the maximum redundancy. `protected` is the
     threshold of the floors that no layer is pruned below: a target above the redundancy that it leaves is refused. A step
-    removes up to `share` of a layer; it is undone if the network then agrees with the reference less than it best did, by
-    more than `tolerance`. Gram matrices are taken anew every `refresh` steps.
+    removes up to `share` of a layer, in an `order` by the inverse or by pivots; it is undone if the network then is worse
+    than it was at its best by more than `tolerance`: a share of equal decisions, or nats of loss, as `judge` says. Gram
+    matrices are taken anew every `refresh` steps. Above 0, `blocks` lets whole residual blocks go first, whatever their
+    floors, as long as the verdict at each target falls by no more than that in all.
     """
 
     batches: int = 64
@@ -54,6 +57,9 @@ class Config(Settings):
     tolerance: float = 0.01
     compensation: bool = True
     refresh: int = 20
+    order: Order = field(default="surgeon", metadata=ADDED)
+    judge: Verdict = field(default="decisions", metadata=ADDED)
+    blocks: float = field(default=0.0, metadata=ADDED)
 
 
 def unsupported(task: Task, config: Config) -> str | None:
@@ -62,6 +68,10 @@ def unsupported(task: Task, config: Config) -> str | None:
         return "where has to be inner or streams: a branch of a stream has no readers of its own"
     if config.rank not in ("energy", "relative", "entropy") or config.drawn not in ("drawn", "labels"):
         return "rank has to be energy, relative or entropy, and drawn has to be drawn or labels"
+    if config.order not in ("surgeon", "cholesky") or config.judge not in ("decisions", "loss"):
+        return "order has to be surgeon or cholesky, and judge decisions or loss"
+    if not (config.blocks >= 0 and math.isfinite(config.blocks)):
+        return "blocks has to be 0 or more"
     if not (0 < config.threshold < 1 and 0 < config.protected < 1 and 0 < config.share <= 1 and config.tolerance > 0):
         return "threshold and protected have to lie between 0 and 1, share in (0, 1], tolerance above 0"
     if min(config.batches, config.size, config.refresh) < 1:
@@ -72,11 +82,16 @@ def unsupported(task: Task, config: Config) -> str | None:
 def compress(task: Task, config: Config, run: Run) -> Iterator[Compressed]:
     """One point per share of MACs removed, its notes a table of layers; raises MethodError for a target that is too high."""
 
-    def measured(network: nn.Module, prunable: Prunable) -> dict[str, Tensor]:
-        return grams(network, prunable.groups, task, run, config.batches, config.size, config.drawn)
+    def measured(network: nn.Module, prunable: Prunable, keep: Keep) -> dict[str, Tensor]:
+        alive = [group for group in prunable.groups if keep[group.name].any()]
+        return grams(network, alive, task, run, config.batches, config.size, config.drawn)
 
-    first = analyse(task, config.where)
-    known = measured(task.reference(), first)
+    if run.budget.name == "post-training" and (config.judge == "loss" or config.drawn == "labels"):
+        msg = "judge loss and drawn labels look at labels, which no method sees without training: use another budget"
+        raise MethodError(msg)
+    whole = config.blocks > 0
+    first = analyse(task, config.where, whole)
+    known = measured(task.reference(), first, first.all_kept())
     needed = {name: numerical_rank(gram, config.rank, config.threshold) for name, gram in known.items()}
     floors = {name: numerical_rank(gram, "energy", config.protected) for name, gram in known.items()}
     dense_macs, least = first.macs(first.all_kept()), first.cost.macs(floors)
@@ -91,18 +106,18 @@ def compress(task: Task, config: Config, run: Run) -> Iterator[Compressed]:
     def choose(dense: nn.Module, prunable: Prunable, keep: Keep, goal: float) -> tuple[Keep, Mapping[str, Json]]:
         start, passes = time.perf_counter(), 0
 
-        def again(network: nn.Module) -> dict[str, Tensor]:
+        def again(network: nn.Module, keep: Keep) -> dict[str, Tensor]:
             nonlocal passes
             passes += 1
-            return measured(network, prunable)
+            return measured(network, prunable, keep)
 
         untouched = all(mask.all() for mask in keep.values())
-        found = known if untouched else again(dense)
+        found = known if untouched else again(dense, keep)
         traces = {name: float(gram.trace()) for name, gram in found.items()}
         state = State(dense, dict(keep), found, config.tolerance, set(), traces)
         before = correct_predictions(dense.to(run.device), task.validation, task)
         dense.to("cpu")
-        prune(state, prunable, goal, floors, config.share, config.compensation, again, config.refresh, run.device)
+        prune(state, prunable, goal, floors, config, again, run.device)
         dense.load_state_dict(state.dense.state_dict())
         after = correct_predictions(prunable.narrow(dense, state.keep)[0].to(run.device), task.validation, task)
         table = [
@@ -118,14 +133,19 @@ def compress(task: Task, config: Config, run: Run) -> Iterator[Compressed]:
             "steps": state.steps,
             "undone": state.undone,
             "tolerance": state.tolerance,
-            "agreement": round(state.agreement, 4),
+            **(
+                {"agreement": round(state.verdict, 4)}
+                if config.judge == "decisions"
+                else {"loss": round(-state.verdict, 4)}
+            ),
+            **({"blocks_dropped": state.blocks} if config.blocks else {}),
             "validation_before": round(before / len(task.validation), 4),
             "validation_pruned": round(after / len(task.validation), 4),
             "gradient_passes": passes + untouched,
             "seconds": round(time.perf_counter() - start, 1),
         }
 
-    return curve(task, config, run, choose)
+    return curve(task, config, run, choose, whole)
 
 
 def estimated(reference: nn.Module, prunable: Prunable, needed: Mapping[str, int]) -> dict[str, Json]:

@@ -11,7 +11,9 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal, TypeAlias
 
+import numpy as np
 import torch
+from scipy.linalg.lapack import dpstrf
 from torch import Tensor, nn
 
 from benchmarks.errors import MethodError
@@ -22,6 +24,7 @@ from benchmarks.training.accuracy import normalised
 from methods.interface import Run, Task
 
 Rank: TypeAlias = Literal["energy", "relative", "entropy"]
+Order: TypeAlias = Literal["surgeon", "cholesky"]
 
 
 def readers(network: nn.Module, group: Group) -> Iterator[tuple[str, Tensor]]:
@@ -105,29 +108,46 @@ def numerical_rank(gram: Tensor, kind: Rank = "energy", threshold: float = 0.01)
     return min(len(gram), math.ceil(round(math.exp(entropy), 9)))
 
 
-def cheapest(gram: Tensor, kept: Tensor, count: int) -> tuple[list[int], float]:
+def cheapest(gram: Tensor, kept: Tensor, count: int, order: Order = "surgeon") -> tuple[list[int], float]:
     """The `count` channels of `kept` (mask) whose rows of M the others span best, and the sum of their squared distances.
 
-    One after the other, by 1/(K + λI)⁻¹_cc, the squared distance of a row from the span of the rest (optimal brain
-    surgeon); after each, the inverse is down-dated, or both members of an equal pair would go.
+    "surgeon": one after the other, those nearest to the span of the rest; "cholesky": what a pivoted Cholesky factorisation
+    leaves when all others are its pivots, each the farthest from the span of those before.
     """
     left = kept.nonzero()[:, 0]
     own = gram[left][:, left]
+    places, damage = (_surgeon if order == "surgeon" else _cholesky)(own, count)
+    return [int(left[place]) for place in places], damage
+
+
+def _surgeon(own: Tensor, count: int) -> tuple[list[int], float]:
+    """By 1/(K + λI)⁻¹_cc, the squared distance of a row from the span of the rest (optimal brain surgeon).
+
+    After each, the inverse is down-dated, or both members of an equal pair would go.
+    """
     ridge = 1e-8 * float(own.trace()) / len(own)
     inverse = torch.linalg.inv(
         own + max(ridge, torch.finfo(torch.float64).tiny) * torch.eye(len(own), dtype=torch.float64)
     )
     chosen: list[int] = []
     damage = 0.0
-    alive = torch.ones(len(left), dtype=torch.bool)
+    alive = torch.ones(len(own), dtype=torch.bool)
     for _ in range(count):
         distances = torch.where(alive, 1 / inverse.diagonal(), math.inf)
         place = int(distances.argmin())
-        chosen.append(int(left[place]))
+        chosen.append(place)
         damage += float(distances[place])
         inverse = inverse - torch.outer(inverse[:, place], inverse[place]) / inverse[place, place]
         alive[place] = False
     return chosen, damage
+
+
+def _cholesky(own: Tensor, count: int) -> tuple[list[int], float]:
+    """By LAPACK's dpstrf: the last rows of its order, and the squares of what the pivots don't span of them."""
+    factor, order, rank, _ = dpstrf(own.numpy(), lower=0)
+    pivots = len(own) - count
+    spanned = float(np.square(np.triu(factor)[: min(pivots, rank)]).sum())
+    return [int(place) - 1 for place in order[pivots:]], max(0.0, float(own.trace()) - spanned)
 
 
 def redundancy(ranks: Mapping[str, int], groups: Sequence[Group]) -> float:

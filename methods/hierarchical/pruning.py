@@ -1,23 +1,30 @@
-"""The loop: which layer next, which of its filters, and back if the network's decisions suffer."""
+"""The loop: whole blocks if wanted, then which layer next, which of its filters, and back if the judge says so."""
 
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import torch
 from torch import Tensor, nn
 
-from benchmarks.structured import Group, Prunable
+from benchmarks.structured import Group, Keep, Prunable
+from benchmarks.structured.surgery import Plan
 from benchmarks.training import reestimate
 from benchmarks.training.accuracy import normalised
 from methods.hierarchical.gradients import cheapest, readers, rows
 from methods.interface import Task
 
-JUDGES = 500  # validation images whose decisions are compared
+if TYPE_CHECKING:
+    from methods.hierarchical import Config
+
+JUDGES = 500  # validation images by which a network is judged
 SAMPLES = 128  # images over which channels are regressed on each other
 CPU = torch.device("cpu")
+Verdict: TypeAlias = Literal["decisions", "loss"]
 
 
 @dataclass(frozen=True)
@@ -32,7 +39,7 @@ class Step:
 class State:
     """The network on its way: dense, with zeros for what is gone; Gram matrices; groups that took no more, for now.
 
-    `traces` are those of the first Gram matrices, to which damage is compared; `agreement` is the judge's last verdict.
+    `traces` are those of the first Gram matrices, to which damage is compared; `verdict` is the judge's last one.
     """
 
     dense: nn.Module
@@ -43,7 +50,8 @@ class State:
     traces: Mapping[str, float]
     steps: int = 0
     undone: int = 0
-    agreement: float = 1.0
+    blocks: int = 0
+    verdict: float = 1.0
 
 
 def prune(
@@ -51,52 +59,80 @@ def prune(
     prunable: Prunable,
     goal: float,
     floors: Mapping[str, int],
-    share: float,
-    compensated: bool,
-    refresh: Callable[[nn.Module], Mapping[str, Tensor]],
-    every: int,
+    config: Config,
+    refresh: Callable[[nn.Module, Keep], Mapping[str, Tensor]],
     device: torch.device = CPU,
 ) -> None:
-    """Remove filters in place until `goal` MACs are left: of the layer with the least damage per MAC saved, up to `share`.
+    """Remove filters in place until `goal` MACs are left: of the layer with the least damage per MAC saved, step by step.
 
-    After each step channels that read what is gone are compensated, BatchNorm is re-estimated, and the decisions on
-    validation images are compared with the reference's (no label is used): if the network agrees with it less than it
-    best did, by more than the tolerance, the step is undone and the layer left alone. When no layer is left, the
-    tolerance doubles. `floors` are never crossed; they have to admit `goal`. Gram matrices are taken anew every `every`
-    steps. Images go through the network on `device`.
+    After each step channels that read what is gone are compensated, BatchNorm is re-estimated, and the network is judged
+    on validation images: if it is worse than it was at its best by more than the tolerance, the step is undone and the
+    layer left alone. When no layer is left, the tolerance doubles. `floors` are never crossed; they have to admit `goal`.
+    `refresh` takes Gram matrices anew. Images go through the network on `device`.
     """
-    judge = Judge(prunable.task, device)
-    best = state.agreement = judge(prunable.narrow(state.dense, state.keep)[0])
+    judge = Judge(prunable.task, config.judge, device)
+    best = state.verdict = judge(prunable.narrow(state.dense, state.keep)[0])
+    if config.blocks and drop_blocks(state, prunable, goal, config.blocks, judge):
+        best, state.grams = state.verdict, refresh(state.dense, state.keep)
+        state.traces = {name: float(gram.trace()) for name, gram in state.grams.items()}
+    known: dict[str, float] = {}  # verdicts on a step in each group, while the network stays what it is
     while prunable.macs(state.keep) > goal:
-        step = _next(state, prunable, floors, share)
+        step = _next(state, prunable, floors, config)
         if step is None:
             state.tolerance *= 2
             state.frozen.clear()
             continue
-        before = copy.deepcopy(state.dense.state_dict())
-        keep = dict(state.keep)
-        keep[step.group.name] = keep[step.group.name].clone()
-        keep[step.group.name][step.channels] = False
-        if compensated:
-            compensate(
-                state.dense, step.group, state.keep[step.group.name], keep[step.group.name], prunable.task, device
-            )
-        network, plan = prunable.narrow(state.dense, keep)
-        reestimate(network.to(device), prunable.task, 250)
-        found = judge(network)
-        if found < best - state.tolerance:
-            state.dense.load_state_dict(before)
-            state.frozen.add(step.group.name)
+        name = step.group.name
+        if known.get(name, best) >= best - state.tolerance:
+            dense, keep = copy.deepcopy(state.dense), {**state.keep, name: state.keep[name].clone()}
+            keep[name][step.channels] = False
+            if config.compensation:
+                compensate(dense, step.group, state.keep[name], keep[name], prunable.task, device)
+            known[name], network, plan = _judged(dense, prunable, keep, judge)
+        if known[name] < best - state.tolerance:
+            state.frozen.add(name)
             state.undone += 1
             continue
-        best, state.agreement = max(best, found), found
+        state.verdict = known[name]
+        best = max(best, state.verdict)
+        known.clear()
         state.dense, state.keep = prunable.widen(network, plan), keep
         state.steps += 1
-        if state.steps % every == 0:
-            state.grams = refresh(state.dense)
+        if state.steps % config.refresh == 0:
+            state.grams = refresh(state.dense, state.keep)
 
 
-def _next(state: State, prunable: Prunable, floors: Mapping[str, int], share: float) -> Step | None:
+def drop_blocks(state: State, prunable: Prunable, goal: float, most: float, judge: Judge) -> int:
+    """Remove residual blocks in place, and return how many: the verdict falls by at most `most`, the MACs not below `goal`.
+
+    They are tried in the order of what each costs alone; one that costs too much after the others stays.
+    """
+    least = state.verdict - most
+
+    def without(block: str) -> dict[str, Tensor]:
+        return {**state.keep, **{name: torch.zeros_like(state.keep[name]) for name in prunable.blocks[block]}}
+
+    here = [block for block, inside in prunable.blocks.items() if any(state.keep[name].any() for name in inside)]
+    alone = {block: _judged(state.dense, prunable, without(block), judge)[0] for block in here}
+    for block in sorted(alone, key=lambda block: -alone[block]):
+        keep = without(block)
+        if alone[block] < least or prunable.macs(keep) < goal:
+            continue
+        found, network, plan = _judged(state.dense, prunable, keep, judge)
+        if found >= least:
+            state.dense, state.keep, state.verdict = prunable.widen(network, plan), keep, found
+            state.blocks += 1
+    return state.blocks
+
+
+def _judged(dense: nn.Module, prunable: Prunable, keep: Keep, judge: Judge) -> tuple[float, nn.Module, Plan]:
+    """The judge's verdict on what is kept, with BatchNorm re-estimated; and that network."""
+    network, plan = prunable.narrow(dense, keep)
+    reestimate(network.to(judge.device), prunable.task, 250)
+    return judge(network), network, plan
+
+
+def _next(state: State, prunable: Prunable, floors: Mapping[str, int], config: Config) -> Step | None:
     """The step with the least damage per MAC saved; of equal ones, in the group with more to give."""
     steps = []
     now = prunable.macs(state.keep)
@@ -105,8 +141,8 @@ def _next(state: State, prunable: Prunable, floors: Mapping[str, int], share: fl
         spare = counts[group.name] - floors[group.name]
         if spare <= 0 or group.name in state.frozen:
             continue
-        take = min(max(1, int(share * group.size)), spare)
-        channels, distance = cheapest(state.grams[group.name], state.keep[group.name], take)
+        take = min(max(1, int(config.share * group.size)), spare)
+        channels, distance = cheapest(state.grams[group.name], state.keep[group.name], take, config.order)
         saved = now - prunable.cost.macs({**counts, group.name: counts[group.name] - take})
         score = distance / state.traces[group.name] / saved
         steps.append((score, -spare / group.size, Step(group, channels)))
@@ -114,22 +150,31 @@ def _next(state: State, prunable: Prunable, floors: Mapping[str, int], share: fl
 
 
 class Judge:
-    """Agreement of a network with the dense one: the share of equal decisions on validation images."""
+    """How good a network is on validation images, the higher the better.
 
-    def __init__(self, task: Task, device: torch.device) -> None:
+    By "decisions": the share that are the dense network's, for which no label is used; by "loss": minus the loss.
+    """
+
+    def __init__(self, task: Task, kind: Verdict, device: torch.device) -> None:
+        self._task, self._kind, self.device = task, kind, device
         split = task.validation
         self._images = normalised(split.images[:JUDGES].to(device), task)
-        self._wanted = self._decisions(task.reference())
+        self._labels = split.labels[:JUDGES].to(device)
+        self._wanted = self._outputs(task.reference()).argmax(1)
 
     @torch.no_grad()
-    def _decisions(self, network: nn.Module) -> Tensor:
-        network.to(self._images.device)
-        decisions = torch.cat([network(images).argmax(1) for images in self._images.split(64)])
+    def _outputs(self, network: nn.Module) -> Tensor:
+        network.to(self.device)
+        outputs = torch.cat([network(images) for images in self._images.split(64)])
         network.to("cpu")
-        return decisions
+        return outputs
 
     def __call__(self, network: nn.Module) -> float:
-        return float((self._decisions(network.eval()) == self._wanted).float().mean())
+        outputs = self._outputs(network.eval())
+        if self._kind == "loss":
+            loss = float(self._task.loss(outputs, self._labels))
+            return -loss if math.isfinite(loss) else -math.inf
+        return float((outputs.argmax(1) == self._wanted).float().mean())
 
 
 @torch.no_grad()
