@@ -152,11 +152,8 @@ def test_a_crowd_is_drawn_without_markers(opened: Open, tmp_path: Path) -> None:
     page = opened(render(SUITE, store(tmp_path / "results", records), tmp_path / "reports"))
     best = page.evaluate("front(placedRows(), 'bytes').length")
     points, lines = page.locator("#plot .scatterlayer path.point"), page.locator("#plot .scatterlayer path.js-line")
-    assert (points.count(), lines.count(), best) == (
-        31 + 1,
-        34 + 2,
-        31,
-    )  # the reference, which has no line, is drawn twice
+    # The reference, which has no line, is drawn twice.
+    assert (points.count(), lines.count(), best) == (31 + 1, 34 + 2, 31)
     assert "1021 points are more than can be told apart" in page.inner_text("#plot-note")
     page.evaluate("change({ front: false })")
     assert points.count() == 1

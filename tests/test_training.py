@@ -108,9 +108,6 @@ def test_dropout_is_resumed_to_the_same_bits_and_leaves_torchs_own_numbers_alone
     torch.rand(7)
     fit(resumed, task, run, recipe, "stage")
     assert same(whole, resumed)
-    other = dropping()
-    fit(other, task, Bench(), recipe, "another stage")
-    assert not same(whole, other)
 
 
 def test_stages_and_seeds_see_different_images(task: Task) -> None:

@@ -39,7 +39,7 @@ class Step:
 class State:
     """The network on its way: dense, with zeros for what is gone; Gram matrices; groups that took no more, for now.
 
-    `traces` are those of the first Gram matrices, to which damage is compared; `verdict` is the judge's last one.
+    `traces` are those of the loop's first Gram matrices, to which damage is compared; `verdict` is the judge's last one.
     """
 
     dense: nn.Module
