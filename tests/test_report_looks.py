@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,19 @@ def test_nothing_is_wider_than_the_window(opened: Open, complete: Path, width: i
     open_details(page)
     assert page.evaluate("document.querySelector('.about table').offsetWidth > innerWidth") == (width == 390)
     assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+@pytest.mark.parametrize("sizes", [[9000, 5000, 2100], [9000, 5000, 800], [9000, 5000, 60]])
+def test_labels_of_an_axis_do_not_overlap_on_a_phone(opened: Open, tmp_path: Path, sizes: list[int]) -> None:
+    records = [*curve("alpha", [40 * size for size in sizes], [940, 930, 920]), reference()]
+    path = render(SUITE, store(tmp_path / "results", records), tmp_path / "reports")
+    page = opened(path, viewport={"width": 390, "height": 900})
+    for axis in ("bytes", "ratio", "bits"):
+        page.evaluate(f"change({{ x: '{axis}', hide: page.lines.filter(l => l.method === 'plain').map(l => l.id) }})")
+        boxes = "[...document.querySelectorAll('#plot .xtick text')].map(label => label.getBoundingClientRect())"
+        edges = sorted(page.evaluate(f"{boxes}.map(box => [box.left, box.right])"))
+        assert len(edges) >= 2, axis
+        assert all(right < left for (_, right), (left, _) in itertools.pairwise(edges)), axis
 
 
 def test_paper_gets_figures_and_every_row(opened: Open, tmp_path: Path) -> None:

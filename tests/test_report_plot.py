@@ -143,7 +143,10 @@ def test_papers_points_are_hollow_and_joined_to_ours(opened: Open, complete: Pat
 
 
 def test_a_crowd_is_drawn_without_markers(opened: Open, tmp_path: Path) -> None:
-    """Of more than a thousand points those on the front keep theirs; with fewer in view all come back."""
+    """Of more than five hundred points those on the front keep theirs; with fewer in view all come back.
+
+    Lines of one colour are one to the plotting library, with every point still there to be pointed at.
+    """
     sizes = [9000 - 200 * index for index in range(30)]
     curves = [
         curve(f"m{n:02d}", [size + n for size in sizes], [940 - 20 * i - n for i in range(30)]) for n in range(34)
@@ -155,6 +158,12 @@ def test_a_crowd_is_drawn_without_markers(opened: Open, tmp_path: Path) -> None:
     # The reference, which has no line, is drawn twice.
     assert (points.count(), lines.count(), best) == (31 + 1, 34 + 2, 31)
     assert "1021 points are more than can be told apart" in page.inner_text("#plot-note")
+    keys = "element('plot').data.flatMap(trace => trace.customdata ?? []).filter(Boolean)"
+    assert page.evaluate(f"new Set({keys}).size") == page.evaluate(f"{keys}.length") == 1021
+    assert (
+        page.evaluate("element('plot').data.length")
+        == page.evaluate("new Set(shownLines().map(l => l.colour)).size") + 2
+    )
     page.evaluate("change({ front: false })")
     assert points.count() == 1
     page.evaluate("change({ front: true, hide: page.lines.slice(3).map(line => line.id) })")

@@ -2,10 +2,10 @@
 
 function draw() {
   drawControls();
-  drawPlot();
   drawRanking();
   drawTable();
   drawDrawer();
+  drawPlot(); // last: it measures, and what is not laid out until then is laid out for it
 }
 
 const CHECKS = ["intervals", "front", "reported"], CHOICES = ["family", "budget", "label", "at"];
@@ -18,7 +18,8 @@ function drawControls() {
   if (element("query").value !== state.query) element("query").value = state.query;
   element("front").disabled = machines().size > 1;
   element("reported").closest("label").hidden = !reportedHere().length;
-  if (isNew("lines", [...FILTERS, "baseline"])) drawLines();
+  if (isNew("lines", [...FILTERS.filter((name) => name !== "hide"), "baseline"])) drawLines();
+  for (const button of element("lines").children) button.setAttribute("aria-pressed", String(!state.hide.includes(button.dataset.line)));
 }
 
 // The legend, and the lines that others can be compared with.
@@ -39,7 +40,6 @@ function lineButton(line, baseline) {
     button.append(cell("small", words, { className: "bd", title: over }));
   }
   button.dataset.line = line.id;
-  button.setAttribute("aria-pressed", String(!state.hide.includes(line.id)));
   return button;
 }
 

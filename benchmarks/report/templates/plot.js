@@ -50,18 +50,32 @@ function whiskers(rows) {
 
 // Of so many points only those on the front have a marker and an interval, and those that no line leads to: nobody could tell
 // the others apart, and each costs time.
-const CROWD = 1000;
+const CROWD = 500;
 
-function trace(line, unbeaten, dimmed, crowded) {
-  const rows = line.rows.filter((row) => value(row, state.x) !== null), bare = crowded && rows.length > 1;
-  const x = rows.map((row) => value(row, state.x)), y = rows.map((row) => value(row, "quality"));
+function trace(line, unbeaten, dimmed) {
+  const rows = placed(line), x = rows.map((row) => value(row, state.x)), y = rows.map((row) => value(row, "quality"));
   return {
-    type: "scatter", mode: bare ? "lines" : "lines+markers", x, y, customdata: rows.map((row) => row.key),
-    hovertext: rows.map(hover), hoverinfo: "text", opacity: 1,
-    line: { color: line.colour, dash: line.dash, width: dimmed || bare ? 1 : 1.75 },
+    type: "scatter", mode: "lines+markers", x, y, customdata: rows.map((row) => row.key),
+    hovertext: rows.map(hover), hoverinfo: "text", opacity: 1, line: { color: line.colour, dash: line.dash, width: dimmed ? 1 : 1.75 },
     marker: { color: line.colour, symbol: line.symbol, size: 8, opacity: rows.map((row) => (unbeaten.has(row) ? 1 : 0.4)) },
-    ...(state.intervals && !dimmed && !bare ? whiskers(rows) : {}),
+    ...(state.intervals && !dimmed ? whiskers(rows) : {}),
   };
+}
+
+// Lines of one colour and dash without markers, with gaps between them: as one they take a fraction of the time.
+function bareTrace(lines) {
+  const [{ colour, dash }] = lines, rows = lines.flatMap((line) => [...placed(line), null]);
+  return {
+    type: "scatter", mode: "lines", x: rows.map((row) => row && value(row, state.x)), y: rows.map((row) => row && value(row, "quality")),
+    customdata: rows.map((row) => row && row.key), hovertext: rows.map((row) => row && hover(row)), hoverinfo: "text", line: { color: colour, dash, width: 1 },
+  };
+}
+
+function traces(lines, unbeaten, dimmed, crowded) {
+  const bare = crowded ? lines.filter((line) => placed(line).length > 1) : [];
+  const alike = {};
+  for (const line of bare) (alike[`${line.colour} ${line.dash}`] ??= []).push(line);
+  return [...Object.values(alike).map(bareTrace), ...lines.filter((line) => !bare.includes(line)).map((line) => trace(line, unbeaten, dimmed))];
 }
 
 function frontTrace(rows, ink, crowded) {
@@ -96,9 +110,13 @@ function networkHere() {
   return page.networks.find((network) => network.name === state.network);
 }
 
-// Shown rows that have a place on the axis.
+// Rows that have a place on the axis: of a line, and of all that are shown.
+function placed(line) {
+  return line.rows.filter((row) => value(row, state.x) !== null);
+}
+
 function placedRows() {
-  return rowsOf(shownLines()).filter((row) => value(row, state.x) !== null);
+  return shownLines().flatMap(placed);
 }
 
 // On which machines what the axis shows was timed; none where it is no time.
@@ -120,18 +138,18 @@ function span(places) {
 
 function layout(rows, reported, colour) {
   const { reference } = networkHere(), floor = floorOf(rows), seen = (quality) => floor === null || quality >= floor;
-  const axis = { color: colour("--soft"), gridcolor: colour("--faint"), linecolor: colour("--rule"), zeroline: false, ticks: "outside", tickcolor: colour("--rule"), automargin: true };
+  const axis = { color: colour("--soft"), gridcolor: colour("--faint"), linecolor: colour("--rule"), zeroline: false, ticks: "outside", tickcolor: colour("--rule"), tickangle: 0 };
   const ratio = state.x === "ratio"; // there the uncompressed network stands on the left, its label on the right
   const places = [...rows.filter((row) => seen(value(row, "quality"))).map((row) => value(row, state.x)), ...reported.filter((one) => seen(one.quality)).map((one) => one.place)];
-  const wide = Math.max(...places) > 3 * Math.min(...places), top = Math.max(reference ?? 0, ...rows.map((row) => row.interval[1])) + 0.3;
+  const wide = Math.max(...places) > 6 * Math.min(...places), top = Math.max(reference ?? 0, ...rows.map((row) => row.interval[1])) + 0.3;
   return {
     paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", showlegend: false, hovermode: "closest",
     font: { family: colour("--sans"), size: 13, color: colour("--ink") },
     margin: { l: 60, r: 16, t: 12, b: 56 },
     hoverlabel: { bgcolor: colour("--raised"), bordercolor: colour("--rule"), font: { color: colour("--ink") }, align: "left" },
     modebar: { bgcolor: "rgba(0,0,0,0)", color: colour("--soft"), activecolor: colour("--accent") },
-    xaxis: { ...axis, type: "log", dtick: wide ? "D2" : "D1", tickformat: AXES[state.x].tickformat, title: { text: AXES[state.x].title }, ...(places.length ? { range: span(places) } : {}) },
-    yaxis: { ...axis, title: { text: `${plain(page.metric)}, %` }, ...(floor === null ? {} : { range: [floor - 0.3, top] }) },
+    xaxis: { ...axis, type: "log", ...(wide ? { dtick: "D2" } : { nticks: 4 }), tickformat: AXES[state.x].tickformat, title: { text: AXES[state.x].title, font: { size: 13 } }, ...(places.length ? { range: span(places) } : {}) },
+    yaxis: { ...axis, title: { text: `${plain(page.metric)}, %`, font: { size: 13 } }, ...(floor === null ? {} : { range: [floor - 0.3, top] }) },
     shapes: reference === null ? [] : [{ type: "line", xref: "paper", x0: 0, x1: 1, y0: reference, y1: reference, line: { dash: "dot", width: 1.5, color: colour("--soft") } }],
     annotations: reference === null ? [] : [{ xref: "paper", x: ratio ? 1 : 0, xanchor: ratio ? "right" : "left", y: reference, yanchor: "bottom", showarrow: false, text: `reference ${rounded(reference, 2)} %`, font: { size: 12, color: colour("--soft") } }],
   };
@@ -157,10 +175,10 @@ function drawPlot() {
   const lines = shownLines(), rows = placedRows(), reported = state.reported ? reportedHere() : [];
   const fair = state.front && machines().size < 2; // times of different machines have no front
   const best = fair ? front(rows, state.x) : [], unbeaten = new Set(fair ? best : rows);
-  const crowded = rows.length > CROWD, traces = lines.map((line) => trace(line, unbeaten, fair, crowded));
-  if (fair) traces.push(frontTrace(best, colour("--ink"), crowded));
-  traces.push(...reported.map((one) => reportedTrace(one, lines, colour("--soft"))));
+  const crowded = rows.length > CROWD, drawn = traces(lines, unbeaten, fair, crowded);
+  if (fair) drawn.push(frontTrace(best, colour("--ink"), crowded));
+  drawn.push(...reported.map((one) => reportedTrace(one, lines, colour("--soft"))));
   const config = { displaylogo: false, responsive: true, modeBarButtons: [["toImage", "zoom2d", "pan2d", "resetScale2d"]] };
-  Plotly.react(element("plot"), traces, layout(rows, reported, colour), config);
+  Plotly.react(element("plot"), drawn, layout(rows, reported, colour), config);
   element("plot-note").textContent = plotNotes(rows);
 }
