@@ -20,7 +20,7 @@ from benchmarks.structured.channels import Where
 from benchmarks.training.accuracy import normalised
 from methods import hierarchical
 from methods.hierarchical import gradients, pruning
-from methods.interface import Budget, Compressed
+from methods.interface import Budget, Compressed, Task
 
 torch.set_num_threads(1)
 
@@ -91,12 +91,11 @@ def test_blocks_go_first_and_the_file_is_without_them(budget: Any, epochs: float
         before = gone if epochs else set()
 
 
-class Verdicts:
+class Verdicts(pruning.Judge):
     """A judge who looks up what he thinks of a network by the blocks that are gone from it."""
 
-    device = pruning.CPU
-
-    def __init__(self, known: dict[frozenset[str], float]) -> None:
+    def __init__(self, task: Task, known: dict[frozenset[str], float]) -> None:
+        super().__init__(task, "decisions", pruning.CPU)
         self.known = known
 
     def __call__(self, network: nn.Module) -> float:
@@ -109,7 +108,7 @@ def test_a_block_stays_if_it_costs_too_much_after_the_others_or_more_than_is_ask
     one, two, three = "layer2.1", "layer2.2", "layer3.1"
     prunable = replace(prunable, blocks={path: prunable.blocks[path] for path in (one, two, three)})
     known = {(): 1.0, (one,): 0.98, (two,): 0.99, (three,): 0.97, (one, two): 0.9, (two, three): 0.96}
-    judge: Any = Verdicts({frozenset(gone): verdict for gone, verdict in known.items()})
+    judge = Verdicts(prunable.task, {frozenset(gone): verdict for gone, verdict in known.items()})
 
     def dropped(goal: float, most: float) -> tuple[list[str], float]:
         state = pruning.State(prunable.task.reference(), prunable.all_kept(), {}, 0.01, set(), {}, verdict=1.0)

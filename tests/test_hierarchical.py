@@ -317,11 +317,7 @@ def test_a_step_that_changes_too_many_decisions_is_undone(monkeypatch: pytest.Mo
     verdicts = iter([1.0, 0.5])
     seen: list[dict[str, Tensor]] = []
 
-    class Judge:
-        device = pruning.CPU
-
-        def __init__(self, *_: Any) -> None: ...
-
+    class Judge(pruning.Judge):
         def __call__(self, _network: nn.Module) -> float:
             seen.append({name: t.clone() for name, t in state.dense.state_dict().items()})
             return next(verdicts, 1.0)
@@ -350,11 +346,7 @@ def test_a_step_is_judged_once_while_the_network_stays_what_it_is(monkeypatch: p
     known = gradients.grams(task.reference(), prunable.groups, task, RUN, 16, 16, "drawn")
     calls = 0
 
-    class Judge:
-        device = pruning.CPU
-
-        def __init__(self, *_: Any) -> None: ...
-
+    class Judge(pruning.Judge):
         def __call__(self, _network: nn.Module) -> float:
             nonlocal calls
             calls += 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
@@ -16,12 +17,14 @@ from benchmarks.structured.surgery import Plan
 from benchmarks.training import reestimate
 from benchmarks.training.accuracy import normalised
 from methods.hierarchical.gradients import cheapest, readers, rows
+from methods.hierarchical.resuming import Resumed
 from methods.interface import Task
 
 if TYPE_CHECKING:
     from methods.hierarchical import Config
 
 JUDGES = 500  # validation images by which a network is judged
+STATISTICS = 250  # training images over which BatchNorm is re-estimated
 SAMPLES = 128  # images over which channels are regressed on each other
 CPU = torch.device("cpu")
 Verdict: TypeAlias = Literal["decisions", "loss"]
@@ -88,7 +91,7 @@ def prune(
             keep[name][step.channels] = False
             if config.compensation:
                 compensate(dense, step.group, state.keep[name], keep[name], prunable.task, device)
-            known[name], network, plan = _judged(dense, prunable, keep, judge)
+            known[name], network, plan = _judged(dense, prunable, keep, judge, step.group)
         if known[name] < best - state.tolerance:
             state.frozen.add(name)
             state.undone += 1
@@ -96,6 +99,7 @@ def prune(
         state.verdict = known[name]
         best = max(best, state.verdict)
         known.clear()
+        judge.accept()
         state.dense, state.keep = prunable.widen(network, plan), keep
         state.steps += 1
         if state.steps % config.refresh == 0:
@@ -125,11 +129,15 @@ def drop_blocks(state: State, prunable: Prunable, goal: float, most: float, judg
     return state.blocks
 
 
-def _judged(dense: nn.Module, prunable: Prunable, keep: Keep, judge: Judge) -> tuple[float, nn.Module, Plan]:
-    """The judge's verdict on what is kept, with BatchNorm re-estimated; and that network."""
+def _judged(
+    dense: nn.Module, prunable: Prunable, keep: Keep, judge: Judge, changed: Group | None = None
+) -> tuple[float, nn.Module, Plan]:
+    """The judge's verdict on what is kept, with BatchNorm re-estimated; and that network.
+
+    `changed`: the only group in which it differs from the network that the judge accepted last, if it did one.
+    """
     network, plan = prunable.narrow(dense, keep)
-    reestimate(network.to(judge.device), prunable.task, 250)
-    return judge(network), network, plan
+    return judge.restored(network, changed), network, plan
 
 
 def _next(state: State, prunable: Prunable, floors: Mapping[str, int], config: Config) -> Step | None:
@@ -156,18 +164,35 @@ class Judge:
     """
 
     def __init__(self, task: Task, kind: Verdict, device: torch.device) -> None:
-        self._task, self._kind, self.device = task, kind, device
+        self._task, self._kind, self._device = task, kind, device
         split = task.validation
         self._images = normalised(split.images[:JUDGES].to(device), task)
         self._labels = split.labels[:JUDGES].to(device)
         self._wanted = self._outputs(task.reference()).argmax(1)
+        self._estimating, self._judging = Resumed(STATISTICS), Resumed(len(self._images))
 
     @torch.no_grad()
     def _outputs(self, network: nn.Module) -> Tensor:
-        network.to(self.device)
+        network.to(self._device)
         outputs = torch.cat([network(images) for images in self._images.split(64)])
         network.to("cpu")
         return outputs
+
+    def restored(self, network: nn.Module, changed: Group | None) -> float:
+        """The verdict on a network after its BatchNorm is re-estimated, in place.
+
+        Of `changed` alone it may differ from the one that was accepted last: what runs before is not run again.
+        """
+        layers = {member.path for member in changed.members} if changed else None
+        with self._estimating.since(layers, network):
+            reestimate(network.to(self._device), self._task, STATISTICS)
+        with self._judging.since(layers, network):
+            return self(network)
+
+    def accept(self) -> None:
+        """The network that was restored last is the one that others are compared with."""
+        self._estimating.accept()
+        self._judging.accept()
 
     def __call__(self, network: nn.Module) -> float:
         outputs = self._outputs(network.eval())
@@ -208,21 +233,29 @@ def _put(weight: Tensor, entries: Tensor, read: Tensor) -> None:
     weight.copy_(flat.view(turned.shape).transpose(0, 1))
 
 
+class _SeenAllError(Exception):
+    """Ends a run of which nothing more is of interest."""
+
+
 @torch.no_grad()
 def _inputs(dense: nn.Module, group: Group, task: Task, device: torch.device) -> dict[str, Tensor]:
     """What each reader of a group sees of its channels, in fp64 on `device`: (size, images · places)."""
     found: dict[str, Tensor] = {}
+    layers = list(readers(dense, group))
 
     def keep(path: str, entries: Tensor, seen: Tensor) -> None:
         channels = seen.transpose(0, 1).flatten(1)[entries.flatten().to(device)]
         found[path] = channels.view(len(entries), -1).double()
+        if len(found) == len(layers):
+            raise _SeenAllError
 
     hooks = [
         dense.get_submodule(path).register_forward_pre_hook(lambda _m, x, p=path, e=entries: keep(p, e, x[0]))
-        for path, entries in readers(dense, group)
+        for path, entries in layers
     ]
     images = task.calibration(min(SAMPLES, len(task.train))).images.to(device)
-    dense.to(device).eval()(normalised(images, task))
+    with suppress(_SeenAllError):
+        dense.to(device).eval()(normalised(images, task))
     dense.to("cpu")
     for hook in hooks:
         hook.remove()
