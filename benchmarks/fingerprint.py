@@ -69,7 +69,7 @@ def _file_hash(path: Path) -> str:
 def _equivalents() -> dict[str, str]:
     """Hash of a file now -> hash of the version that it gives the same results as (`equivalents.toml` says why).
 
-    "" stands for no file at all: what is new serves a case that no record has.
+    "" stands for no file at all: what is new serves a case that no record has, or changes no result.
     """
     if not EQUIVALENTS.exists():
         return {}

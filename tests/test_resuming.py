@@ -20,14 +20,16 @@ BATCHES = torch.rand(6, 1, 8, 8, generator=torch.Generator().manual_seed(0)).spl
 PARTS = ["conv1", "bn1", "layer1.0", "layer2.0", "linear"]
 
 
-def ran(network: nn.Module, resumed: Resumed, changed: set[str] | None) -> tuple[Tensor, set[str]]:
+def ran(network: nn.Module, resumed: Resumed, changed: set[str] | None, *parts: str) -> tuple[Tensor, set[str]]:
     """What the network puts out, and which of its parts it ran."""
     seen: set[str] = set()
 
     def note(path: str, *_: Any) -> None:
         seen.add(path)
 
-    hooks = [network.get_submodule(part).register_forward_hook(functools.partial(note, part)) for part in PARTS]
+    hooks = [
+        network.get_submodule(part).register_forward_hook(functools.partial(note, part)) for part in parts or PARTS
+    ]
     with torch.no_grad(), resumed.since(changed, network):
         outputs = torch.cat([network(images) for images in BATCHES])
     for hook in hooks:
@@ -88,10 +90,43 @@ def test_with_little_room_more_runs_again() -> None:
         assert torch.equal(outputs, logits(dense))
 
 
-@pytest.mark.parametrize("where", ["inner", "streams"])
-def test_the_loop_ends_with_the_same_network(where: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its weights and statistics are equal to the bit, and so is the judge's last verdict."""
+def test_a_rectifier_may_work_in_place() -> None:
+    modules = [nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(inplace=True), nn.Conv2d(4, 2, 3), nn.Flatten()]
+    dense, resumed = nn.Sequential(*modules).eval(), Resumed(6)
+    ran(dense, resumed, None, "0", "1", "2", "3")
+    resumed.accept()
+    with torch.no_grad():
+        dense[3].weight.mul_(2)
+    outputs, seen = ran(dense, resumed, {"3"}, "0", "1", "2", "3")
+    assert torch.equal(outputs, logits(dense)) and seen == {"3"}
+
+
+def test_all_of_a_network_comes_back_from_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also the parts that were out of its sight when it ran."""
     task = tasks.load("digits", "digits_resnet")
+    judge, last = pruning.Judge(task, "decisions", pruning.CPU), analyse(task).groups[-1]
+    judge.restored(task.reference(), None)
+    judge.accept()
+    calls: list[tuple[Any, bool]] = []
+    to = nn.Module.to
+
+    def noted(module: nn.Module, *place: Any, **more: Any) -> nn.Module:
+        calls.append((place, len(list(module.modules())) == whole))
+        return to(module, *place, **more)
+
+    network = task.reference()
+    whole = len(list(network.modules()))
+    monkeypatch.setattr(nn.Module, "to", noted)
+    judge.restored(network, last)
+    assert not all(complete for _, complete in calls) and calls[-1] == (("cpu",), True)
+
+
+@pytest.mark.parametrize(
+    ("name", "where"), [("digits_resnet", "inner"), ("digits_resnet", "streams"), ("digits_cnn", "inner")]
+)
+def test_the_loop_ends_with_the_same_network(name: str, where: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its weights and statistics are equal to the bit, and so is the judge's last verdict."""
+    task = tasks.load("digits", name)
     prunable = analyse(task, where)
     found = gradients.grams(task.reference(), prunable.groups, task, RUN, 16, 16, "drawn")
 

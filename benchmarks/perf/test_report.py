@@ -30,7 +30,7 @@ CHOICES = {
     "network": "change({ network: page.networks.find(network => network.name !== state.network).name })",
     "budget": "change({ budget: state.budget ? '' : 'short' })",
     "accuracies": "change({ y: state.y === 'near' ? 'all' : 'near' })",
-    "family": "change({ family: state.family ? '' : page.lines[0].families[0] })",
+    "label": "change({ label: state.label ? '' : page.lines[0].faithful })",
     "line": "change({ hide: toggled(state.hide, visibleLines()[1].id) })",
     "baseline": "change({ baseline: visibleLines()[state.baseline === visibleLines()[0].id ? 1 : 0].id })",
     "front": "change({ front: !state.front })",

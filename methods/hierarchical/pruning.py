@@ -187,7 +187,9 @@ class Judge:
         with self._estimating.since(layers, network):
             reestimate(network.to(self._device), self._task, STATISTICS)
         with self._judging.since(layers, network):
-            return self(network)
+            verdict = self(network)
+        network.to("cpu")  # what was replayed, too
+        return verdict
 
     def accept(self) -> None:
         """The network that was restored last is the one that others are compared with."""

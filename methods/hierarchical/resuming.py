@@ -8,13 +8,16 @@ from contextlib import contextmanager
 
 from torch import Tensor, nn
 
-LIMIT = 2**30  # bytes of outputs that are kept; ResNet-56 has half of that for 500 images
+LIMIT = (
+    2**30
+)  # bytes of outputs that are kept of a run, of which there are two; ResNet-56 has half of that for 500 images
 
 
 class Resumed:
     """What the parts of a network put out for `images` images stands in for those parts that run before any change.
 
-    Parts are the network's modules, those of an nn.Sequential one by one. None may write into its inputs.
+    Parts are the network's modules, those of an nn.Sequential one by one. Into its input a part may write only what it would
+    write again, as a rectifier does.
     """
 
     def __init__(self, images: int, limit: int = LIMIT) -> None:
@@ -24,10 +27,10 @@ class Resumed:
 
     @contextmanager
     def since(self, changed: Collection[str] | None, network: nn.Module) -> Iterator[None]:
-        """Meanwhile `network`, which differs from the accepted one in `changed` layers (paths), starts at the first of them.
+        """Within this, `network` runs from the first of its `changed` layers (paths) on; in all others it is the accepted one.
 
-        None: it may differ in all. It has to see all images once, always in the same batches. What need not run is out of
-        sight: BatchNorm there keeps its statistics.
+        None: any may have changed. All images go through it once, always in the same batches. What does not run is out of
+        its sight: BatchNorm there keeps its statistics, and nothing of it moves to another device.
         """
         same = itertools.takewhile(lambda part: not _holds(part[0], changed), self._accepted.items())
         known = {} if changed is None else {path: batches for path, batches in same if batches}

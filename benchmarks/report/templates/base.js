@@ -78,15 +78,9 @@ function change(choice) {
   const filtered = [...FILTERS, "query"].some((name) => name in choice); // what was opened may be out of sight then
   state = { ...state, ...(filtered ? { row: "" } : {}), ...choice };
   history.replaceState(null, "", "#" + write(state));
-  const focused = document.activeElement?.closest("[data-sort], [data-line]");
+  const focused = document.activeElement?.closest("[data-sort]");
   draw();
-  if (focused && !focused.isConnected) refocus(focused.dataset);
-}
-
-// What a drawing replaced is focused again: a keyboard goes on where it was.
-function refocus({ sort, line }) {
-  const same = [...document.querySelectorAll("[data-sort], [data-line]")].find((one) => one.dataset.sort === sort && one.dataset.line === line);
-  (same?.querySelector("button") ?? same)?.focus();
+  if (focused && !focused.isConnected) document.querySelector(`[data-sort="${focused.dataset.sort}"] button`)?.focus(); // a keyboard goes on where it was
 }
 
 const FILTERS = ["network", "family", "budget", "label", "configs", "hide"];

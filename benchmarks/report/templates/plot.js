@@ -136,19 +136,27 @@ function span(places) {
   return [low - room, high + room];
 }
 
+// Where an axis on which the largest value is `times` the smallest has labels, so that there are enough and they fit a phone:
+// at powers of ten, at 1, 2 and 5 of each, or at a few even steps.
+function steps(times) {
+  if (times > 100) return { dtick: 1 };
+  return times > 6 ? { dtick: "D2" } : { nticks: 3 };
+}
+
+// Margins are fixed: where Plotly chooses them, it draws all once more.
 function layout(rows, reported, colour) {
   const { reference } = networkHere(), floor = floorOf(rows), seen = (quality) => floor === null || quality >= floor;
   const axis = { color: colour("--soft"), gridcolor: colour("--faint"), linecolor: colour("--rule"), zeroline: false, ticks: "outside", tickcolor: colour("--rule"), tickangle: 0 };
   const ratio = state.x === "ratio"; // there the uncompressed network stands on the left, its label on the right
   const places = [...rows.filter((row) => seen(value(row, "quality"))).map((row) => value(row, state.x)), ...reported.filter((one) => seen(one.quality)).map((one) => one.place)];
-  const wide = Math.max(...places) > 6 * Math.min(...places), top = Math.max(reference ?? 0, ...rows.map((row) => row.interval[1])) + 0.3;
+  const top = Math.max(reference ?? 0, ...rows.map((row) => row.interval[1])) + 0.3;
   return {
     paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", showlegend: false, hovermode: "closest",
     font: { family: colour("--sans"), size: 13, color: colour("--ink") },
     margin: { l: 60, r: 16, t: 12, b: 56 },
     hoverlabel: { bgcolor: colour("--raised"), bordercolor: colour("--rule"), font: { color: colour("--ink") }, align: "left" },
     modebar: { bgcolor: "rgba(0,0,0,0)", color: colour("--soft"), activecolor: colour("--accent") },
-    xaxis: { ...axis, type: "log", ...(wide ? { dtick: "D2" } : { nticks: 4 }), tickformat: AXES[state.x].tickformat, title: { text: AXES[state.x].title, font: { size: 13 } }, ...(places.length ? { range: span(places) } : {}) },
+    xaxis: { ...axis, type: "log", ...steps(Math.max(...places) / Math.min(...places)), tickformat: AXES[state.x].tickformat, title: { text: AXES[state.x].title, font: { size: 13 } }, ...(places.length ? { range: span(places) } : {}) },
     yaxis: { ...axis, title: { text: `${plain(page.metric)}, %`, font: { size: 13 } }, ...(floor === null ? {} : { range: [floor - 0.3, top] }) },
     shapes: reference === null ? [] : [{ type: "line", xref: "paper", x0: 0, x1: 1, y0: reference, y1: reference, line: { dash: "dot", width: 1.5, color: colour("--soft") } }],
     annotations: reference === null ? [] : [{ xref: "paper", x: ratio ? 1 : 0, xanchor: ratio ? "right" : "left", y: reference, yanchor: "bottom", showarrow: false, text: `reference ${rounded(reference, 2)} %`, font: { size: 12, color: colour("--soft") } }],
