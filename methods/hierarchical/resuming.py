@@ -8,9 +8,8 @@ from contextlib import contextmanager
 
 from torch import Tensor, nn
 
-LIMIT = (
-    2**30
-)  # bytes of outputs that are kept of a run, of which there are two; ResNet-56 has half of that for 500 images
+# Bytes of outputs that are kept of a run: of the accepted one, and of the latest. ResNet-56 has half of that for 500 images.
+LIMIT = 2**30
 
 
 class Resumed:
