@@ -14,22 +14,12 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Column, Table
 
 import methods
-from benchmarks import (
-    bitstream,
-    environment,
-    execution,
-    fetching,
-    forecast,
-    record,
-    runner,
-    scaffold,
-    storage,
-    suites,
-    tasks,
-    verification,
-)
+from benchmarks import bitstream, record, scaffold, storage, tasks
+from benchmarks.data import download
 from benchmarks.errors import RateBenchError, UnknownName
-from benchmarks.suites import Cell
+from benchmarks.evaluation import verify
+from benchmarks.running import environment, execution, forecast, plan, schedule
+from benchmarks.running.plan import Cell
 from benchmarks.training import processes
 
 app = typer.Typer(
@@ -66,14 +56,14 @@ def _plan(
     seed: list[int] | None,
 ) -> list[tuple[Cell, str | None]]:
     """Cells with the reason why they can't be run, or None; of each method the first configuration, unless told."""
-    cells = suites.plan(suite, method or (), network or (), budget, seed or ())
+    cells = plan.plan(suite, method or (), network or (), budget, seed or ())
     for wanted in config or ():
         if all(cell.config_hash != wanted for cell in cells):
             raise UnknownName("configuration", wanted, {cell.config_hash for cell in cells})
     if config:
         cells = [cell for cell in cells if cell.config_hash in config]
     elif not all_configs:
-        cells = [cell for cell in cells if cell.config == suites.configs(suite, cell.method, budget)[0]]
+        cells = [cell for cell in cells if cell.config == plan.configs(suite, cell.method, budget)[0]]
     return [(cell, cell.unsupported()) for cell in cells]
 
 
@@ -164,7 +154,7 @@ def run(
         def say(line: str) -> None:
             progress.console.print(escape(line), soft_wrap=True)
 
-        for _, outcome in runner.run(todo, results, say, jobs, fresh, address):
+        for _, outcome in schedule.run(todo, results, say, jobs, fresh, address):
             failed += outcome == "failed"
             busy += outcome == "busy"
             progress.advance(bar)
@@ -198,7 +188,7 @@ def show(suite: Suite, results: Results = Path("results")) -> None:
         msg = f"there are no records of {suite!r} in {results}: `ratebench run {suite}` makes them"
         raise RateBenchError(msg)
     console.print(table)
-    if caution := suites.caution(suite):
+    if caution := plan.caution(suite):
         console.print(caution)
 
 
@@ -207,7 +197,7 @@ def verify(suite: Suite, method: Methods = None, results: Results = Path("result
     """Decode and score the artefacts at hand again and compare with their records."""
     records = [r for r in record.load(results, suite) if not method or r.method in method]
     counts = {"same": 0, "differs": 0, "no artefact": 0}
-    for verdict in verification.verify(records, results):
+    for verdict in verify.verify(records, results):
         counts[verdict.outcome] += 1
         if verdict.outcome == "differs":
             errors.print(escape(f"{verdict.record.id} differs: {verdict.detail}"))
@@ -251,7 +241,7 @@ def fetch(task: Annotated[str, typer.Argument(help="cifar10, …")], network: Ne
         tasks.load(task, name)
     wanted = [f for n in network for f in module.files(n)] if network else module.files()
     for file in dict.fromkeys(f.name for f in wanted):
-        place = fetching.fetch(next(f for f in wanted if f.name == file))
+        place = download.fetch(next(f for f in wanted if f.name == file))
         console.print(escape(f"{file}: verified in {place if place.is_dir() else place.parent}"), soft_wrap=True)
     if not wanted:
         console.print(f"{task} is embedded: nothing to fetch")

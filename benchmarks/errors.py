@@ -8,6 +8,8 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+__fingerprint__ = False  # sentences alone
+
 
 class RateBenchError(Exception):
     """Base of all errors that carry a sentence for the user."""

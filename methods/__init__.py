@@ -13,8 +13,9 @@ from typing import cast
 from benchmarks.errors import MethodError, UnknownName
 from methods.interface import Method
 
+__fingerprint__ = False  # finds methods by name; their own files count
 ENTRY_POINTS = "ratebench.methods"
-_NOT_METHODS = {"interface", "baselines"}
+_NOT_METHODS = {"interface", "families", "baselines"}
 
 
 @functools.cache
@@ -42,7 +43,7 @@ def get(key: str) -> Method:
     except ImportError as error:
         msg = f"method {key!r} can't be imported: {error}"
         raise MethodError(msg) from error
-    missing = [name for name in ("CARD", "Config", "unsupported", "compress") if not hasattr(module, name)]
+    missing = [name for name in ("CARD", "Config", "unsupported", "points", "compress") if not hasattr(module, name)]
     if missing:
         msg = f"method {key!r} ({module.__name__}) lacks {', '.join(missing)}: see methods/interface.py"
         raise MethodError(msg)

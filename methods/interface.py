@@ -1,19 +1,20 @@
 """The contract between a compression method and the suite that measures it.
 
-A method is a *module* with four names::
+A method is a *module* with five names::
 
     CARD: Card
     @dataclass(frozen=True) class Config: ...
     def unsupported(task: Task, config: Config) -> str | None: ...
+    def points(config: Config, budget: Budget) -> Sequence[float]: ...
     def compress(task: Task, config: Config, run: Run) -> Iterator[Compressed]: ...
 
-It never writes a file and never sees a test image: it yields descriptions (`Compressed`), which the suite turns into
+It never writes a file and never sees a test item: it yields descriptions (`Compressed`), which the suite turns into
 bytes, decodes in a fresh process and scores. Nothing here trains, codes or imports the rest of the suite.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, TypeAlias, runtime_checkable
 
@@ -21,18 +22,24 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+__fingerprint__ = False  # types and docstrings alone: no result depends on them
+
 Json: TypeAlias = "bool | int | float | str | list[Json] | tuple[Json, ...] | Mapping[str, Json] | None"
 Role = Literal["weights", "indices", "codebooks", "norm_bias", "header"]
 BudgetName = Literal["post-training", "short", "paper"]
+Fidelity = Literal["paper", "reconstruction", "baseline"]
+CLASSIFICATION = "image classification"
 
 
 @dataclass(frozen=True)
 class Card:
-    """Who a method is by, what family it belongs to, and how faithful the module is to the paper.
+    """Who a method is by, what family it belongs to, and how close the module is to the paper.
 
-    `faithful` is "paper" (written from the full text), "reconstruction" (the text was not available: `note` says what
+    `fidelity` is "paper" (written from the full text), "reconstruction" (the text was not available: `note` says what
     it was rebuilt from) or "baseline" (no single paper stands behind it). `budgets` lists what the method can be run
-    with. A Config whose attribute `random` is true has a post-training result that depends on the seed.
+    with, `kinds` the kinds of task that it works on. `estimate` names the note in which the method records the share of
+    multiply-accumulates that, by its own estimate, a network does not need; "" if it makes none. A Config whose
+    attribute `random` is true has a post-training result that depends on the seed.
     """
 
     key: str
@@ -41,15 +48,13 @@ class Card:
     venue: str
     year: int
     families: tuple[str, ...]
-    faithful: Literal["paper", "reconstruction", "baseline"]
+    fidelity: Fidelity
     budgets: tuple[BudgetName, ...] = ("post-training",)
     arxiv: str = ""
     code: str = ""
     note: str = ""
-
-
-# Metadata of a Config's field that was added when records existed: at its default it names no other configuration.
-ADDED: Mapping[str, bool] = {"added": True}
+    kinds: tuple[str, ...] = (CLASSIFICATION,)
+    estimate: str = ""
 
 
 @dataclass(frozen=True)
@@ -61,31 +66,76 @@ class Budget:
 
 
 @dataclass(frozen=True)
-class Split:
-    """Labelled images: `images` uint8 (N, C, H, W), a tensor or what is indexed like one, `labels` int64 (N,)."""
+class Metric:
+    """A quality measure that a task owns: how single values are averaged, and how the average is shown.
 
-    images: Tensor
-    labels: Tensor
+    Each test item has one value. A "proportion" averages values of 0 and 1 (Wilson's interval), a "mean" any real
+    values (Student's interval). The average is shown as `scale` times itself, in `unit`, with `decimals` decimals.
+    `complement` is what papers call `scale` minus the shown value ("" if nothing). `help` is one sentence for readers.
+    """
+
+    name: str
+    unit: str
+    kind: Literal["proportion", "mean"]
+    help: str
+    scale: float = 1.0
+    more_is_better: bool = True
+    complement: str = ""
+    decimals: int = 2
+
+    @property
+    def difference_unit(self) -> str:
+        """The unit of a difference of two shown values."""
+        return "points" if self.unit == "%" else self.unit
+
+
+@dataclass(frozen=True)
+class Split:
+    """Items with what is wanted of them: `inputs` (N, …), a tensor or what is indexed like one, and `targets` (N, …).
+
+    Images are uint8 (N, C, H, W), class labels int64 (N,).
+    """
+
+    inputs: Tensor
+    targets: Tensor
 
     def __len__(self) -> int:
-        return len(self.labels)
+        return len(self.targets)
 
     def to(self, device: torch.device) -> Split:
-        return Split(self.images.to(device), self.labels.to(device))
+        return Split(self.inputs.to(device), self.targets.to(device))
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """How images are varied in training: random crops after `padding` pixels of zeros, and random horizontal flips."""
+
+    padding: int = 0
+    flip: bool = False
 
 
 class Task(Protocol):
-    """What a method may know of a task. There is no test split here; only the harness has one."""
+    """What a method may know of a task. There is no test split here; only the harness has one.
+
+    `kind` is compared with `Card.kinds`. `architecture` and `arguments` name the reference network; `metrics` are the
+    task's quality measures, the first of which is the one that networks are compared by. `augmentation` is what training
+    on the task customarily uses. `uncompressed_bytes` is the numerator of every ratio: the fp32 bytes of the reference
+    network's values or, where there is no reference network, the bytes of the data that is to be coded.
+    `reference_values` is the number of the reference network's values, None where there is no such network.
+    """
 
     name: str
+    kind: str
     network: str
     architecture: str
     arguments: Mapping[str, Json]
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    crop_padding: int
-    flip: bool
+    metrics: tuple[Metric, ...]
+    augmentation: Augmentation
 
+    @property
+    def uncompressed_bytes(self) -> int: ...
+    @property
+    def reference_values(self) -> int | None: ...
     @property
     def train(self) -> Split: ...
     @property
@@ -95,10 +145,20 @@ class Task(Protocol):
         ...
 
     def calibration(self, n: int) -> Split:
-        """The first `n` training images of a fixed shuffle; labels are there but post-training methods leave them."""
+        """The first `n` training items of a fixed shuffle; targets are there but post-training methods leave them."""
         ...
 
-    def loss(self, outputs: Tensor, labels: Tensor) -> Tensor: ...
+    def prepare(self, inputs: Tensor) -> Tensor:
+        """What a network takes: stored inputs (N, …) as its fp32 input, on the same device."""
+        ...
+
+    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """The mean training loss of a batch (N, …)."""
+        ...
+
+    def scores(self, outputs: Tensor, targets: Tensor) -> Mapping[str, Tensor]:
+        """By the name of each metric, one value (N,) per item."""
+        ...
 
 
 class Run(Protocol):
@@ -125,7 +185,10 @@ class Run(Protocol):
 
 @dataclass(frozen=True)
 class ModuleSpec:
-    """A leaf module to build in place of the architecture's own: an allow-listed class name and its arguments."""
+    """A module to build in place of the architecture's own: a kind that the decoder knows, and its arguments.
+
+    Build specs with the decoder module's own `spec()` function (`benchmarks/bitstream/modules`), which documents them.
+    """
 
     kind: str
     arguments: Mapping[str, Any] = field(default_factory=dict)
@@ -152,8 +215,7 @@ class Compressed:
 
     `edits` replaces modules of the architecture by path; `tied` makes parameter paths share one tensor (path -> the
     path that `parts` fills). Every tensor of the resulting network has to be the target of exactly one part. `point`
-    labels the operating point, the same for every seed; what the method found out on the way goes under its key `notes`
-    as a mapping, which is recorded beside the labels.
+    labels the operating point, the same for every seed; `notes` are what the method found out on the way, for the record.
     """
 
     architecture: str
@@ -162,6 +224,7 @@ class Compressed:
     point: Mapping[str, Json]
     edits: Mapping[str, ModuleSpec] = field(default_factory=dict)
     tied: Mapping[str, str] = field(default_factory=dict)
+    notes: Mapping[str, Json] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -184,11 +247,24 @@ class Codec(Protocol):
         ...
 
 
+class DecoderModule(Protocol):
+    """A kind of module that a file may name. A kind's meaning never changes once files exist."""
+
+    def build(self, arguments: Mapping[str, Any], children: Sequence[nn.Module]) -> nn.Module:
+        """The module for a file's arguments, which may be anything; raises ValueError or TypeError if they are bad."""
+        ...
+
+
 @runtime_checkable
 class Method(Protocol):
-    """The four names above; `CODECS` (name -> Codec) is there only where a paper brings its own storage format."""
+    """The five names above. `points` gives the epochs of training of each operating point of a curve, in order.
+
+    Where a paper brings its own storage format or kinds of module, `CODECS` (name -> Codec) and `MODULES` (name ->
+    DecoderModule) are there, too; in a file their names are "<method>.<name>".
+    """
 
     CARD: Card
     Config: type[Any]
     unsupported: Callable[[Task, Any], str | None]
+    points: Callable[[Any, Budget], Sequence[float]]
     compress: Callable[[Task, Any, Run], Iterator[Compressed]]

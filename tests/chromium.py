@@ -12,9 +12,10 @@ from browsing import Open
 from invented import SUITE, everything, made, publish, several, store
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Request
 
-from benchmarks import execution, record
+from benchmarks import record
 from benchmarks.record import CellState
 from benchmarks.report import render
+from benchmarks.running import execution
 
 CHROMIUM = next(
     (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None

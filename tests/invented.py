@@ -16,7 +16,8 @@ import msgspec
 import pytest
 
 import methods
-from benchmarks import measure, record
+from benchmarks import record
+from benchmarks.evaluation import measure
 from benchmarks.record import CellState, Record
 from benchmarks.report import cards
 from methods.interface import Card

@@ -11,17 +11,17 @@ import test_every_method
 import torch
 from torch import nn
 
-import benchmarks.vision  # noqa: F401  # makes torchvision importable
+import benchmarks.data.vision  # noqa: F401  # makes torchvision importable
 from benchmarks import tasks
 from benchmarks.bitstream.codecs import codebook
-from benchmarks.codebooks import Book, collect, groups, means, stack, weights
-from benchmarks.codebooks.curve import described, load, shared_codewords
-from benchmarks.codebooks.training import Decoded
 from benchmarks.training import Recipe, fit
 from methods import aq
 from methods.aq import quantizer, search_torch
 from methods.aq.quantizer import Search
 from methods.aq.search import pair_terms
+from methods.families.codebooks import Book, collect, groups, means, stack, weights
+from methods.families.codebooks.curve import described, load, shared_codewords
+from methods.families.codebooks.training import Decoded
 from methods.interface import Budget
 
 QUICK = Search(iterations=4, rounds=3, sweeps=3)

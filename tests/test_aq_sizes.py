@@ -12,15 +12,15 @@ import test_every_method
 import torch
 from torch import nn
 
-import benchmarks.vision  # noqa: F401  # makes torchvision importable
-from benchmarks import bitstream, measure, tasks
+import benchmarks.data.vision  # noqa: F401  # makes torchvision importable
+from benchmarks import bitstream, tasks
 from benchmarks.bitstream import blueprint
-from benchmarks.codebooks import collect, weights
 from benchmarks.errors import MethodError
-from benchmarks.training.accuracy import normalised
+from benchmarks.evaluation import measure
 from methods import aq
 from methods.aq import sizes
 from methods.baselines import pq, rvq
+from methods.families.codebooks import collect, weights
 from methods.interface import Budget
 
 torch.set_num_threads(1)
@@ -194,7 +194,7 @@ def test_skipped_layers_stay_in_half_precision(budget: Budget) -> None:
 
 def test_codebooks_in_half_precision_hardly_change_what_the_network_says() -> None:
     task = tasks.load("digits", "digits_cnn")
-    x = normalised(task.validation.images[:64], task)
+    x = task.prepare(task.validation.inputs[:64])
     outputs = []
     for storage in ("float32", "float16"):
         (point,) = points_of(aq, aq.Config(points=((2, 64),), iterations=2, storage=storage))  # type: ignore[arg-type]

@@ -13,12 +13,12 @@ import test_structured as shared
 import torch
 from torch import Tensor, nn
 
-from benchmarks import bitstream, measure, networks, tasks
+from benchmarks import bitstream, networks, tasks
 from benchmarks.errors import MethodError
-from benchmarks.structured import analyse, blocks, channels, cost, surgery
-from benchmarks.structured.channels import Where
-from benchmarks.training.accuracy import normalised
+from benchmarks.evaluation import measure
 from methods import hierarchical
+from methods.families.structured import analyse, blocks, channels, cost, surgery
+from methods.families.structured.channels import Where
 from methods.hierarchical import gradients, pruning
 from methods.interface import Budget, Compressed, Task
 
@@ -198,8 +198,8 @@ def test_the_judge_by_loss_is_the_loss_on_validation_images() -> None:
     task, network = planted.digits(), planted.digits().reference()
     split = task.validation
     with torch.no_grad():
-        outputs = network(normalised(split.images[: pruning.JUDGES], task))
-    wanted = float(task.loss(outputs, split.labels[: pruning.JUDGES]))
+        outputs = network(task.prepare(split.inputs[: pruning.JUDGES]))
+    wanted = float(task.loss(outputs, split.targets[: pruning.JUDGES]))
     judge = pruning.Judge(task, "loss", pruning.CPU)
     assert judge(network) == pytest.approx(-wanted, rel=1e-5)
     assert pruning.Judge(task, "decisions", pruning.CPU)(network) == 1.0

@@ -10,10 +10,11 @@ import pytest
 from invented import made
 
 import methods
-from benchmarks import claims, record
-from benchmarks.claims import Claim, Side
+from benchmarks import record
 from benchmarks.errors import RateBenchError
-from benchmarks.report import cards, claimed, frame
+from benchmarks.papers import claimed, claims
+from benchmarks.papers.claims import Claim, Side
+from benchmarks.report import cards, frame
 
 FILE = """
 [[claim]]

@@ -16,9 +16,10 @@ import torch
 from safetensors.torch import load_file
 from test_runner import Laboratory, wait_until
 
-from benchmarks import bitstream, runner, suites
+from benchmarks import bitstream
 from benchmarks.bitstream import blueprint
 from benchmarks.errors import RateBenchError, UnknownName
+from benchmarks.running import plan, schedule
 
 laboratory = test_runner.laboratory
 
@@ -212,12 +213,12 @@ def test_decode_of_a_damaged_or_foreign_file_is_one_sentence(
 def test_seeds_belong_to_what_is_random(laboratory: Laboratory) -> None:
     suite = {"task": "digits", "networks": ["digits_cnn"], "methods": ["tiny"], "baselines": [], "seeds": [3, 4]}
     laboratory.configure(digits=suite)
-    assert [cell.seed for cell in suites.plan("digits")] == [3]  # without training, the tiny method has no randomness
-    assert [cell.seed for cell in suites.plan("digits", budget_name="short")] == [3, 4]
-    assert [cell.seed for cell in suites.plan("digits", budget_name="short", seeds=[7])] == [7]
-    ids = [cell.id for cell in suites.plan("digits", budget_name="short")]
+    assert [cell.seed for cell in plan.plan("digits")] == [3]  # without training, the tiny method has no randomness
+    assert [cell.seed for cell in plan.plan("digits", budget_name="short")] == [3, 4]
+    assert [cell.seed for cell in plan.plan("digits", budget_name="short", seeds=[7])] == [7]
+    ids = [cell.id for cell in plan.plan("digits", budget_name="short")]
     assert ids == [f"digits/digits_cnn/tiny/f0074244-short-s{seed}" for seed in (3, 4)]
-    assert suites.plan("digits")[0].command.endswith("--config f0074244 --budget post-training --seed 3")
+    assert plan.plan("digits")[0].command.endswith("--config f0074244 --budget post-training --seed 3")
 
 
 def test_a_suite_may_have_configurations_of_its_own(laboratory: Laboratory) -> None:
@@ -229,12 +230,12 @@ def test_a_suite_may_have_configurations_of_its_own(laboratory: Laboratory) -> N
         "seeds": [0],
     }
     laboratory.configure({"points": 2}, digits=suite | {"configs": {"post-training": {"tiny": [{"points": 5}]}}})
-    assert [cell.config["points"] for cell in suites.plan("digits", ["tiny"])] == [5]
+    assert [cell.config["points"] for cell in plan.plan("digits", ["tiny"])] == [5]
     laboratory.configure({"points": 2}, digits=suite | {"configs": {"short": {"tiny": [{"points": 5}]}}})
-    assert [cell.config["points"] for cell in suites.plan("digits", ["tiny"])] == [2]
+    assert [cell.config["points"] for cell in plan.plan("digits", ["tiny"])] == [2]
     laboratory.configure({"points": 2}, digits=suite | {"configs": {"post-training": {"tiny": [{"pionts": 5}]}}})
     with pytest.raises(UnknownName, match=r"unknown field of tiny's Config .* did you mean 'points'"):
-        suites.plan("digits", ["tiny"])
+        plan.plan("digits", ["tiny"])
 
 
 def test_an_interruption_ends_all_jobs_at_once(laboratory: Laboratory) -> None:
@@ -257,4 +258,4 @@ def test_jobs_end_with_the_command_that_was_killed(laboratory: Laboratory) -> No
 def test_a_worker_that_is_killed_is_one_sentence(laboratory: Laboratory) -> None:
     laboratory.patch.setenv("TINY", "die")
     with pytest.raises(RateBenchError, match=r"a worker process was killed .* fewer --jobs"):
-        list(runner.run(laboratory.cells(), laboratory.results, print, jobs=2))
+        list(schedule.run(laboratory.cells(), laboratory.results, print, jobs=2))

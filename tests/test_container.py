@@ -15,7 +15,7 @@ from goldens import samples
 from goldens.samples import FOLDER, SAMPLES, digest, whole
 from torch import nn
 
-from benchmarks import discovery
+from benchmarks import registry
 from benchmarks.bitstream import blueprint, bytes_by_role, codecs, container, decode, encode
 from benchmarks.bitstream.codecs import constant, raw, uniform
 from benchmarks.errors import BitstreamError, UnknownName
@@ -61,7 +61,7 @@ def test_decoder_reads_the_golden_file(name: str) -> None:
 
 def test_every_codec_of_the_suite_has_a_golden_file() -> None:
     files = {path.stem for path in FOLDER.glob("*.rbn")}
-    assert set(discovery.names("benchmarks.bitstream.codecs")) <= files == set(SAMPLES) == set(hashes())
+    assert set(registry.names("benchmarks.bitstream.codecs")) <= files == set(SAMPLES) == set(hashes())
 
 
 def test_fresh_process_decodes_the_same_tensors(fresh_python: Callable[..., str]) -> None:

@@ -18,10 +18,11 @@ import pytest
 import torch
 
 import methods
-from benchmarks import bitstream, measure, reported, seeds, tasks
+from benchmarks import bitstream, seeds, tasks
 from benchmarks.bitstream import blueprint, codecs
-from benchmarks.training import correct_predictions
-from benchmarks.training.accuracy import normalised
+from benchmarks.evaluation import measure
+from benchmarks.evaluation.scoring import total_score
+from benchmarks.papers import reported
 from methods.interface import Budget, Compressed, Task
 
 POST_TRAINING, SHORT = Budget("post-training", 0.0), Budget("short", 2.0)
@@ -176,15 +177,15 @@ def test_a_fresh_process_decodes_the_same_network(key: str, tmp_path: Path) -> N
 @every_method
 def test_the_first_point_is_close_to_the_reference(key: str) -> None:
     task = task_for(key)
-    dense = correct_predictions(task.reference(), task.validation, task)
+    dense = total_score(task.reference(), task.validation, task)
     decoded = bitstream.decode(curve(key)[0][1])
-    example = normalised(task.validation.images[:1], task)
+    example = task.prepare(task.validation.inputs[:1])
     left = measure.macs(decoded, example) / measure.macs(task.reference(), example)
     if left < 0.8:
         pytest.skip(
             f"its first point has {left:.0%} of the reference's multiply-accumulates, far from its accuracy too"
         )
-    first = correct_predictions(decoded, task.validation, task)
+    first = total_score(decoded, task.validation, task)
     assert first >= dense - 0.05 * len(task.validation)
 
 

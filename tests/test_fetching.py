@@ -17,9 +17,10 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import fetching, tasks
+from benchmarks import tasks
+from benchmarks.data import download
+from benchmarks.data.download import RemoteFile
 from benchmarks.errors import TaskError
-from benchmarks.fetching import RemoteFile
 
 DATA = random.Random(0).randbytes(2_500_000)  # more than two of the pieces that a download is written in
 INSIDE = {"set/train": b"pixels" * 1000, "set/test": b"other pixels" * 1000}
@@ -105,13 +106,13 @@ def left(tmp_path: Path) -> set[str]:
 
 def test_a_file_is_downloaded_once_and_verified(server: Server, tmp_path: Path) -> None:
     for _ in range(2):
-        assert fetching.fetch(server.remote()).read_bytes() == DATA
+        assert download.fetch(server.remote()).read_bytes() == DATA
     assert len(server.asked) == 1 and left(tmp_path) == {"data.bin"}
 
 
 def test_a_damaged_file_in_the_cache_is_fetched_again(server: Server) -> None:
-    fetching.fetch(server.remote()).write_bytes(b"damaged")
-    assert fetching.fetch(server.remote()).read_bytes() == DATA
+    download.fetch(server.remote()).write_bytes(b"damaged")
+    assert download.fetch(server.remote()).read_bytes() == DATA
 
 
 @pytest.mark.parametrize("ranges", [True, False])
@@ -121,25 +122,25 @@ def test_an_interrupted_download_goes_on_or_starts_over(
 ) -> None:
     server.breaks_after, server.compresses = 1_500_000, compresses
     with pytest.raises(TaskError, match=r"can't download data\.bin"):
-        fetching.fetch(server.remote())
+        download.fetch(server.remote())
     assert left(tmp_path) == {"data.bin.part"}
     begun = (tmp_path / "cache/data.bin.part").stat().st_size
     assert 0 < begun <= 1_500_000
     server.breaks_after, server.ranges = None, ranges
-    assert fetching.fetch(server.remote()).read_bytes() == DATA
+    assert download.fetch(server.remote()).read_bytes() == DATA
     assert server.asked[1] == ("/data.bin", f"bytes={begun}-") and left(tmp_path) == {"data.bin"}
 
 
 def test_a_part_that_was_complete_is_accepted(server: Server, tmp_path: Path) -> None:
     (tmp_path / "cache").mkdir()
     (tmp_path / "cache/data.bin.part").write_bytes(DATA)
-    assert fetching.fetch(server.remote()).read_bytes() == DATA
+    assert download.fetch(server.remote()).read_bytes() == DATA
 
 
 def test_a_wrong_hash_is_refused_and_the_file_removed(server: Server, tmp_path: Path) -> None:
     server.files["/data.bin"] = DATA[:-1] + b"x"
     with pytest.raises(TaskError, match=f"data.bin has hash [0-9a-f]{{32}}, not {md5(DATA)}: .* it was removed"):
-        fetching.fetch(server.remote())
+        download.fetch(server.remote())
     assert not left(tmp_path)
 
 
@@ -147,18 +148,18 @@ def test_a_wrong_hash_is_refused_and_the_file_removed(server: Server, tmp_path: 
 def test_the_first_digits_of_a_hash_are_enough(server: Server, prefix: str, fits: bool) -> None:
     file = server.remote(known_hash=f"sha256:{prefix}")
     if fits:
-        assert fetching.fetch(file).read_bytes() == DATA
+        assert download.fetch(file).read_bytes() == DATA
     else:
         with pytest.raises(TaskError, match=f"not sha256:{prefix}"):
-            fetching.fetch(file)
+            download.fetch(file)
 
 
 def test_an_archive_is_unpacked_to_the_members_that_are_needed(server: Server, tmp_path: Path) -> None:
-    folder = fetching.fetch(server.archive())
+    folder = download.fetch(server.archive())
     assert {name: (folder / name).read_bytes() for name in INSIDE} == INSIDE
     assert left(tmp_path) == set(INSIDE)
     (folder / "set/test").unlink()
-    fetching.fetch(server.archive())
+    download.fetch(server.archive())
     assert left(tmp_path) == set(INSIDE)
 
 
@@ -166,9 +167,9 @@ def test_a_truncated_archive_is_refused(server: Server, tmp_path: Path) -> None:
     cut = ARCHIVE[: len(ARCHIVE) // 2]
     server.files["/set.tar.gz"] = cut
     with pytest.raises(TaskError, match=r"the download of set\.tar\.gz has hash .* it was removed"):
-        fetching.fetch(server.archive())
+        download.fetch(server.archive())
     with pytest.raises(TaskError, match=r"can't unpack .*set\.tar\.gz: .*; delete it and fetch it again"):
-        fetching.fetch(server.archive(cut))  # the pin itself is of a truncated archive
+        download.fetch(server.archive(cut))  # the pin itself is of a truncated archive
     assert not {name for name in left(tmp_path) if name in INSIDE}
 
 
@@ -180,7 +181,7 @@ def test_a_mirror_folder_holds_the_archive_or_its_members(
         (tmp_path / "mirror" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "mirror" / name).write_bytes(data)
     monkeypatch.setenv("RATEBENCH_MIRROR", str(tmp_path / "mirror"))
-    folder = fetching.fetch(server.archive())
+    folder = download.fetch(server.archive())
     assert {name: (folder / name).read_bytes() for name in INSIDE} == INSIDE
     assert not server.asked and left(tmp_path) == set(INSIDE)
 
@@ -191,7 +192,7 @@ def test_a_damaged_file_in_the_mirror_is_named_and_kept_there(
     monkeypatch.setenv("RATEBENCH_MIRROR", str(tmp_path))
     (tmp_path / "data.bin").write_bytes(DATA[:1000])
     with pytest.raises(TaskError, match=re.escape(f"the mirror's {tmp_path / 'data.bin'} has hash")):
-        fetching.fetch(server.remote())
+        download.fetch(server.remote())
     assert (tmp_path / "data.bin").exists() and not left(tmp_path)
 
 
@@ -199,17 +200,17 @@ def test_what_the_mirror_lacks_comes_from_the_official_source(
     server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("RATEBENCH_MIRROR", str(tmp_path))
-    assert fetching.fetch(server.remote()).read_bytes() == DATA
+    assert download.fetch(server.remote()).read_bytes() == DATA
     (tmp_path / "cache/data.bin").unlink()
     monkeypatch.setenv("RATEBENCH_MIRROR", f"{server.address}/elsewhere/")
-    assert fetching.fetch(server.remote()).read_bytes() == DATA
+    assert download.fetch(server.remote()).read_bytes() == DATA
     assert [path for path, _ in server.asked] == ["/data.bin", "/elsewhere/data.bin", "/data.bin"]
 
 
 def test_a_mirror_may_be_a_url(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RATEBENCH_MIRROR", server.address)
     file = RemoteFile("set.tar.gz", "http://official.invalid/set.tar.gz", md5(ARCHIVE), server.archive().members)
-    folder = fetching.fetch(file)
+    folder = download.fetch(file)
     assert {name: (folder / name).read_bytes() for name in INSIDE} == INSIDE
 
 
@@ -220,7 +221,7 @@ def test_a_mirror_that_is_not_a_folder_is_a_sentence(
     for mirror in (str(tmp_path / "absent"), str(tmp_path / "file")):
         monkeypatch.setenv("RATEBENCH_MIRROR", mirror)
         with pytest.raises(TaskError, match=re.escape(f"RATEBENCH_MIRROR is {mirror!r}, which is not a folder")):
-            fetching.fetch(server.remote())
+            download.fetch(server.remote())
 
 
 def test_without_network_and_mirror_one_sentence_names_the_way_out(
@@ -234,15 +235,15 @@ def test_without_network_and_mirror_one_sentence_names_the_way_out(
     with pytest.raises(
         TaskError, match=r"RATEBENCH_MIRROR is not set: .* RATEBENCH_MIRROR to a folder that holds data"
     ):
-        fetching.fetch(file)
+        download.fetch(file)
     with pytest.raises(TaskError, match=r"absent\.bin \(it is not there\) and RATEBENCH_MIRROR is not set"):
-        fetching.fetch(server.remote("absent.bin"))
+        download.fetch(server.remote("absent.bin"))
 
 
 def test_several_processes_fetch_a_file_once(server: Server) -> None:
     found: list[bytes] = []
     threads = [
-        threading.Thread(target=lambda: found.append(fetching.fetch(server.remote()).read_bytes())) for _ in "abc"
+        threading.Thread(target=lambda: found.append(download.fetch(server.remote()).read_bytes())) for _ in "abc"
     ]
     for thread in threads:
         thread.start()
@@ -254,7 +255,7 @@ def test_several_processes_fetch_a_file_once(server: Server) -> None:
 def test_a_cache_that_is_not_a_folder_is_a_sentence(server: Server, tmp_path: Path) -> None:
     (tmp_path / "cache").write_text("")
     with pytest.raises(TaskError, match=r"can't write in .*cache: .*; set RATEBENCH_CACHE to another folder"):
-        fetching.fetch(server.remote())
+        download.fetch(server.remote())
 
 
 def test_every_pin_of_every_task_is_a_hash() -> None:

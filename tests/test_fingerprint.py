@@ -115,13 +115,13 @@ def test_the_name_of_a_file_counts_but_not_where_the_checkout_is(tmp_path: Path)
 def test_sources_are_closed_under_imports() -> None:
     found = sources("methods/baselines/uniform.py")
     names = {file.relative_to(ROOT).as_posix() for file in found}
-    assert {"methods/baselines/uniform.py", "benchmarks/training/loop.py", "benchmarks/training/accuracy.py"} <= names
+    assert {"methods/baselines/uniform.py", "benchmarks/training/loop.py", "benchmarks/evaluation/accuracy.py"} <= names
     assert {"benchmarks/bitstream/codecs/uniform.py", "benchmarks/bitstream/entropy.py"} <= names
     assert all(sources(file) <= found for file in found)
     assert "benchmarks/bitstream/codecs/sparse.py" not in names  # a codec that this method does not write
     assert not names & {
-        "benchmarks/execution.py",
-        "benchmarks/runner.py",
+        "benchmarks/running/execution.py",
+        "benchmarks/running/schedule.py",
         "benchmarks/cli.py",
         "benchmarks/report/page.py",
         "benchmarks/storage.py",

@@ -13,9 +13,10 @@ import torch
 from invented import made
 from test_runner import Laboratory
 
-from benchmarks import forecast, record, storage
-from benchmarks.forecast import Speed
+from benchmarks import record, storage
 from benchmarks.record import Record
+from benchmarks.running import forecast
+from benchmarks.running.forecast import Speed
 from methods.interface import Budget
 
 laboratory = test_runner.laboratory

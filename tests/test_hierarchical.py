@@ -14,10 +14,10 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks import bitstream, tasks
-from benchmarks.classification import Classification
 from benchmarks.errors import MethodError
-from benchmarks.structured import Group, analyse, channels
+from benchmarks.tasks.kinds.classification import Classification
 from methods import hierarchical
+from methods.families.structured import Group, analyse, channels
 from methods.hierarchical import gradients, pruning
 from methods.interface import Budget
 

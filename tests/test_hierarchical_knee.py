@@ -14,9 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from benchmarks.classification import Classification
-from benchmarks.structured import Group, channels
-from benchmarks.training.accuracy import normalised
+from benchmarks.tasks.kinds.classification import Classification
+from methods.families.structured import Group, channels
 from methods.hierarchical import gradients, pruning
 from methods.interface import Split
 
@@ -41,7 +40,7 @@ class Toy:
     group: Group
 
     def fit(self, network: nn.Sequential, steps: int, lr: float) -> nn.Sequential:
-        images, labels = normalised(self.task.train.images, self.task), self.task.train.labels
+        images, labels = self.task.prepare(self.task.train.inputs), self.task.train.targets
         order, optimiser = torch.Generator().manual_seed(0), torch.optim.Adam(network.parameters(), lr)
         falling = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
         for _ in range(steps):
@@ -55,7 +54,7 @@ class Toy:
     @torch.no_grad()
     def accuracy(self, network: nn.Sequential) -> float:
         held = self.task.validation
-        return float((network.eval()(normalised(held.images, self.task)).argmax(1) == held.labels).float().mean())
+        return float((network.eval()(self.task.prepare(held.inputs)).argmax(1) == held.targets).float().mean())
 
     def without(self, gone: Tensor | list[int], compensated: bool) -> nn.Sequential:
         """The student without these filters, and narrow."""
@@ -92,7 +91,7 @@ def toy(seed: int) -> Toy:
     task = replace(planted.digits(), mean=(0.5,), std=(0.29,))
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.manual_seed(100 + seed)
-        outputs = layers(NEEDED).eval()(normalised(images, task))
+        outputs = layers(NEEDED).eval()(task.prepare(images))
         student = layers(WIDTH)
     labels = (outputs - outputs.mean(0)).argmax(1)
     splits = Split(images[HELD_OUT:], labels[HELD_OUT:]), Split(images[:HELD_OUT], labels[:HELD_OUT])

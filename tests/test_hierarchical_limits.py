@@ -9,8 +9,9 @@ import torch
 from test_hierarchical import RUN
 from test_runner import Laboratory
 
-from benchmarks import bitstream, measure, record, tasks
+from benchmarks import bitstream, record, tasks
 from benchmarks.errors import MethodError
+from benchmarks.evaluation import measure
 from methods import hierarchical
 
 torch.set_num_threads(1)

@@ -19,8 +19,9 @@ import torch
 from PIL import Image
 from scipy.io import savemat
 
-import benchmarks.vision  # noqa: F401  # makes torchvision importable
-from benchmarks import ilsvrc, networks, storage
+import benchmarks.data.vision  # noqa: F401  # makes torchvision importable
+from benchmarks import networks, storage
+from benchmarks.data import ilsvrc
 from benchmarks.errors import TaskError
 from benchmarks.tasks import imagenet
 
@@ -317,13 +318,13 @@ def test_the_task_cuts_validation_off_each_class(pins: Path, tmp_path: Path, mon
     test = imagenet.test_split.__wrapped__()
     assert [len(split) for split in (train, validation, test)] == [6, 6, 6]
     for split in (train, validation, test):
-        assert sorted(split.labels.tolist()) == [0, 0, 1, 1, 2, 2]
-        classes = [SYNSETS.index(path.parent.name) for path in split.images._paths]
-        assert classes == split.labels.tolist()
-        assert split.images[:2].shape == (2, 3, 224, 224)
-    paths = [set(split.images._paths) for split in (train, validation)]
+        assert sorted(split.targets.tolist()) == [0, 0, 1, 1, 2, 2]
+        classes = [SYNSETS.index(path.parent.name) for path in split.inputs._paths]
+        assert classes == split.targets.tolist()
+        assert split.inputs[:2].shape == (2, 3, 224, 224)
+    paths = [set(split.inputs._paths) for split in (train, validation)]
     assert not paths[0] & paths[1]
-    assert torch.equal(test.images[:1], test.images[:1])
+    assert torch.equal(test.inputs[:1], test.inputs[:1])
 
 
 def test_the_command_unpacks_and_says_what_is_missing(

@@ -17,7 +17,8 @@ from safetensors.torch import save_file
 from test_runner import Laboratory
 
 import methods
-from benchmarks import fingerprint, networks, record, suites, tasks
+from benchmarks import fingerprint, networks, record, tasks
+from benchmarks.running import plan
 from benchmarks.tasks import imagenet
 from benchmarks.training.scratch import initialise
 
@@ -137,18 +138,18 @@ def test_every_method_is_in_the_small_suite_and_follows_its_papers_schedule_ther
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.chdir(fingerprint.ROOT)
-    suites._params.cache_clear()
-    large, small = (suites.plan(name, budget_name="paper") for name in ("imagenet", "imagenet-tiny"))
+    plan._params.cache_clear()
+    large, small = (plan.plan(name, budget_name="paper") for name in ("imagenet", "imagenet-tiny"))
     assert {(c.method, c.config_hash) for c in small} == {(c.method, c.config_hash) for c in large}
     for budget in ("post-training", "short"):
-        assert {c.method for c in suites.plan("imagenet-tiny", budget_name=budget)} == set(methods.names())
-    suites._params.cache_clear()
+        assert {c.method for c in plan.plan("imagenet-tiny", budget_name=budget)} == set(methods.names())
+    plan._params.cache_clear()
 
 
 def test_the_few_images_are_cut_in_three() -> None:
     test_pictures.needs_the_sample()
     task: Any = tasks.load("imagenet_tiny", "mobilenet_v1_0.75")
     test = tasks.get("imagenet_tiny").test_split()
-    paths = [path for split in (task.train, task.validation, test) for path in split.images._paths]
+    paths = [path for split in (task.train, task.validation, test) for path in split.inputs._paths]
     assert [len(split) for split in (task.train, task.validation, test)] == [500, 200, 100]
     assert len(set(paths)) == 800

@@ -16,16 +16,13 @@ from torch.nn import functional as F
 
 from benchmarks import bitstream, networks, tasks
 from benchmarks.bitstream import blueprint
-from benchmarks.classification import Classification
 from benchmarks.errors import BitstreamError, MethodError
-from benchmarks.lowrank import Factorised, groups, realise, weights
-from benchmarks.lowrank.curve import initialise
-from benchmarks.lowrank.unfolding import (
-    truncated_svd,
-    unfold,
-)
+from benchmarks.tasks.kinds.classification import Classification
 from methods import jsvd
 from methods.baselines import svd, tucker
+from methods.families.lowrank import Factorised, groups, realise, weights
+from methods.families.lowrank.curve import initialise
+from methods.families.lowrank.unfolding import truncated_svd, unfold
 from methods.interface import Budget
 from methods.jsvd import schemes
 from methods.jsvd.shares import Share, factors, shares, structure

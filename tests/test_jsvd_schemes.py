@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from benchmarks.errors import MethodError
-from benchmarks.lowrank.unfolding import (
+from methods.families.lowrank.unfolding import (
     first_of_pair,
     leading,
     left_kernel,

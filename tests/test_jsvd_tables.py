@@ -8,11 +8,12 @@ from typing import Any
 import pytest
 import torch
 
-from benchmarks import measure, reported
 from benchmarks.bitstream import blueprint
-from benchmarks.lowrank import groups, weights
-from benchmarks.reported import Reported
+from benchmarks.evaluation import measure
+from benchmarks.papers import reported
+from benchmarks.papers.reported import Reported
 from methods.baselines import tucker
+from methods.families.lowrank import groups, weights
 from methods.jsvd import counting
 from methods.jsvd.shares import Share, shares, structure
 

@@ -20,14 +20,16 @@ from test_ilsvrc import moments
 from test_runner import InProcess
 from torch import Tensor
 
-from benchmarks import fingerprint, measure, record, runner, scorer, storage, suites, tasks
+from benchmarks import fingerprint, record, storage, tasks
+from benchmarks.data.images import Pictures, View, _part, centred, cores, cropped, decode
+from benchmarks.data.vision import transforms
 from benchmarks.errors import TaskError
-from benchmarks.pictures import Pictures, View, _part, centred, cores, cropped, decode
-from benchmarks.suites import Cell
+from benchmarks.evaluation import measure, worker
+from benchmarks.evaluation.scoring import total_score
+from benchmarks.running import plan, schedule
+from benchmarks.running.plan import Cell
 from benchmarks.tasks import digits, imagenet, imagenet_sample
-from benchmarks.training import Recipe, correct_predictions, fit
-from benchmarks.training.accuracy import normalised
-from benchmarks.vision import transforms
+from benchmarks.training import Recipe, fit
 from methods.baselines import magnitude
 from methods.interface import Budget, Split
 
@@ -165,17 +167,17 @@ def work(what: str, folder: Path, place: Path, ready: Any) -> None:
     task: Any = replace(digits.task("digits_cnn"), load_splits=lambda: (split, split))
     module = SimpleNamespace(METRIC="top-1", NETWORKS=["net"], task=lambda _: task, test_split=lambda: split)
     module.provenance = lambda _: {"data": "pictures"}
-    tasks.get, runner.Scorer = lambda _: module, InProcess  # type: ignore[assignment,misc]
-    measure.latency_ms, scorer.SHARD = lambda *_: 1.0, 1
+    tasks.get, schedule.Scorer = lambda _: module, InProcess  # type: ignore[assignment,misc]
+    measure.latency_ms, worker.SHARD = lambda *_: 1.0, 1
     task.reference()
     ready.set()
     if what == "train":
-        config = suites.plain(magnitude.Config(rounds=(0.5, 0.8)))
+        config = plan.plain(magnitude.Config(rounds=(0.5, 0.8)))
         cell = Cell("pictures", "pictures", "net", "magnitude", config, Budget("short", 6.0), 0)
-        assert [outcome for _, outcome in runner.run([cell], place, print)] == ["complete"]
+        assert [outcome for _, outcome in schedule.run([cell], place, print)] == ["complete"]
     else:
         artefact = next(place.rglob("p00.rbn"))
-        found = scorer.score(scorer.Wanted(str(artefact), str(place / what)), "pictures", "net", torch.device("cpu"))
+        found = worker.score(worker.Wanted(str(artefact), str(place / what)), "pictures", "net", torch.device("cpu"))
         (place / f"{what}.txt").write_text(f"{found.correct} of {found.total}")
 
 
@@ -271,7 +273,7 @@ def test_the_reference_on_the_sample_is_exact() -> None:
     needs_the_sample()
     task = tasks.load("imagenet_sample", "mobilenet_v1_0.75")
     split = imagenet_sample.test_split()
-    assert (len(split), correct_predictions(task.reference(), split, task)) == (1300, 1009)  # 77.62 %
+    assert (len(split), total_score(task.reference(), split, task)) == (1300, 1009)  # 77.62 %
 
 
 def test_photographs_are_resized_as_for_torchvisions_own_weights() -> None:
@@ -285,7 +287,7 @@ def test_photographs_are_resized_as_for_torchvisions_own_weights() -> None:
     pictures = Pictures(paths, centred(imagenet.SIDE, imagenet.RESIZE))
     for start in range(0, len(paths), 65):
         batch = slice(start, start + 65)
-        ours = normalised(pictures[batch], task)
+        ours = task.prepare(pictures[batch])
         theirs = torch.stack([preset(Image.open(path).convert("RGB")) for path in paths[batch]])
         torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-6)
 
@@ -308,8 +310,8 @@ def test_predictions_are_those_of_torchvisions_preprocessing() -> None:
         names = [row["file"] for row in csv.DictReader(file)]
     for start in range(0, len(names), 65):
         batch = slice(start, start + 65)
-        ours = normalised(split.images[batch], task)
+        ours = task.prepare(split.inputs[batch])
         reference = torch.stack([theirs(Image.open(folder / name).convert("RGB")) for name in names[batch]])
         torch.testing.assert_close(ours, reference, rtol=0, atol=1e-6)
         assert torch.equal(network(ours).argmax(1), network(reference).argmax(1))
-    assert torch.equal(decode(folder / names[5], centred(224)), split.images[5:6][0])
+    assert torch.equal(decode(folder / names[5], centred(224)), split.inputs[5:6][0])

@@ -15,8 +15,9 @@ import pytest
 import yaml
 
 import methods
-from benchmarks import suites, tasks
+from benchmarks import tasks
 from benchmarks.fingerprint import ROOT, sources
+from benchmarks.running import plan
 
 FEW = {"methods": ["surp"], "baselines": ["reference"], "configs": {}}
 REFERENCE = "digits-baselines@reference-digits_cnn"
@@ -117,8 +118,8 @@ def stages() -> dict[str, Any]:
 @pytest.mark.parametrize("name", ["digits", "cifar10", "imagenet-sample", "imagenet"])
 def test_a_stage_depends_on_all_code_that_its_cells_depend_on(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
-    suites._params.cache_clear()
-    suite = suites.get(name)
+    plan._params.cache_clear()
+    suite = plan.get(name)
     for kind, keys in (("methods", suite.methods), ("baselines", suite.baselines)):
         deps = stages()[f"{name}-{kind}"]["deps"]
         for key in keys:
@@ -126,5 +127,5 @@ def test_a_stage_depends_on_all_code_that_its_cells_depend_on(name: str, monkeyp
             for network in suite.networks:
                 architecture = tasks.load(suite.task, network).architecture
                 named = (f"benchmarks/tasks/{suite.task}.py", f"benchmarks/networks/{architecture}.py")
-                used = sources(methods.source(key), *suites.SCORING, *named) - {ROOT / "benchmarks" / "__init__.py"}
+                used = sources(methods.source(key), *plan.SCORING, *named) - {ROOT / "benchmarks" / "__init__.py"}
                 assert [f for f in used if not any(f.is_relative_to(place) for place in places)] == [], (kind, key)

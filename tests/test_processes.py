@@ -16,10 +16,11 @@ import torch
 from PIL import Image
 from torch import nn
 
-from benchmarks import record, scorer, tasks
-from benchmarks.classification import Classification
+from benchmarks import record, tasks
+from benchmarks.data.images import Pictures, centred, cropped
 from benchmarks.errors import MethodError, RateBenchError
-from benchmarks.pictures import Pictures, centred, cropped
+from benchmarks.evaluation import worker
+from benchmarks.tasks.kinds.classification import Classification
 from benchmarks.training import Recipe, fit, loop, processes
 from benchmarks.training.loop import augment
 from methods.interface import Split
@@ -73,7 +74,7 @@ def plain(channels: int, side: int) -> nn.Module:
 def few(images: int) -> Classification:
     """`digits` with so many images for training."""
     task: Any = tasks.load("digits", "digits_cnn")
-    split = Split(task.train.images[:images], task.train.labels[:images])
+    split = Split(task.train.inputs[:images], task.train.targets[:images])
     return replace(task, load_splits=lambda: (split, task.validation), load_state=task.reference().state_dict)
 
 
@@ -107,10 +108,10 @@ def on_pictures(folder: str) -> Tensors:
     split = Split(images, torch.tensor(labels * 5))
     colours: Any = {"mean": (0.5,) * 3, "std": (0.5,) * 3, "flip": True, "crop_padding": 0}
     task = replace(few(1), load_splits=lambda: (split, split), **colours)
-    shard, wanted = scorer.SHARD, scorer.Wanted("", None, processes.rank(), processes.count())
-    scorer.SHARD = 1
-    counted = processes.total(torch.tensor(scorer._counted(plain(3, 16), split, task, wanted, "")))
-    scorer.SHARD = shard
+    shard, wanted = worker.SHARD, worker.Wanted("", None, processes.rank(), processes.count())
+    worker.SHARD = 1
+    counted = processes.total(torch.tensor(worker._counted(plain(3, 16), split, task, wanted, "")))
+    worker.SHARD = shard
     return {**trained(plain(3, 16), task), "counted": counted}
 
 
@@ -229,7 +230,7 @@ def test_pieces_add_up_to_the_batch_where_no_norm_looks_at_it(monkeypatch: pytes
 @pytest.mark.parametrize(("rank", "count"), [(0, 2), (1, 2), (2, 3)])
 def test_a_share_of_a_batch_gets_the_crops_of_the_whole_batch(rank: int, count: int) -> None:
     task: Any = replace(tasks.load("digits", "digits_cnn"), flip=True)  # type: ignore[type-var]
-    images = task.train.images[:11]
+    images = task.train.inputs[:11]
     whole = augment(images, task, torch.Generator().manual_seed(5))
     own = slice(rank, len(images), count)
     part = augment(images[own], task, torch.Generator().manual_seed(5), len(images), own)

@@ -11,13 +11,13 @@ import test_every_method
 import torch
 from torch import Tensor, nn
 
-from benchmarks import bitstream, measure, tasks
+from benchmarks import bitstream, tasks
 from benchmarks.errors import MethodError
-from benchmarks.structured import Prunable, allocation, analyse, channels, cost, filters
-from benchmarks.structured.soft import Soft
+from benchmarks.evaluation import measure
 from benchmarks.training import Recipe, fit
-from benchmarks.training.accuracy import normalised
 from methods import psap
+from methods.families.structured import Prunable, allocation, analyse, channels, cost, filters
+from methods.families.structured.soft import Soft
 from methods.interface import Budget
 from methods.psap.protective import Protective
 from methods.psap.sparsity import scheduled, sparsity_ratios
@@ -194,8 +194,8 @@ def test_biases_come_back_with_their_filters() -> None:
         tasks.load("digits", "digits_cnn"),
         load_state=network.state_dict,  # type: ignore[type-var]
     )
-    found = channels.find(network, normalised(task.calibration(1).images, task))
-    example = normalised(task.calibration(1).images, task)
+    found = channels.find(network, task.prepare(task.calibration(1).inputs))
+    example = task.prepare(task.calibration(1).inputs)
     own = Prunable(task, found, cost.measure(network, found, example))
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
     steered = steering(own, network, removed=0.3, theta=0.01)
@@ -296,7 +296,7 @@ def points(**changes: Any) -> list[Any]:
 
 def test_what_is_left_is_what_the_notes_say() -> None:
     found = points(targets=(0.3, 0.5), statistic="taylor", theta=1.2)
-    x = normalised(digits().validation.images[:1], digits())
+    x = digits().prepare(digits().validation.inputs[:1])
     dense = measure.macs(digits().reference(), x)
     for point in found:
         network = bitstream.decode(bitstream.encode(point))

@@ -9,8 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks import tasks
-from benchmarks.structured import Prunable, allocation, analyse
-from benchmarks.training.accuracy import normalised
+from methods.families.structured import Prunable, allocation, analyse
 from methods.interface import Split
 from methods.psap.pulse import pulses
 
@@ -28,7 +27,7 @@ def prunable() -> Prunable:
 
 def batches(count: int = 4) -> list[Split]:
     split = digits().calibration(count * 64)
-    return [Split(split.images[i : i + 64], split.labels[i : i + 64]) for i in range(0, count * 64, 64)]
+    return [Split(split.inputs[i : i + 64], split.targets[i : i + 64]) for i in range(0, count * 64, 64)]
 
 
 def zeroed_half(prunable: Prunable, network: nn.Module) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
@@ -64,7 +63,7 @@ def test_pulses_are_derivatives_of_the_loss(prunable: Prunable, statistic: Any) 
     """Against a finite difference: a little of one old filter (or of its gate) is given back."""
     network, task = digits().reference().double(), digits()
     gone, old = zeroed_half(prunable, network)
-    image_batches = [Split(b.images, b.labels) for b in batches(2)]
+    image_batches = [Split(b.inputs, b.targets) for b in batches(2)]
 
     class Double(nn.Module):
         def __init__(self) -> None:
@@ -95,7 +94,7 @@ def test_pulses_are_derivatives_of_the_loss(prunable: Prunable, statistic: Any) 
                 shaped = gate.view(1, -1, 1, 1)
                 hooks.append(reads.register_forward_pre_hook(lambda _m, x, shaped=shaped: x[0] * shaped))
         total = sum(
-            float(task.loss(network(normalised(split.images, task).double()), split.labels)) for split in image_batches
+            float(task.loss(network(task.prepare(split.inputs).double()), split.targets)) for split in image_batches
         )
         for hook in hooks:
             hook.remove()

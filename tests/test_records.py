@@ -17,14 +17,15 @@ from typing import Any
 import pytest
 import test_runner
 import torch
+from benchmarks.record import CellState
 from invented import made
 from test_runner import Laboratory
 from torch import Tensor, nn
 
-from benchmarks import measure, networks, record, scorer, tasks
+from benchmarks import networks, record, tasks
 from benchmarks.errors import BitstreamError, RateBenchError, RecordError
-from benchmarks.record import CellState
-from benchmarks.training import correct_predictions
+from benchmarks.evaluation import measure, worker
+from benchmarks.evaluation.scoring import total_score
 from methods.interface import Split
 
 laboratory = test_runner.laboratory
@@ -139,7 +140,7 @@ def test_correct_predictions_are_counted_exactly_with_a_ragged_last_batch(side: 
     for label, expected in ((0, 168), (1, 168), (2, 167)):
         split = Split(images, torch.full((503,), label))
         network = Copycat()
-        assert (correct_predictions(network, split, task), network.most) == (expected, most)
+        assert (total_score(network, split, task), network.most) == (expected, most)
 
 
 def test_multiply_accumulates_against_a_count_by_hand() -> None:
@@ -200,35 +201,35 @@ def test_a_fresh_process_scores_what_this_one_scores_and_outlives_a_bad_file(lab
     good = sorted(laboratory.results.rglob("*.rbn"))[0]
     (laboratory.folder / "bad.rbn").write_bytes(b"not a network")
     known = record.read(good.with_suffix(".json"))
-    with scorer.Scorer("digits", "digits_cnn", torch.device("cpu")) as fresh:
+    with worker.Scorer("digits", "digits_cnn", torch.device("cpu")) as fresh:
         with pytest.raises(BitstreamError, match="not a RateBench file"):
-            fresh.score(scorer.Wanted(str(laboratory.folder / "bad.rbn")))
+            fresh.score(worker.Wanted(str(laboratory.folder / "bad.rbn")))
         with pytest.raises(BitstreamError, match=r"can't read .*absent\.rbn"):
-            fresh.score(scorer.Wanted(str(laboratory.folder / "absent.rbn")))
-        found = fresh.score(scorer.Wanted(str(good)))
+            fresh.score(worker.Wanted(str(laboratory.folder / "absent.rbn")))
+        found = fresh.score(worker.Wanted(str(good)))
         assert found.sha256 == known.provenance.artefact_sha256 and found.correct == known.quality.correct
         assert found.by_role == known.rate.by_role and found.macs == known.counted.macs
         assert found.latency_ms_batch1 > 0 and (found.latency_ms_batch128 or 0) > 0
         assert fresh._process is not None
         fresh._process.kill()
         with pytest.raises(RateBenchError, match=r"the process that decodes and scores .* died"):
-            fresh.score(scorer.Wanted(str(good)))
+            fresh.score(worker.Wanted(str(good)))
 
 
 def test_a_batch_that_would_take_gigabytes_is_not_timed(
     laboratory: Laboratory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     laboratory.run()
-    wanted = scorer.Wanted(str(sorted(laboratory.results.rglob("*.rbn"))[0]))
+    wanted = worker.Wanted(str(sorted(laboratory.results.rglob("*.rbn"))[0]))
     example = torch.zeros(2, 1, 8, 8)
     network = torch.nn.Sequential(torch.nn.Conv2d(1, 8, 3), torch.nn.Flatten(), torch.nn.Linear(288, 10))
     assert measure.largest_activation(network, example) == 8 * 6 * 6
     with torch.device("meta"):
         vgg = networks.build("vgg", {"depth": 16})
     size = measure.largest_activation(vgg, torch.zeros(1, 3, 224, 224, device="meta"))
-    assert size == 64 * 224 * 224 and scorer.LATENCY_BATCH * size * 4 > scorer.MOST
-    monkeypatch.setattr(scorer, "MOST", 0)
-    assert scorer.score(wanted, "digits", "digits_cnn", torch.device("cpu")).latency_ms_batch128 is None
+    assert size == 64 * 224 * 224 and worker.LATENCY_BATCH * size * 4 > worker.MOST
+    monkeypatch.setattr(worker, "MOST", 0)
+    assert worker.score(wanted, "digits", "digits_cnn", torch.device("cpu")).latency_ms_batch128 is None
 
 
 def test_what_was_counted_before_a_kill_is_not_counted_again(
@@ -237,29 +238,29 @@ def test_what_was_counted_before_a_kill_is_not_counted_again(
     """SIGKILL in the middle of an evaluation in six shards, of which two are noted."""
     laboratory.run()
     artefact = sorted(laboratory.results.rglob("*.rbn"))[0]
-    wanted = scorer.Wanted(str(artefact), str(tmp_path / "notes"))
-    monkeypatch.setattr(scorer, "SHARD", 1)
+    wanted = worker.Wanted(str(artefact), str(tmp_path / "notes"))
+    monkeypatch.setattr(worker, "SHARD", 1)
     calls: list[range] = []
 
     def counted(network: Any, split: Split, task: Any, part: range) -> int:
         calls.append(part)
         if child == 0 and len(calls) == 3:
             os.kill(os.getpid(), 9)
-        return correct_predictions(network, split, task, part)
+        return total_score(network, split, task, part)
 
-    monkeypatch.setattr(scorer, "correct_predictions", counted)
+    monkeypatch.setattr(worker, "correct_predictions", counted)
     child = os.fork()
     if child == 0:
-        scorer.score(wanted, "digits", "digits_cnn", torch.device("cpu"))
+        worker.score(wanted, "digits", "digits_cnn", torch.device("cpu"))
         os._exit(0)
     _, status = os.waitpid(child, 0)
     assert os.WIFSIGNALED(status) and len(list((tmp_path / "notes").iterdir())) == 2
-    found = scorer.score(wanted, "digits", "digits_cnn", torch.device("cpu"))
+    found = worker.score(wanted, "digits", "digits_cnn", torch.device("cpu"))
     known = record.read(artefact.with_suffix(".json")).quality
     assert (found.correct, found.total) == (known.correct, known.total)
     assert [part.start for part in calls] == list(range(128, known.total, 64))
-    shares = [scorer.Wanted(str(artefact), None, first, 3) for first in range(3)]
-    parts = [scorer.score(share, "digits", "digits_cnn", torch.device("cpu")) for share in shares]
+    shares = [worker.Wanted(str(artefact), None, first, 3) for first in range(3)]
+    parts = [worker.score(share, "digits", "digits_cnn", torch.device("cpu")) for share in shares]
     assert sum(part.correct for part in parts) == known.correct and sum(part.total for part in parts) == known.total
 
 

@@ -16,10 +16,11 @@ import pandas as pd
 import pytest
 from invented import REFERENCE_BYTES, SUITE, Page, made, reference, several, store
 
-from benchmarks import record, reported
+from benchmarks import record
 from benchmarks.errors import RateBenchError, RecordError
+from benchmarks.papers import replication, reported
 from benchmarks.record import Record
-from benchmarks.report import cards, compare, costs, frame, payload, render, replication, series
+from benchmarks.report import cards, compare, costs, frame, payload, render, series
 
 HOSTILE = (
     "</script><script>document.title='ran'</script><img src=x onerror=\"document.title='ran'\"><!-- $\\frac% {{ 7*7 }}"

@@ -9,7 +9,7 @@ from typing import Any
 from browsing import Open, shown
 from invented import SUITE, everything
 
-from benchmarks import measure
+from benchmarks.evaluation import measure
 from benchmarks.record import Record
 from benchmarks.report.columns import significant
 

@@ -14,8 +14,8 @@ import pytest
 from browsing import Open, saved, shown
 from invented import SUITE, made, reference, several, store
 
-from benchmarks import suites
 from benchmarks.report import render
+from benchmarks.running import plan
 
 HOSTILE = (
     "</script><script>document.title='ran'</script><img src=x onerror=\"document.title='ran'\"> 100 % of $\\_{x}^~ & #1"
@@ -55,7 +55,7 @@ def test_what_is_displayed_can_be_saved(opened: Open, rendered: Path) -> None:
 
 
 def test_a_caution_goes_with_the_numbers(opened: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(suites, "caution", lambda _: "These are easy images: 5 % & no more.")
+    monkeypatch.setattr(plan, "caution", lambda _: "These are easy images: 5 % & no more.")
     path = render(SUITE, store(tmp_path / "results", several()), tmp_path / "reports")
     page = opened(path)
     assert "These are easy images: 5 % & no more." in page.inner_text("header")

@@ -10,12 +10,14 @@ import msgspec
 import pytest
 from invented import SUITE, made, reference, several, store
 
-from benchmarks import measure, record, suites
+from benchmarks import record
+from benchmarks.evaluation import measure
 from benchmarks.record import CellState
 from benchmarks.report import cards, cells, frame, series
 from benchmarks.report.columns import significant
 from benchmarks.report.page import with_code
-from benchmarks.suites import Cell
+from benchmarks.running import plan
+from benchmarks.running.plan import Cell
 from methods.interface import Budget
 
 
@@ -109,8 +111,8 @@ def test_cells_without_a_result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         f"{SUITE}: {{task: digits, networks: [digits_cnn], methods: [gone], baselines: [reference], seeds: [0]}}\n"
         "budgets: {post-training: {epochs: 0}}\nconfigs: {}\n"
     )
-    monkeypatch.setattr(suites, "PARAMS", tmp_path / "params.yaml")
-    suites._params.cache_clear()
+    monkeypatch.setattr(plan, "PARAMS", tmp_path / "params.yaml")
+    plan._params.cache_clear()
     failed = CellState(record.SCHEMA, "x", "failed", 0, 1.0, "out of <b>memory</b>")
     results = store(tmp_path / "results", [made(), made("beta")])
     for seed in (0, 1):
@@ -119,12 +121,12 @@ def test_cells_without_a_result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     try:
         gaps = cells.gaps(results, SUITE, [made()])
     finally:
-        suites._params.cache_clear()
+        plan._params.cache_clear()
     found = {gap.status: gap for gap in gaps}
     assert [gap.status for gap in gaps] == ["failed", "unfinished", "not run", "not run"]
     assert (found["failed"].seeds, found["failed"].reason) == ((0, 1), "out of <b>memory</b>")
     assert found["unfinished"].method == "beta"
-    named = f"--network digits_cnn --config {suites.config_hash('reference', {})} --budget post-training"
+    named = f"--network digits_cnn --config {plan.config_hash('reference', {})} --budget post-training"
     assert {(gap.method, gap.reason) for gap in gaps[2:]} == {
         ("gone", "the method's code can't be loaded"),
         ("reference", f"no record yet: `ratebench run {SUITE} --method reference {named}`"),

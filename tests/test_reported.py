@@ -9,10 +9,12 @@ import pytest
 from invented import made, reference
 
 import methods
-from benchmarks import fingerprint, reported, suites
+from benchmarks import fingerprint
 from benchmarks.errors import RateBenchError
-from benchmarks.report import about, cards, frame, page, replication, series
-from benchmarks.reported import Measured, Reported, Size, verdict
+from benchmarks.papers import replication, reported
+from benchmarks.papers.reported import Measured, Reported, Size, verdict
+from benchmarks.report import about, cards, frame, page, series
+from benchmarks.running import plan
 from methods.interface import Card
 
 FILE = """
@@ -186,8 +188,8 @@ def test_context_is_no_number_of_the_paper(monkeypatch: pytest.MonkeyPatch) -> N
 def test_the_full_replication_runs_what_papers_report_of_imagenet(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every row that can be compared has a configuration in params.yaml that will answer it."""
     monkeypatch.chdir(fingerprint.ROOT)
-    suites._params.cache_clear()
-    cells = [cell for budget in ("post-training", "paper") for cell in suites.plan("imagenet", budget_name=budget)]
+    plan._params.cache_clear()
+    cells = [cell for budget in ("post-training", "paper") for cell in plan.plan("imagenet", budget_name=budget)]
 
     def answered(row: Reported, method: str) -> bool:
         found = (c for c in cells if (c.method, c.network) == (method, row.network))
@@ -203,4 +205,4 @@ def test_the_full_replication_runs_what_papers_report_of_imagenet(monkeypatch: p
     rows = [(row, row.method or key) for key in methods.names() for row in reported.of(key)]
     compared = [(row, method) for row, method in rows if row.task == "imagenet" and not (row.comparable or row.context)]
     assert compared and all(answered(row, method) for row, method in compared)
-    suites._params.cache_clear()
+    plan._params.cache_clear()

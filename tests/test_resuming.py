@@ -11,8 +11,8 @@ from test_hierarchical import RUN
 from torch import Tensor, nn
 
 from benchmarks import networks, tasks
-from benchmarks.structured import analyse
 from methods import hierarchical
+from methods.families.structured import analyse
 from methods.hierarchical import gradients, pruning
 from methods.hierarchical.resuming import LIMIT, Resumed
 

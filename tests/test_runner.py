@@ -26,8 +26,10 @@ from filelock import FileLock
 from threadpoolctl import threadpool_info, threadpool_limits
 
 import methods
-from benchmarks import cli, execution, fingerprint, measure, record, runner, scorer, suites, tasks
-from benchmarks.suites import Cell
+from benchmarks import cli, fingerprint, record, tasks
+from benchmarks.evaluation import measure, worker
+from benchmarks.running import execution, plan, schedule
+from benchmarks.running.plan import Cell
 
 TINY = '''
 """A method for tests: the network in fp32, scaled a little at each point; TINY in the environment makes it misbehave."""
@@ -88,8 +90,8 @@ class InProcess:
     def __exit__(self, *error: object) -> None:
         pass
 
-    def score(self, wanted: scorer.Wanted) -> scorer.Measurement:
-        return scorer.score(wanted, *self.place)
+    def score(self, wanted: worker.Wanted) -> worker.Measurement:
+        return worker.score(wanted, *self.place)
 
 
 class Laboratory:
@@ -106,7 +108,7 @@ class Laboratory:
         monkeypatch.setenv("PYTHONPATH", os.pathsep.join((str(fingerprint.ROOT), str(info.parent))))
         monkeypatch.delenv("TINY", raising=False)
         monkeypatch.chdir(folder)
-        monkeypatch.setattr(runner, "Scorer", InProcess)
+        monkeypatch.setattr(schedule, "Scorer", InProcess)
         monkeypatch.setattr(measure, "latency_ms", lambda *_: 1.0)
         self.forget()
         self.configure()
@@ -125,15 +127,15 @@ class Laboratory:
         chosen = {"post-training": {"tiny": list(configs)}} if configs else {}
         params = {"digits": suite, "budgets": BUDGETS, "configs": chosen} | changes
         (self.folder / "params.yaml").write_text(yaml.safe_dump(params))
-        suites._params.cache_clear()
+        plan._params.cache_clear()
 
     def cells(self) -> list[Cell]:
-        return suites.plan("digits")
+        return plan.plan("digits")
 
     def run(self, results: Path | None = None, fresh: bool = False) -> tuple[list[str], list[str]]:
         """(outcomes, lines said) of all cells, run in this process whether they are recorded or not."""
         said: list[str] = []
-        ended = runner.run(self.cells(), results or self.results, said.append, fresh=fresh)
+        ended = schedule.run(self.cells(), results or self.results, said.append, fresh=fresh)
         return [outcome for _, outcome in ended], said
 
     def ratebench(self, *arguments: str) -> int:
@@ -179,7 +181,7 @@ def laboratory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Labo
     yield Laboratory(tmp_path, monkeypatch)
     monkeypatch.undo()
     methods._locations.cache_clear()
-    suites._params.cache_clear()
+    plan._params.cache_clear()
 
 
 def test_second_run_changes_nothing(laboratory: Laboratory, capsys: pytest.CaptureFixture[str]) -> None:
@@ -332,7 +334,7 @@ def test_two_jobs_write_the_bytes_that_one_writes(laboratory: Laboratory, tmp_pa
     laboratory.configure({"points": 1, "epochs": 1}, {"points": 1})
     torch.set_num_threads(1)
     laboratory.run(tmp_path / "one")
-    ended = runner.run(laboratory.cells(), laboratory.results, print, jobs=2)
+    ended = schedule.run(laboratory.cells(), laboratory.results, print, jobs=2)
     assert sorted(outcome for _, outcome in ended) == ["complete", "complete"]
     artefacts = laboratory.files("p*.rbn")
     assert len(set(artefacts.values())) == 2 and artefacts == laboratory.files("p*.rbn", tmp_path / "one")
@@ -346,7 +348,7 @@ def test_cells_of_a_network_share_the_process_that_scores_until_one_fails(labora
             started.append(self.place)
             return self
 
-    laboratory.patch.setattr(runner, "Scorer", Counted)
+    laboratory.patch.setattr(schedule, "Scorer", Counted)
     laboratory.configure({"points": 1}, {"points": 2}, {"points": 3}, {"points": 4})
     laboratory.patch.setenv("TINY", "fail")  # the curve of three points
     outcomes, _ = laboratory.run()

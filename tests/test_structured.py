@@ -13,14 +13,15 @@ import test_every_method
 import torch
 from torch import Tensor, nn
 
-import benchmarks.vision  # noqa: F401  # makes torchvision importable
-from benchmarks import bitstream, measure, networks, tasks
+import benchmarks.data.vision  # noqa: F401  # makes torchvision importable
+from benchmarks import bitstream, networks, tasks
 from benchmarks.errors import MethodError
+from benchmarks.evaluation import measure
 from benchmarks.networks.cifar_resnet import Shortcut
-from benchmarks.structured import Group, Prunable, allocation, analyse, channels, cost, surgery
-from benchmarks.structured.channels import Where
 from methods import hierarchical, psap
 from methods.baselines import fpgm, l1_filter, random_filter, sfp, torch_pruning, uniform_width
+from methods.families.structured import Group, Prunable, allocation, analyse, channels, cost, surgery
+from methods.families.structured.channels import Where
 from methods.interface import Budget
 
 torch.set_num_threads(1)
@@ -199,12 +200,12 @@ def test_networks_that_can_not_be_followed_are_refused(
 ) -> None:
     from types import ModuleType
 
-    from benchmarks import discovery
+    from benchmarks import registry
 
     module = ModuleType("odd")
     module.odd = lambda **_: Odd(kind)  # type: ignore[attr-defined]
     digits = tasks.load("digits", "digits_cnn")
-    monkeypatch.setattr(discovery, "find", lambda *_: module)
+    monkeypatch.setattr(registry, "find", lambda *_: module)
     network = lively(Odd(kind))
     task: Any = SimpleNamespace(
         network="odd",
@@ -345,7 +346,7 @@ def run_of(method: Any, network: str = "digits_resnet", **changes: Any) -> list[
     "method", [l1_filter, sfp, fpgm, random_filter, torch_pruning, uniform_width, psap, hierarchical]
 )
 def test_all_methods_stand_at_the_same_macs(method: Any) -> None:
-    from benchmarks.training import correct_predictions
+    from benchmarks.evaluation.scoring import total_score
 
     task = tasks.load("digits", "digits_resnet")
     x = images("digits_resnet", 1)
@@ -355,7 +356,7 @@ def test_all_methods_stand_at_the_same_macs(method: Any) -> None:
         left = measure.macs(network, x) / dense
         assert 1 - point.point["removed"] - 0.06 < left <= 1 - point.point["removed"]
         if method not in (uniform_width, random_filter) and point.point["removed"] == 0.3:
-            assert correct_predictions(network, task.validation, task) > 0.9 * len(task.validation)
+            assert total_score(network, task.validation, task) > 0.9 * len(task.validation)
 
 
 def test_streams_travel_with_their_gathered_channels() -> None:

@@ -13,12 +13,12 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks import bitstream, tasks
-from benchmarks.structured import Keep, Prunable, allocation, analyse, soft
-from benchmarks.structured.channels import Where
-from benchmarks.structured.soft import Soft, soft_recipe, train_softly
 from benchmarks.training import Recipe
 from methods import psap
 from methods.baselines import fpgm, sfp
+from methods.families.structured import Keep, Prunable, allocation, analyse, soft
+from methods.families.structured.channels import Where
+from methods.families.structured.soft import Soft, soft_recipe, train_softly
 from methods.interface import Budget, Split
 
 torch.set_num_threads(1)

@@ -17,8 +17,9 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 import methods
-from benchmarks import bitstream, networks, reported
+from benchmarks import bitstream, networks
 from benchmarks.errors import BitstreamError, MethodError
+from benchmarks.papers import reported
 from methods import surp
 from methods.interface import Budget, Coded, Json, Part
 from methods.surp import rounds, sequential, source

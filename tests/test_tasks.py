@@ -12,12 +12,13 @@ import torch
 from test_runner import Laboratory
 from torch import nn
 
-from benchmarks import execution, networks, storage, tasks
+from benchmarks import networks, storage, tasks
 from benchmarks.bitstream import blueprint
-from benchmarks.classification import Classification, cut
 from benchmarks.errors import TaskError, UnknownName
+from benchmarks.evaluation.scoring import total_score
+from benchmarks.running import execution
 from benchmarks.tasks import cifar10, digits
-from benchmarks.training import correct_predictions
+from benchmarks.tasks.kinds.classification import Classification, cut
 from methods.interface import Split
 
 laboratory = test_runner.laboratory
@@ -25,7 +26,7 @@ SIZES = {"digits": (1197, 200, 400), "cifar10": (45_000, 5_000, 10_000)}
 
 
 def rows(split: Split) -> list[int]:
-    return [hash(image.numpy().tobytes()) for image in split.images]
+    return [hash(image.numpy().tobytes()) for image in split.inputs]
 
 
 @pytest.mark.parametrize("name", tasks.names())
@@ -45,7 +46,7 @@ def test_digits_splits_are_disjoint_and_whole() -> None:
     everything = [row for split in splits for row in rows(split)]
     images = torch.from_numpy(digits.load_digits().images * (255 / 16)).round().to(torch.uint8)
     assert sorted(everything) == sorted(rows(Split(images.unsqueeze(1), torch.empty(0))))
-    assert all(split.images.dtype == torch.uint8 and split.labels.dtype == torch.int64 for split in splits)
+    assert all(split.inputs.dtype == torch.uint8 and split.targets.dtype == torch.int64 for split in splits)
     assert len(task.load_splits()) == 2  # type: ignore[attr-defined]
 
 
@@ -53,16 +54,16 @@ def test_cut_gives_disjoint_splits_that_are_always_the_same() -> None:
     images, labels = torch.arange(1000).view(-1, 1, 1, 1), torch.arange(1000)
     first, second = cut(images, labels, 300, 700), cut(images, labels, 300, 700)
     assert [len(split) for split in first] == [300, 700]
-    assert sorted(torch.cat([split.labels for split in first]).tolist()) == list(range(1000))
+    assert sorted(torch.cat([split.targets for split in first]).tolist()) == list(range(1000))
     for a, b in zip(first, second, strict=True):
-        assert torch.equal(a.labels, b.labels) and torch.equal(a.images.flatten(), a.labels)
-    assert first[0].labels[:5].tolist() == [321, 399, 78, 749, 555]
+        assert torch.equal(a.targets, b.targets) and torch.equal(a.inputs.flatten(), a.targets)
+    assert first[0].targets[:5].tolist() == [321, 399, 78, 749, 555]
 
 
 def test_calibration_images_are_training_images_and_nested() -> None:
     task = tasks.load("digits", "digits_cnn")
     few, many = task.calibration(50), task.calibration(400)
-    assert len(few) == 50 and torch.equal(few.images, many.images[:50])
+    assert len(few) == 50 and torch.equal(few.inputs, many.inputs[:50])
     assert set(rows(many)) <= set(rows(task.train))
     for n in (0, -1, 1198):
         with pytest.raises(TaskError, match=f"calibration needs between 1 and 1197 images, not {n}"):
@@ -85,7 +86,7 @@ def test_the_digits_reference_trains_to_the_same_bytes_and_is_good(
     for name, tensor in first.state_dict().items():
         assert torch.equal(tensor, again.state_dict()[name]) and torch.equal(tensor, shared.state_dict()[name]), name
     assert not first.training and {tensor.device.type for tensor in first.state_dict().values()} == {"cpu"}
-    correct = correct_predictions(first, digits.test_split(), tasks.load("digits", "digits_cnn"))
+    correct = total_score(first, digits.test_split(), tasks.load("digits", "digits_cnn"))
     assert correct > 0.95 * 400
 
 
@@ -174,14 +175,14 @@ def test_cifar10_splits_are_disjoint_and_of_the_stated_sizes() -> None:
     assert tuple(map(len, splits)) == SIZES["cifar10"]
     train, validation, test = (set(rows(split)) for split in splits)
     assert not train & validation and not train & test and not validation & test
-    assert torch.bincount(splits[2].labels).tolist() == [1000] * 10
+    assert torch.bincount(splits[2].targets).tolist() == [1000] * 10
 
 
 @pytest.mark.mirror
 @pytest.mark.parametrize(("network", "correct"), [("resnet20", 9173), ("resnet56", 9339)])
 def test_public_references_have_their_known_accuracy(network: str, correct: int) -> None:
     task: Classification = cifar10.task(network)
-    assert correct_predictions(task.reference(), cifar10.test_split(), task) == correct
+    assert total_score(task.reference(), cifar10.test_split(), task) == correct
 
 
 def test_option_a_shortcuts_subsample_and_pad_with_zeros() -> None:

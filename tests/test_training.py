@@ -18,9 +18,11 @@ import torch
 from test_runner import Laboratory, wait_until
 from torch import nn
 
-from benchmarks import execution, networks, seeds, tasks
+from benchmarks import networks, seeds, tasks
 from benchmarks.errors import MethodError, StaleCheckpoint, TaskError
-from benchmarks.training import Recipe, correct_predictions, fit, reestimate
+from benchmarks.evaluation.scoring import total_score
+from benchmarks.running import execution
+from benchmarks.training import Recipe, fit, reestimate
 from benchmarks.training.loop import augment
 from methods.interface import Budget, Task
 
@@ -70,9 +72,9 @@ def same(a: nn.Module, b: nn.Module) -> bool:
 
 def test_one_epoch_learns(task: Task) -> None:
     network = untrained()
-    before = correct_predictions(network, task.validation, task)
+    before = total_score(network, task.validation, task)
     fit(network, task, Bench(), Recipe(1, 0.05, batch=16), "stage")
-    assert before < 40 and correct_predictions(network, task.validation, task) > 80  # of 200, 20 by chance
+    assert before < 40 and total_score(network, task.validation, task) > 80  # of 200, 20 by chance
     assert not network.training
 
 
@@ -279,7 +281,7 @@ def test_reestimation_changes_statistics_and_nothing_else(task: Task) -> None:
     assert changed >= {f"{n}.{s}" for n in (1, 4, 8) for s in ("running_mean", "running_var")}
     assert all("running_" in name or "num_batches" in name for name in changed)
     assert [m.momentum for m in network.modules() if isinstance(m, nn.BatchNorm2d)] == momenta
-    assert not network.training and correct_predictions(network, task.validation, task) > 180
+    assert not network.training and total_score(network, task.validation, task) > 180
     once, twice = task.reference(), task.reference()
     reestimate(once, task, 300)
     reestimate(twice, task, 300)

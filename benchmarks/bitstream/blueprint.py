@@ -168,3 +168,8 @@ def state(network: nn.Module, tied: Collection[str] = ()) -> dict[str, Tensor]:
     tensors: dict[str, Tensor] = {k: v for k, v in parameters if k not in tied}
     tensors |= {k: v for k, v in network.named_buffers() if not k.endswith("num_batches_tracked")}
     return tensors
+
+
+def values(network: nn.Module) -> int:
+    """How many floating-point values a file has to hold of a network; a shared tensor counts once."""
+    return sum(tensor.numel() for tensor in state(network).values() if tensor.is_floating_point())

@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import nn
 
-from benchmarks import discovery
+from benchmarks import registry
 from benchmarks.errors import RateBenchError, UnknownName
 
 
@@ -21,7 +21,7 @@ class NetworkError(RateBenchError):
 def build(name: str, arguments: Mapping[str, Any]) -> nn.Module:
     """The architecture `name` with `arguments`, untrained; raises NetworkError if either is not acceptable."""
     try:
-        network: nn.Module = getattr(discovery.find(__name__, "architecture", name), name)(**arguments)
+        network: nn.Module = getattr(registry.find(__name__, "architecture", name), name)(**arguments)
     except UnknownName as error:
         raise NetworkError(str(error)) from error
     except (TypeError, ValueError) as error:

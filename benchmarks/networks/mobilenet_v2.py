@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import nn
 
-import benchmarks.vision  # noqa: F401  # makes torchvision importable
+import benchmarks.data.vision  # noqa: F401  # makes torchvision importable
 
 
 def mobilenet_v2(classes: int = 1000) -> nn.Module:

@@ -6,7 +6,7 @@ from typing import Literal
 
 from torch import nn
 
-import benchmarks.vision  # noqa: F401  # makes torchvision importable
+import benchmarks.data.vision  # noqa: F401  # makes torchvision importable
 
 DEPTHS = (18, 34, 50, 101)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import nn
 
-import benchmarks.vision  # noqa: F401  # makes torchvision importable
+import benchmarks.data.vision  # noqa: F401  # makes torchvision importable
 
 DEPTHS = (11, 13, 16, 19)
 

@@ -14,10 +14,10 @@ import pytest
 import torch
 
 from benchmarks import tasks
-from benchmarks.codebooks import collect, groups, means, stack, weights
 from benchmarks.errors import RateBenchError
 from methods.aq import quantizer, search_torch
 from methods.aq.quantizer import Codes, Floats, Search
+from methods.families.codebooks import collect, groups, means, stack, weights
 
 D = 8
 PER_LAYER = 5, 8  # books and codewords of each layer: more bytes than two books of 256 for the whole network

@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 from benchmarks import networks
-from benchmarks.lowrank import groups
+from methods.families.lowrank import groups
 from methods.jsvd import schemes
 from methods.jsvd.shares import factors, shares
 

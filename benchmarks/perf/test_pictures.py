@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from benchmarks.pictures import Pictures, centred
+from benchmarks.data.images import Pictures, centred
 
 COUNT, BATCH = 512, 64
 

@@ -18,15 +18,15 @@ import pytest
 import torch
 from torch import nn
 
-from benchmarks import measure, networks, tasks
+from benchmarks import networks, tasks
 from benchmarks.errors import RateBenchError
-from benchmarks.lowrank import groups as stages
-from benchmarks.lowrank import realise
-from benchmarks.lowrank.curve import Factorised
+from benchmarks.evaluation import measure
 from benchmarks.perf.test_training import Unkept
-from benchmarks.structured import Prunable, allocation, analyse, filters
-from benchmarks.training.accuracy import normalised
 from methods import hierarchical
+from methods.families.lowrank import groups as stages
+from methods.families.lowrank import realise
+from methods.families.lowrank.curve import Factorised
+from methods.families.structured import Prunable, allocation, analyse, filters
 from methods.hierarchical import gradients
 from methods.interface import Budget, Split
 from methods.jsvd.shares import factors, shares, structure
@@ -53,10 +53,10 @@ def task(depth: int = 56) -> Any:
         train=split,
         validation=split,
         reference=lambda: copy.deepcopy(network),
-        calibration=lambda n: Split(images[:n], split.labels[:n]),
+        calibration=lambda n: Split(images[:n], split.targets[:n]),
         loss=nn.functional.cross_entropy,
     )
-    network.train()(normalised(images[:128], made))  # BatchNorm's statistics
+    network.train()(made.prepare(images[:128]))  # BatchNorm's statistics
     network.eval()
     return made
 
@@ -123,7 +123,7 @@ def half(prunable: Prunable) -> nn.Module:
 
 def test_latency() -> None:
     """Dense, half of the MACs removed by channels, and low-rank factors, one after the other."""
-    example = normalised(task().train.images[:1], task())
+    example = task().prepare(task().train.inputs[:1])
     dense = task().reference()
     variants = {
         "dense": dense,

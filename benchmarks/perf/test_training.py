@@ -17,8 +17,8 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks import seeds, storage, tasks
-from benchmarks.training import Recipe, correct_predictions, fit
-from benchmarks.training.accuracy import BATCHES, normalised
+from benchmarks.evaluation.scoring import BATCHES, total_score
+from benchmarks.training import Recipe, fit
 from benchmarks.training.loop import bf16_is_fast
 from methods.interface import Budget, Task
 
@@ -73,22 +73,22 @@ def report(capsys: pytest.CaptureFixture[str], what: str, ours: float, bare: flo
 def test_evaluation(benchmark: Any, capsys: pytest.CaptureFixture[str], task: Task) -> None:
     split = tasks.get("cifar10").test_split()
     network = task.reference().to(memory_format=torch.channels_last)
-    batches = [normalised(images, task) for images in split.images.split(BATCHES["cpu"])]
+    batches = [task.prepare(images) for images in split.inputs.split(BATCHES["cpu"])]
 
     @torch.inference_mode()
     def bare() -> None:
         for batch in batches:
             network(batch)
 
-    times = in_turns(benchmark, lambda: correct_predictions(network, split, task), bare)
+    times = in_turns(benchmark, lambda: total_score(network, split, task), bare)
     report(capsys, f"evaluation on {len(split):,} images", *times)
 
 
 def test_training_epoch(benchmark: Any, capsys: pytest.CaptureFixture[str], task: Task) -> None:
     recipe = Recipe(STEPS / math.ceil(len(task.train) / Recipe.batch), 0.01)
     trained, bare_network = task.reference(), task.reference().to(memory_format=torch.channels_last).train()
-    images: Tensor = normalised(task.train.images[: recipe.batch], task)
-    labels = task.train.labels[: recipe.batch]
+    images: Tensor = task.prepare(task.train.inputs[: recipe.batch])
+    labels = task.train.targets[: recipe.batch]
     optimiser = torch.optim.SGD(bare_network.parameters(), 0.01, recipe.momentum, weight_decay=recipe.weight_decay)
 
     def bare() -> None:

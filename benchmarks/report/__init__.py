@@ -9,8 +9,9 @@ from pathlib import Path
 
 import msgspec
 
-from benchmarks import record, storage, suites
+from benchmarks import record, storage
 from benchmarks.errors import RateBenchError
+from benchmarks.running import plan
 
 
 def _figure_name(*names: str) -> str:
@@ -27,7 +28,8 @@ def render(suite: str, results: Path, reports: Path) -> Path:
     a damaged one; nothing is written then.
     """
     # Plotting libraries take seconds to import: only a report pays for them.
-    from benchmarks.report import about, cards, cells, claimed, costs, figures, frame, index, page, replication, series
+    from benchmarks.papers import claimed, replication
+    from benchmarks.report import about, cards, cells, costs, figures, frame, index, page, series
 
     records = sorted(record.load(results, suite), key=lambda r: r.id)
     if not records:
@@ -36,7 +38,7 @@ def render(suite: str, results: Path, reports: Path) -> Path:
     rows = frame.aggregate(records)
     references = frame.references(rows)
     lines = list(series.series(rows))
-    metric, caution = records[0].quality.metric, suites.caution(suite)
+    metric, caution = records[0].quality.metric, plan.caution(suite)
     drawn: dict[tuple[str, str, str], dict[str, bytes]] = {}  # by kind, network and budget
     first = cells.first_configs(suite, records)
     for network, budget in sorted({(line.network, line.rows[0].first.budget) for line in lines}):

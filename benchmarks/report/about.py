@@ -13,11 +13,12 @@ from markdown_it import MarkdownIt
 from markupsafe import Markup
 
 import methods
-from benchmarks.report import cards, replication
+from benchmarks.papers import replication
+from benchmarks.papers.replication import Comparison
+from benchmarks.papers.reported import Reported
+from benchmarks.report import cards
 from benchmarks.report.frame import Row
-from benchmarks.report.replication import Comparison
 from benchmarks.report.series import Series
-from benchmarks.reported import Reported
 from methods.interface import Card
 
 # A table in a README may be wider than a phone.

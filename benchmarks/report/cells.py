@@ -9,11 +9,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from benchmarks import execution, record, suites
+from benchmarks import record
 from benchmarks.errors import RateBenchError
 from benchmarks.record import Record
 from benchmarks.report import cards
-from benchmarks.suites import Cell
+from benchmarks.running import execution, plan
+from benchmarks.running.plan import Cell
 from methods.interface import BudgetName
 
 Status = Literal["failed", "unfinished", "not applicable", "not run"]
@@ -49,7 +50,7 @@ def first_configs(suite: str, records: Sequence[Record]) -> set[tuple[str, str, 
         known = {r.config_hash: r.config for r in members}
         nearest = min(known, key=lambda name: (len(cards.changes(method, known[name])), name))
         try:
-            wanted = suites.config_hash(method, suites.configs(suite, method, budget)[0])
+            wanted = plan.config_hash(method, plan.configs(suite, method, budget)[0])
         except Exception:  # a method of a third party can fail on import in any way
             wanted = nearest
         found.add((method, budget, wanted if wanted in known else nearest))
@@ -79,7 +80,7 @@ def _ended_badly(results: Path, suite: str, configs: dict[str, str]) -> Iterator
 def _planned(suite: str) -> Iterator[Cell | Gap]:
     """Every cell that the suite asks for, at each budget that its method has a recipe for."""
     try:
-        known = suites.get(suite)
+        known = plan.get(suite)
     except RateBenchError:  # records of a suite that params.yaml no longer has can still be reported
         return
     for key in (*known.methods, *known.baselines):
@@ -90,7 +91,7 @@ def _planned(suite: str) -> Iterator[Cell | Gap]:
         for budget in typing.get_args(BudgetName):
             if budget in found.budgets:
                 try:
-                    yield from suites.plan(suite, chosen_methods=[key], budget_name=budget)
+                    yield from plan.plan(suite, chosen_methods=[key], budget_name=budget)
                 except RateBenchError as error:
                     yield Gap("", key, "", budget, "not run", str(error), ())
 

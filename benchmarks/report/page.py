@@ -14,16 +14,17 @@ from markdown_it import MarkdownIt
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs_version
 
+from benchmarks.papers import claimed
+from benchmarks.papers.claimed import Judged, Observed
+from benchmarks.papers.replication import Comparison
+from benchmarks.papers.reported import CLAIM, Reported
 from benchmarks.record import Record
-from benchmarks.report import cards, claimed, latex, ledger, payload
+from benchmarks.report import cards, latex, ledger, payload
 from benchmarks.report.about import About
 from benchmarks.report.cells import Gap
-from benchmarks.report.claimed import Judged, Observed
 from benchmarks.report.columns import COLUMNS, significant
 from benchmarks.report.frame import Row, plain_json, snapshot
-from benchmarks.report.replication import Comparison
 from benchmarks.report.series import SYMBOLS, Series
-from benchmarks.reported import CLAIM, Reported
 
 ROLE_NAMES = {
     "weights": "weights",

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from plotly.offline import get_plotlyjs
 
+from benchmarks.papers.replication import Comparison
 from benchmarks.record import Record
 from benchmarks.report import cards
 from benchmarks.report.columns import COLUMNS
 from benchmarks.report.frame import ROLES, Row, plain_json
-from benchmarks.report.replication import Comparison
 from benchmarks.report.series import VIEW, Series
 
 if TYPE_CHECKING:

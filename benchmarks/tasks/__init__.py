@@ -1,25 +1,49 @@
-"""Tasks by name: one module each, as `TaskModule` says; `test_split()` in it is for the harness alone."""
+"""Tasks by name: one module each, as `TaskModule` says; what `test()` gives in it is for the suite alone."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Protocol, cast
 
-from benchmarks import discovery
+from torch import Tensor, nn
+
+from benchmarks import registry
+from benchmarks.data.download import RemoteFile
 from benchmarks.errors import UnknownName
-from benchmarks.fetching import RemoteFile
-from methods.interface import Split, Task
+from methods.interface import Metric, Task
+
+__fingerprint__ = False  # finds tasks by name; their own files count
+
+
+class Test(Protocol):
+    """The test items of a task, which no method is handed."""
+
+    items: int
+    example: Tensor  # an input for one item, (1, …), as the network takes it
+
+    def scores(self, network: nn.Module, part: range) -> Mapping[str, Tensor]:
+        """By the name of each metric, one value (len(part),) for each test item of `part`, on the CPU.
+
+        Booleans for a proportion, real values for a mean.
+        """
+        ...
 
 
 class TaskModule(Protocol):
     """What a task module offers."""
 
-    METRIC: str
-    IMAGES: tuple[int, int]  # how many there are for training and for scoring
-    SHAPE: tuple[int, int, int]  # of an image
+    METRICS: tuple[Metric, ...]  # the first is the one that networks are compared by
+    ITEMS: tuple[int, int]  # how many there are for training and for scoring
     NETWORKS: Mapping[str, object]
 
-    def task(self, network: str) -> Task: ...
+    def task(self, network: str) -> Task:
+        """The task as a method sees it."""
+        ...
+
+    def test(self, network: str) -> Test:
+        """What the suite scores a network on. Loads nothing yet."""
+        ...
+
     def files(self, network: str | None = None) -> list[RemoteFile]:
         """What has to be fetched for one network, or for all; empty for a task that is embedded."""
         ...
@@ -28,18 +52,14 @@ class TaskModule(Protocol):
         """Hashes of the data and, where it is downloaded, of the reference checkpoint."""
         ...
 
-    def test_split(self) -> Split:
-        """The test images: for scoring only, never handed to a method."""
-        ...
-
 
 def names() -> list[str]:
-    return discovery.names(__name__)
+    return registry.names(__name__)
 
 
 def get(name: str) -> TaskModule:
     """The task module called `name`; raises UnknownName."""
-    return cast(TaskModule, discovery.find(__name__, "task", name))
+    return cast(TaskModule, registry.find(__name__, "task", name))
 
 
 def load(name: str, network: str) -> Task:
@@ -49,3 +69,12 @@ def load(name: str, network: str) -> Task:
         kind = f"network of task {name!r}"
         raise UnknownName(kind, network, module.NETWORKS)
     return module.task(network)
+
+
+def metric(task: str, name: str) -> Metric:
+    """A task's metric by name; raises UnknownName for either."""
+    known = {metric.name: metric for metric in get(task).METRICS}
+    if name not in known:
+        kind = f"metric of task {task!r}"
+        raise UnknownName(kind, name, known)
+    return known[name]

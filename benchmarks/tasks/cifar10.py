@@ -13,15 +13,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from benchmarks import fetching, storage
-from benchmarks.classification import Classification, cut
+from benchmarks import storage
+from benchmarks.data import download
+from benchmarks.data.download import RemoteFile
 from benchmarks.errors import TaskError
-from benchmarks.fetching import RemoteFile
-from methods.interface import Split
+from benchmarks.tasks.kinds import metrics
+from benchmarks.tasks.kinds.classification import Classification, ClassificationTest, cut
+from methods.interface import Augmentation, Split
 
-METRIC = "top-1"
 VALIDATION = 5_000
-IMAGES, SHAPE = (45_000, 10_000), (3, 32, 32)
+ITEMS, METRICS = (45_000, 10_000), metrics.classification(10)
 _CHECKPOINTS = "https://github.com/akamaster/pytorch_resnet_cifar10/raw/master/pretrained_models/"
 _FOLDER = "cifar-10-batches-py"
 ARCHIVE = RemoteFile(
@@ -66,9 +67,9 @@ NETWORKS: dict[str, Checkpoint] = {
 
 def _dataset(train: bool) -> tuple[Tensor, Tensor]:
     """Images uint8 (N, 3, 32, 32) and labels of one official part, by torchvision's own reader."""
-    from benchmarks.vision import datasets
+    from benchmarks.data.vision import datasets
 
-    fetching.fetch(ARCHIVE)
+    download.fetch(ARCHIVE)
     data = datasets.CIFAR10(str(storage.cache_folder()), train=train)
     images = torch.from_numpy(np.ascontiguousarray(data.data.transpose(0, 3, 1, 2)))
     return images, torch.tensor(data.targets)
@@ -82,7 +83,7 @@ def _splits() -> tuple[Split, Split]:
 
 
 def _load(checkpoint: Checkpoint) -> Mapping[str, Tensor]:
-    path = fetching.fetch(checkpoint.file)
+    path = download.fetch(checkpoint.file)
     state = storage.load_tensors(path).get("state_dict")
     if not isinstance(state, Mapping):
         msg = f"{path} holds no 'state_dict': it is not a checkpoint of this collection; delete it and fetch again"
@@ -98,13 +99,17 @@ def task(network: str) -> Classification:
         network=network,
         architecture="cifar_resnet",
         arguments={"depth": checkpoint.depth},
+        metrics=METRICS,
         mean=(0.485, 0.456, 0.406),
         std=(0.229, 0.224, 0.225),
-        crop_padding=4,
-        flip=True,
+        augmentation=Augmentation(padding=4, flip=True),
         load_splits=_splits,
         load_state=lambda: _load(checkpoint),
     )
+
+
+def test(network: str) -> ClassificationTest:
+    return ClassificationTest(task(network), test_split, (3, 32, 32), ITEMS[1])
 
 
 def files(network: str | None = None) -> list[RemoteFile]:

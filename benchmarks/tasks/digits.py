@@ -14,20 +14,20 @@ from sklearn.datasets import load_digits
 from torch import Tensor
 
 from benchmarks import networks, storage
-from benchmarks.classification import Classification, cut
-from benchmarks.fetching import RemoteFile
+from benchmarks.data.download import RemoteFile
 from benchmarks.fingerprint import code_hash, sources
 from benchmarks.seeds import generator
+from benchmarks.tasks.kinds import metrics
+from benchmarks.tasks.kinds.classification import Classification, ClassificationTest, cut
 from benchmarks.training import Recipe, fit
-from methods.interface import Budget, Split
+from methods.interface import Augmentation, Budget, Split
 
-METRIC = "top-1"
 NETWORKS = {  # architecture and its arguments
     "digits_cnn": ("digits_cnn", {"width": 16, "classes": 10}),
     "digits_resnet": ("digits_resnet", {"width": 8, "blocks": 3, "classes": 10}),
 }
 SIZES = (1197, 200, 400)  # train, validation, test
-IMAGES, SHAPE = (SIZES[0], SIZES[2]), (1, 8, 8)
+ITEMS, METRICS = (SIZES[0], SIZES[2]), metrics.classification(10)
 RECIPE = Recipe(epochs=30, lr=0.05)
 
 
@@ -59,7 +59,7 @@ class _ReferenceRun:
 
 
 def _train(task: Classification) -> Mapping[str, Tensor]:
-    path = storage.cache_folder() / "digits" / f"{task.network}-{code_hash(sources(__file__))[:12]}.pt"
+    path = storage.cache_folder() / "digits" / f"{task.network}-{code_hash(sources(__name__))[:12]}.pt"
     if path.exists():
         return storage.load_tensors(path)
     with torch.random.fork_rng(devices=[]):
@@ -82,14 +82,18 @@ def task(network: str) -> Classification:
         network=network,
         architecture=NETWORKS[network][0],
         arguments=NETWORKS[network][1],
+        metrics=METRICS,
         mean=(0.5,),
         std=(0.5,),
-        crop_padding=1,
-        flip=False,
+        augmentation=Augmentation(padding=1),
         load_splits=lambda: (_splits()[0], _splits()[1]),
         load_state=lambda: _train(made),
     )
     return made
+
+
+def test(network: str) -> ClassificationTest:
+    return ClassificationTest(task(network), test_split, (1, 8, 8), ITEMS[1])
 
 
 def files(network: str | None = None) -> list[RemoteFile]:

@@ -15,17 +15,18 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from benchmarks import fetching, ilsvrc, storage
-from benchmarks.classification import SPLIT_SEED, Classification
-from benchmarks.fetching import RemoteFile
-from benchmarks.pictures import Pictures, centred, cropped
-from methods.interface import Json, Split
+from benchmarks import storage
+from benchmarks.data import download, ilsvrc
+from benchmarks.data.download import RemoteFile
+from benchmarks.data.images import Pictures, centred, cropped
+from benchmarks.tasks.kinds import metrics
+from benchmarks.tasks.kinds.classification import SPLIT_SEED, Classification, ClassificationTest
+from methods.interface import Augmentation, Json, Split
 
-METRIC = "top-1"
 PER_CLASS = 50  # images of each class that are cut off the training set for validation, and of each in the test set
 SIDE, RESIZE = 224, 256
-IMAGES = (ilsvrc.IMAGES["train"] - ilsvrc.CLASSES * PER_CLASS, ilsvrc.IMAGES["val"])
-SHAPE = (3, SIDE, SIDE)
+ITEMS = (ilsvrc.IMAGES["train"] - ilsvrc.CLASSES * PER_CLASS, ilsvrc.IMAGES["val"])
+METRICS = metrics.classification(ilsvrc.CLASSES)
 _WEIGHTS = "https://download.pytorch.org/models/"
 
 
@@ -98,13 +99,17 @@ def task(network: str) -> Classification:
         network=network,
         architecture=known.architecture,
         arguments=known.arguments,
+        metrics=METRICS,
         mean=(0.485, 0.456, 0.406),
         std=(0.229, 0.224, 0.225),
-        crop_padding=0,
-        flip=True,
+        augmentation=Augmentation(flip=True),
         load_splits=_splits,
-        load_state=lambda: storage.load_tensors(fetching.fetch(known.file)),
+        load_state=lambda: storage.load_tensors(download.fetch(known.file)),
     )
+
+
+def test(network: str) -> ClassificationTest:
+    return ClassificationTest(task(network), test_split, (3, SIDE, SIDE), ITEMS[1])
 
 
 def files(network: str | None = None) -> list[RemoteFile]:

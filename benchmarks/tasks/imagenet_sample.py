@@ -16,18 +16,19 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from benchmarks import fetching, storage
-from benchmarks.classification import Classification
+from benchmarks import storage
+from benchmarks.data import download
+from benchmarks.data.download import RemoteFile
+from benchmarks.data.images import Pictures, centred
 from benchmarks.errors import TaskError
-from benchmarks.fetching import RemoteFile
-from benchmarks.pictures import Pictures, centred
-from methods.interface import Split
+from benchmarks.tasks.kinds import metrics
+from benchmarks.tasks.kinds.classification import Classification, ClassificationTest
+from methods.interface import Augmentation, Split
 
-METRIC = "top-1"
 FOLDER = "imagenet-val1300"
 SHA256 = "dbe2e9819ed5eb5e6a7e0b0dc8b3245644352202c8a271b6c7eae94b1c2f15e8"
 SIDE = 224
-IMAGES, SHAPE = (0, 1_300), (3, SIDE, SIDE)
+ITEMS, METRICS = (0, 1_300), metrics.classification(1000)
 WEIGHTS = RemoteFile(
     "mobilenet_v1_0.75_224.safetensors",
     "",
@@ -75,7 +76,7 @@ def _none() -> tuple[Split, Split]:
 
 
 def _load() -> Mapping[str, Tensor]:
-    return storage.load_tensors(fetching.fetch(WEIGHTS))
+    return storage.load_tensors(download.fetch(WEIGHTS))
 
 
 def task(network: str) -> Classification:
@@ -85,13 +86,17 @@ def task(network: str) -> Classification:
         network=network,
         architecture="mobilenet_v1",
         arguments={"width": 0.75},
+        metrics=METRICS,
         mean=(0.5,) * 3,
         std=(0.5,) * 3,
-        crop_padding=0,
-        flip=True,
+        augmentation=Augmentation(flip=True),
         load_splits=_none,
         load_state=_load,
     )
+
+
+def test(network: str) -> ClassificationTest:
+    return ClassificationTest(task(network), test_split, (3, SIDE, SIDE), ITEMS[1])
 
 
 def files(network: str | None = None) -> list[RemoteFile]:

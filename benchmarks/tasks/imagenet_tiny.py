@@ -7,16 +7,15 @@ from dataclasses import replace
 
 import torch
 
-from benchmarks.classification import SPLIT_SEED, Classification
-from benchmarks.fetching import RemoteFile
-from benchmarks.pictures import Pictures, centred, cropped
+from benchmarks.data.download import RemoteFile
+from benchmarks.data.images import Pictures, centred, cropped
 from benchmarks.tasks import imagenet_sample
+from benchmarks.tasks.kinds.classification import SPLIT_SEED, Classification, ClassificationTest
 from methods.interface import Split
 
-METRIC = "top-1"
 NETWORKS = imagenet_sample.NETWORKS
 SIZES = (500, 200, 100)  # train, validation, test
-IMAGES, SHAPE = (SIZES[0], SIZES[2]), imagenet_sample.SHAPE
+ITEMS, METRICS = (SIZES[0], SIZES[2]), imagenet_sample.METRICS
 
 
 @functools.cache
@@ -40,6 +39,10 @@ def test_split() -> Split:
 def task(network: str) -> Classification:
     """The task as a method sees it."""
     return replace(imagenet_sample.task(network), name="imagenet_tiny", load_splits=lambda: _splits()[:2])
+
+
+def test(network: str) -> ClassificationTest:
+    return replace(imagenet_sample.test(network), task=task(network), load=test_split, items=ITEMS[1])
 
 
 def files(network: str | None = None) -> list[RemoteFile]:

@@ -6,7 +6,6 @@ import torch
 from torch import Tensor, fx, nn
 
 from benchmarks.seeds import generator
-from benchmarks.training.accuracy import normalised
 from benchmarks.training.loop import augment
 from methods.interface import Task
 
@@ -46,7 +45,7 @@ def reestimate(network: nn.Module, task: Task, images: int) -> None:
     layers = [m for m in network.modules() if isinstance(m, nn.BatchNorm2d)]
     if not images or not layers:
         return
-    batch = augment(task.calibration(images).images, task, generator("calibration crops"))
+    batch = augment(task.calibration(images).inputs, task.augmentation, generator("calibration crops"))
     momenta = [layer.momentum for layer in layers]
     for layer in layers:
         layer.reset_running_stats()
@@ -54,7 +53,7 @@ def reestimate(network: nn.Module, task: Task, images: int) -> None:
     network.to(memory_format=torch.channels_last).train()
     device = next(network.parameters()).device
     for chunk in batch.split(CHUNK):
-        network(normalised(chunk.to(device), task))
+        network(task.prepare(chunk.to(device)))
     for layer, momentum in zip(layers, momenta, strict=True):
         layer.momentum = momentum
     network.eval()

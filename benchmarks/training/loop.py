@@ -18,8 +18,7 @@ from torch import Tensor, nn
 import benchmarks.training.processes as processes  # the module alone: what the package offers is no part of a result
 from benchmarks import seeds
 from benchmarks.errors import MethodError
-from benchmarks.training.accuracy import normalised
-from methods.interface import Run, Split, Task
+from methods.interface import Augmentation, Run, Split, Task
 
 ALL = slice(None)
 
@@ -71,20 +70,22 @@ def bf16_is_fast(device: torch.device) -> bool:
     return bool(torch.cpu._is_avx512_bf16_supported())
 
 
-def augment(images: Tensor, task: Task, generator: torch.Generator, of: int | None = None, own: slice = ALL) -> Tensor:
-    """Random crops after zero padding and random flips of a uint8 batch (B, C, H, W), as the task says.
+def augment(
+    images: Tensor, how: Augmentation, generator: torch.Generator, of: int | None = None, own: slice = ALL
+) -> Tensor:
+    """Random crops after zero padding and random flips of a uint8 batch (B, C, H, W).
 
     The draws come from a CPU generator, so that CPU and GPU runs see the same crops. Where `images` are the items `own` of
     a batch of `of`, they get the crops that they would get in the whole batch.
     """
     batch, (_, height, width) = of or len(images), images.shape[1:]
-    if task.crop_padding:
-        reach = 2 * task.crop_padding + 1
+    if how.padding:
+        reach = 2 * how.padding + 1
         top, left = torch.randint(reach, (2, batch), generator=generator)[:, own].to(images.device)
-        padded = nn.functional.pad(images, (task.crop_padding,) * 4)
+        padded = nn.functional.pad(images, (how.padding,) * 4)
         windows = padded.unfold(2, height, 1).unfold(3, width, 1)
         images = windows[torch.arange(len(images), device=images.device), :, top, left]
-    if task.flip:
+    if how.flip:
         flips = torch.rand(batch, generator=generator)[own].to(images.device) < 0.5
         images = torch.where(flips.view(-1, 1, 1, 1), images.flip(3), images)
     return images
@@ -129,7 +130,7 @@ def fit(
             steering.before_epoch(epoch, optimiser)
         with _seeded(seeds.derive("torch", run.seed, stage, epoch, processes.rank()), device):
             loss = _epoch(shared, train, task, run, recipe, stage, epoch, optimiser, kept, steering)
-        processes.agree(network)
+        processes.broadcast_buffers(network)
         if not math.isfinite(loss):
             msg = f"training {stage!r} diverged in epoch {epoch + 1}: the loss is {loss}; lower the learning rate"
             raise MethodError(msg)
@@ -163,11 +164,11 @@ def _epoch(
     steering: Steering | None,
 ) -> float:
     """One pass (the last may be a part of one) over the shuffled training set; returns the mean loss."""
-    device = train.images.device
+    device = train.inputs.device
     generator = run.generator("fit", stage, epoch)
     order = torch.randperm(len(train), generator=generator).to(device)
     steps = processes.steps(len(train), recipe.batch)
-    pictures = train.images
+    pictures = train.inputs
     if begin := getattr(pictures, "epoch", None):  # images on disk: decoded in this order, and ahead of their turn
         shares = [batch[processes.share(len(batch))] for batch in order.split(recipe.batch)[:steps]]
         pictures = begin(torch.cat(shares), seeds.derive("views", run.seed, stage, epoch))
@@ -177,11 +178,11 @@ def _epoch(
     for step in range(last):
         chosen = order[step * recipe.batch : (step + 1) * recipe.batch]
         own = processes.share(len(chosen))
-        images = augment(pictures[chosen[own]], task, generator, len(chosen), own)
+        images = augment(pictures[chosen[own]], task.augmentation, generator, len(chosen), own)
         for group in optimiser.param_groups:
             group["lr"] = recipe.lr_at(epoch + step / steps)
         optimiser.zero_grad(set_to_none=True)
-        loss = _gradients(network, images, train.labels[chosen[own]], len(chosen), task)
+        loss = _gradients(network, images, train.targets[chosen[own]], len(chosen), task)
         optimiser.step()
         with torch.no_grad():
             for parameter, mask in kept.items():
@@ -203,7 +204,7 @@ def _gradients(network: nn.Module, images: Tensor, labels: Tensor, batch: int, t
         own = slice(number, None, pieces)
         with contextlib.nullcontext() if number + 1 == pieces else processes.alone(network):
             with torch.autocast(device.type, torch.bfloat16, enabled=bf16_is_fast(device)):
-                outputs = network(normalised(images[own], task))
+                outputs = network(task.prepare(images[own]))
             loss = task.loss(outputs.float(), labels[own]) * (len(outputs) / batch)
             (loss * processes.count()).backward()  # processes take the mean of their gradients
         found += loss.detach()

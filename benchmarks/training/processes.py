@@ -72,7 +72,7 @@ def pieces(images: int) -> int:
     return 1 if most is None else math.ceil(images / most)
 
 
-def agreed(decide: Callable[[], T]) -> T:
+def broadcast(decide: Callable[[], T]) -> T:
     """What `decide` returns in the first process, in all of them."""
     if count() == 1:
         return decide()
@@ -87,7 +87,9 @@ def joined(network: nn.Module) -> nn.Module:
         return network
     device = next(network.parameters()).device
     devices = [device] if device.type == "cuda" else None
-    return nn.parallel.DistributedDataParallel(network, devices, broadcast_buffers=False)  # `agree` sees to them
+    return nn.parallel.DistributedDataParallel(
+        network, devices, broadcast_buffers=False
+    )  # `broadcast_buffers` sees to them
 
 
 def alone(network: nn.Module) -> AbstractContextManager[None]:
@@ -98,7 +100,7 @@ def alone(network: nn.Module) -> AbstractContextManager[None]:
     return contextlib.nullcontext()
 
 
-def agree(network: nn.Module) -> None:
+def broadcast_buffers(network: nn.Module) -> None:
     """Give all processes the first one's buffers: each has seen only its own share of the batches (BatchNorm)."""
     if count() > 1:
         for buffer in network.buffers():

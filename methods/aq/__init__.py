@@ -15,10 +15,21 @@ import numpy.typing as npt
 from torch import nn
 
 from benchmarks import bitstream
-from benchmarks.codebooks import Book, Settings, collect, curve, describe, described, groups, refused, stack, weights
 from benchmarks.errors import MethodError
 from methods.aq.quantizer import Search, fit
 from methods.aq.sizes import points_at
+from methods.families.codebooks import (
+    Book,
+    Settings,
+    collect,
+    curve,
+    describe,
+    described,
+    groups,
+    refused,
+    stack,
+    weights,
+)
 from methods.interface import Card, Compressed, Run, Task
 
 CARD = Card(

@@ -16,9 +16,9 @@ import torch
 from scipy import linalg
 
 from benchmarks.bitstream.codecs.codebook import vectors
-from benchmarks.codebooks.means import product, residual
 from methods.aq import search_torch
 from methods.aq.search import local_search, pair_terms
+from methods.families.codebooks.means import product, residual
 
 Floats = npt.NDArray[np.float32]
 Codes = npt.NDArray[np.int32]

@@ -10,9 +10,9 @@ import numpy as np
 from torch import nn
 
 from benchmarks import bitstream
-from benchmarks.codebooks import Book, Settings, collect, describe, described, weights
 from benchmarks.errors import MethodError
-from benchmarks.measure import reference_bytes
+from benchmarks.evaluation.measure import reference_bytes
+from methods.families.codebooks import Book, Settings, collect, describe, described, weights
 from methods.interface import Task
 
 Point: TypeAlias = tuple[int, int]

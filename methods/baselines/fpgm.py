@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from benchmarks.structured import Keep, Prunable, curve, filters, uniform
-from benchmarks.structured.soft import SoftSettings, refused, softly
+from methods.families.structured import Keep, Prunable, curve, filters, uniform
+from methods.families.structured.soft import SoftSettings, refused, softly
 from methods.interface import Card, Compressed, Run, Task
 
 CARD = Card(

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from benchmarks.structured import Keep, Prunable, Settings, curve, filters, refused, uniform
+from methods.families.structured import Keep, Prunable, Settings, curve, filters, refused, uniform
 from methods.interface import Card, Compressed, Json, Run, Task
 
 CARD = Card(

@@ -43,7 +43,7 @@ class Config:
 
 def _nncodec() -> ModuleType:
     """The library, which imports torchvision: ours goes first, so that it finds it loaded."""
-    import benchmarks.vision  # noqa: F401
+    import benchmarks.data.vision  # noqa: F401
 
     try:
         from nncodec import nn

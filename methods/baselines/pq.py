@@ -11,8 +11,8 @@ from typing import ClassVar
 
 from torch import nn
 
-from benchmarks.codebooks import Book, Settings, collect, curve, groups, refused, stack, weights
-from benchmarks.codebooks.means import k_means
+from methods.families.codebooks import Book, Settings, collect, curve, groups, refused, stack, weights
+from methods.families.codebooks.means import k_means
 from methods.interface import Card, Compressed, Run, Task
 
 CARD = Card(

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from benchmarks.structured import Group, Keep, Prunable, Settings, curve, refused, uniform
+from methods.families.structured import Group, Keep, Prunable, Settings, curve, refused, uniform
 from methods.interface import Card, Compressed, Json, Run, Task
 
 CARD = Card(

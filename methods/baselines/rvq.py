@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from benchmarks.codebooks import Book, Settings, collect, curve, refused, stack, weights
-from benchmarks.codebooks.means import residual
+from methods.families.codebooks import Book, Settings, collect, curve, refused, stack, weights
+from methods.families.codebooks.means import residual
 from methods.interface import Card, Compressed, Run, Task
 
 CARD = Card(

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from benchmarks.structured import Keep, Prunable, curve, filters, uniform
-from benchmarks.structured.soft import SoftSettings, refused, softly
+from methods.families.structured import Keep, Prunable, curve, filters, uniform
+from methods.families.structured.soft import SoftSettings, refused, softly
 from methods.interface import Card, Compressed, Run, Task
 
 CARD = Card(

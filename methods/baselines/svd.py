@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from benchmarks.lowrank import Factorised, Settings, base_rank, curve, groups, refused
-from benchmarks.lowrank.unfolding import left_kernel, pair, right_kernel, truncated_svd, unfold
+from methods.families.lowrank import Factorised, Settings, base_rank, curve, groups, refused
+from methods.families.lowrank.unfolding import left_kernel, pair, right_kernel, truncated_svd, unfold
 from methods.interface import Card, Compressed, Run, Task
 
 CARD = Card(

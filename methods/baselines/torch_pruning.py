@@ -14,9 +14,8 @@ import torch
 import torch_pruning
 from torch import nn
 
-from benchmarks.structured import Keep, Prunable, Settings, curve, highest, refused, remove
-from benchmarks.structured.channels import Where, dependencies
-from benchmarks.training.accuracy import normalised
+from methods.families.structured import Keep, Prunable, Settings, curve, highest, refused, remove
+from methods.families.structured.channels import Where, dependencies
 from methods.interface import Card, Compressed, Json, Run, Task
 
 CARD = Card(
@@ -49,7 +48,7 @@ def unsupported(task: Task, config: Config) -> str | None:
 def compress(task: Task, config: Config, run: Run) -> Iterator[Compressed]:
     """One point per share of MACs removed."""
 
-    example = normalised(task.calibration(1).images, task)
+    example = task.prepare(task.calibration(1).inputs)
 
     def choose(dense: nn.Module, prunable: Prunable, keep: Keep, goal: float) -> tuple[Keep, Mapping[str, Json]]:
         importance = torch_pruning.importance.GroupMagnitudeImportance(p=2)

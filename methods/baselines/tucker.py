@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from benchmarks.lowrank import Factorised, Settings, base_rank, curve, groups, refused
-from benchmarks.lowrank.unfolding import RankError, check
+from methods.families.lowrank import Factorised, Settings, base_rank, curve, groups, refused
+from methods.families.lowrank.unfolding import RankError, check
 from methods.interface import Card, Compressed, ModuleSpec, Run, Task
 
 CARD = Card(

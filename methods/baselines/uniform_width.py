@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from benchmarks.structured import Keep, Prunable, Settings, curve, refused, uniform
 from benchmarks.training.scratch import initialise
+from methods.families.structured import Keep, Prunable, Settings, curve, refused, uniform
 from methods.interface import Card, Compressed, Json, Run, Task
 
 CARD = Card(

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.errors import MethodError
-from benchmarks.structured import Keep, Prunable, Settings, analyse, curve, refused
-from benchmarks.training import correct_predictions
+from benchmarks.evaluation.scoring import total_score
+from methods.families.structured import Keep, Prunable, Settings, analyse, curve, refused
 from methods.hierarchical.gradients import Order, Rank, grams, numerical_rank, redundancy
 from methods.hierarchical.pruning import State, Verdict, prune
 from methods.interface import ADDED, Card, Compressed, Json, Run, Task
@@ -115,11 +115,11 @@ def compress(task: Task, config: Config, run: Run) -> Iterator[Compressed]:
         found = known if untouched else again(dense, keep)
         traces = {name: float(gram.trace()) for name, gram in found.items()}
         state = State(dense, dict(keep), found, config.tolerance, set(), traces)
-        before = correct_predictions(dense.to(run.device), task.validation, task)
+        before = total_score(dense.to(run.device), task.validation, task)
         dense.to("cpu")
         prune(state, prunable, goal, floors, config, again, run.device)
         dense.load_state_dict(state.dense.state_dict())
-        after = correct_predictions(prunable.narrow(dense, state.keep)[0].to(run.device), task.validation, task)
+        after = total_score(prunable.narrow(dense, state.keep)[0].to(run.device), task.validation, task)
         table = [
             [group.name, group.size, needed[group.name], floors[group.name], int(state.keep[group.name].sum())]
             for group in prunable.groups

@@ -19,8 +19,7 @@ from torch import Tensor, nn
 from benchmarks.errors import MethodError
 from benchmarks.networks.cifar_resnet import Shortcut
 from benchmarks.seeds import generator
-from benchmarks.structured import Group
-from benchmarks.training.accuracy import normalised
+from methods.families.structured import Group
 from methods.interface import Run, Task
 
 Rank: TypeAlias = Literal["energy", "relative", "entropy"]
@@ -44,7 +43,7 @@ def micro_batches(task: Task, run: Run, batches: int, size: int) -> Iterator[tup
     split = task.calibration(min(batches * size, len(task.train)))
     for start in range(0, len(split), size):
         chosen = slice(start, start + size)
-        yield normalised(split.images[chosen].to(run.device), task), split.labels[chosen].to(run.device)
+        yield task.prepare(split.inputs[chosen].to(run.device)), split.targets[chosen].to(run.device)
 
 
 def grams(

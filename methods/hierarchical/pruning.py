@@ -12,10 +12,9 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 import torch
 from torch import Tensor, nn
 
-from benchmarks.structured import Group, Keep, Prunable
-from benchmarks.structured.surgery import Plan
 from benchmarks.training import reestimate
-from benchmarks.training.accuracy import normalised
+from methods.families.structured import Group, Keep, Prunable
+from methods.families.structured.surgery import Plan
 from methods.hierarchical.gradients import cheapest, readers, rows
 from methods.hierarchical.resuming import Resumed
 from methods.interface import Task
@@ -166,8 +165,8 @@ class Judge:
     def __init__(self, task: Task, kind: Verdict, device: torch.device) -> None:
         self._task, self._kind, self._device = task, kind, device
         split = task.validation
-        self._images = normalised(split.images[:JUDGES].to(device), task)
-        self._labels = split.labels[:JUDGES].to(device)
+        self._images = task.prepare(split.inputs[:JUDGES].to(device))
+        self._labels = split.targets[:JUDGES].to(device)
         self._wanted = self._outputs(task.reference()).argmax(1)
         self._estimating, self._judging = Resumed(STATISTICS), Resumed(len(self._images))
 
@@ -255,9 +254,9 @@ def _inputs(dense: nn.Module, group: Group, task: Task, device: torch.device) ->
         dense.get_submodule(path).register_forward_pre_hook(lambda _m, x, p=path, e=entries: keep(p, e, x[0]))
         for path, entries in layers
     ]
-    images = task.calibration(min(SAMPLES, len(task.train))).images.to(device)
+    images = task.calibration(min(SAMPLES, len(task.train))).inputs.to(device)
     with suppress(_SeenAllError):
-        dense.to(device).eval()(normalised(images, task))
+        dense.to(device).eval()(task.prepare(images))
     dense.to("cpu")
     for hook in hooks:
         hook.remove()

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from benchmarks.lowrank import Factorised, Settings, curve, groups, refused
+from methods.families.lowrank import Factorised, Settings, curve, groups, refused
 from methods.interface import Card, Compressed, Run, Task
 from methods.jsvd.shares import Scheme, factors, shares, structure
 

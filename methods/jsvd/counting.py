@@ -7,9 +7,9 @@ from typing import Any
 
 import torch
 
-from benchmarks import measure
 from benchmarks.bitstream import blueprint
-from benchmarks.lowrank import weights
+from benchmarks.evaluation import measure
+from methods.families.lowrank import weights
 from methods.jsvd.shares import Share, structure
 
 

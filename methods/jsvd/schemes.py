@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.errors import MethodError
-from benchmarks.lowrank.unfolding import RankError, check, leading, truncated_svd
+from methods.families.lowrank.unfolding import RankError, check, leading, truncated_svd
 
 
 def right_shared(matrices: Sequence[Tensor], rank: int, what: str) -> tuple[list[Tensor], Tensor]:

@@ -8,8 +8,8 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-from benchmarks.lowrank.layers import Group, base_rank, exact, whole_rank, width
-from benchmarks.lowrank.unfolding import first_of_pair, left_kernel, pair, right_kernel, second_of_pair, unfold
+from methods.families.lowrank.layers import Group, base_rank, exact, whole_rank, width
+from methods.families.lowrank.unfolding import first_of_pair, left_kernel, pair, right_kernel, second_of_pair, unfold
 from methods.interface import ModuleSpec
 from methods.jsvd import schemes
 

@@ -11,9 +11,9 @@ from typing import Literal
 
 from torch import nn
 
-from benchmarks.structured import Keep, Prunable, curve
-from benchmarks.structured.soft import SoftSettings, refused, soft_recipe, train_softly
 from benchmarks.training.scratch import initialise
+from methods.families.structured import Keep, Prunable, curve
+from methods.families.structured.soft import SoftSettings, refused, soft_recipe, train_softly
 from methods.interface import Card, Compressed, Json, Run, Task
 from methods.psap.protective import Protective
 from methods.psap.pulse import Statistic

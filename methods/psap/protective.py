@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.errors import MethodError
-from benchmarks.structured import Group, Keep, Prunable, filters, highest, shares
-from benchmarks.structured.allocation import writers, zero
+from methods.families.structured import Group, Keep, Prunable, filters, highest, shares
+from methods.families.structured.allocation import writers, zero
 from methods.interface import Run, Split, Task
 from methods.psap.pulse import pulses
 from methods.psap.sparsity import scheduled, sparsity_ratios
@@ -165,7 +165,7 @@ class Protective:
         draws = self._run.generator("pulse", f"{self._goal:.0f}", self.step)
         order = torch.randperm(len(train), generator=draws)[: config.pulse * config.batch]
         device = next(self._network.parameters()).device
-        return [Split(train.images[own].to(device), train.labels[own].to(device)) for own in order.split(config.batch)]
+        return [Split(train.inputs[own].to(device), train.targets[own].to(device)) for own in order.split(config.batch)]
 
 
 def _lost(prunable: Prunable, counts: Mapping[str, int]) -> dict[str, float]:

@@ -9,10 +9,9 @@ from typing import Literal, TypeAlias
 import torch
 from torch import Tensor, nn
 
-from benchmarks.structured import Group
-from benchmarks.structured.allocation import by_channel
-from benchmarks.structured.channels import Member
-from benchmarks.training.accuracy import normalised
+from methods.families.structured import Group
+from methods.families.structured.allocation import by_channel
+from methods.families.structured.channels import Member
 from methods.interface import Split, Task
 
 Statistic: TypeAlias = Literal["gate", "taylor", "raw"]
@@ -42,7 +41,7 @@ def pulses(
     inside = _gates if statistic == "gate" else _weights
     with torch.enable_grad(), inside(network, groups, zeroed, old) as inputs:
         for split in batches:
-            loss = task.loss(network(normalised(split.images, task)), split.labels)
+            loss = task.loss(network(task.prepare(split.inputs)), split.targets)
             gradients = dict(zip(inputs, torch.autograd.grad(loss, list(inputs.values())), strict=True))
             for group in groups:
                 sums[group.name] += _values(group, gradients, old, statistic).cpu()

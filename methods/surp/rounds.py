@@ -24,15 +24,7 @@ import constriction
 import numpy as np
 import numpy.typing as npt
 
-from benchmarks.bitstream.bytesio import (
-    Ints,
-    Reader,
-    pack_bits,
-    read_fields,
-    unpack_bits,
-    varints,
-    write_fields,
-)
+from benchmarks.bitstream.bytesio import Ints, Reader, pack_bits, read_fields, unpack_bits, varints, write_fields
 from benchmarks.bitstream.codecs.raw import from_floats, to_floats
 from benchmarks.bitstream.entropy import decode_integers, encode_integers
 from benchmarks.errors import BitstreamError

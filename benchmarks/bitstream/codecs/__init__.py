@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import cast
 
-from benchmarks import discovery
+from benchmarks import registry
 from benchmarks.errors import UnknownName
 from methods.interface import Codec
 
@@ -16,7 +16,7 @@ def get(name: str) -> Codec:
     """The codec called `name`; raises UnknownName if neither the suite nor an installed method has it."""
     key, _, local = name.partition(".")
     if not local:
-        return cast(Codec, discovery.find(__name__, "codec", name))
+        return cast(Codec, registry.find(__name__, "codec", name))
     import methods  # here, not above: methods build their parts with this package
 
     codecs: dict[str, Codec] = getattr(methods.get(key), "CODECS", {})

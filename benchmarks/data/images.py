@@ -1,0 +1,122 @@
+"""Images on disk, indexed as a tensor is: decoded when they are asked for, by threads, those that come next ahead of time."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import TypeAlias
+
+import torch
+from PIL import Image, UnidentifiedImageError
+from torch import Tensor
+
+from benchmarks import seeds
+from benchmarks.data.vision import transforms
+from benchmarks.errors import TaskError
+
+View: TypeAlias = Callable[[Image.Image, torch.Generator], Tensor]  # to uint8 (3, side, side)
+
+
+def cores() -> int:
+    """How many of the machine's cores are this process's: those that it may use, shared with others of its `torchrun`."""
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, usable // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+
+
+_decoders = ThreadPoolExecutor(cores(), "decoder")  # Pillow lets go of the interpreter's lock while it decodes
+
+
+def centred(side: int, resize: int | None = None) -> View:
+    """The middle `side` × `side` pixels, after the shorter side is resized to `resize` (bilinear, antialiased)."""
+    steps: list[torch.nn.Module] = [] if resize is None else [transforms.Resize(resize, antialias=True)]
+    middle = transforms.Compose([*steps, transforms.CenterCrop(side), transforms.PILToTensor()])
+    return lambda image, _: middle(image)
+
+
+def cropped(side: int, smallest: float = 0.08) -> View:
+    """A random part of `smallest` of the area or more, 3:4 to 4:3, resized to `side` × `side` (Szegedy et al., CVPR 2015)."""
+
+    def view(image: Image.Image, generator: torch.Generator) -> Tensor:
+        place = _part(image.height, image.width, smallest, generator)
+        cut: Tensor = transforms.functional.resized_crop(image, *place, [side, side], antialias=True)
+        return transforms.functional.pil_to_tensor(cut)
+
+    return view
+
+
+def _part(height: int, width: int, smallest: float, generator: torch.Generator) -> tuple[int, int, int, int]:
+    """(top, left, height, width) of a random part; the middle where ten tries don't fit, as in torchvision."""
+    for area, form, down, right in torch.rand(10, 4, generator=generator).tolist():
+        ratio = math.exp((2 * form - 1) * math.log(4 / 3))
+        size = (smallest + (1 - smallest) * area) * height * width
+        h, w = round(math.sqrt(size / ratio)), round(math.sqrt(size * ratio))
+        if 0 < h <= height and 0 < w <= width:
+            return int(down * (height - h + 1)), int(right * (width - w + 1)), h, w
+    h, w = min(height, round(width * 4 / 3)), min(width, round(height * 4 / 3))
+    return (height - h) // 2, (width - w) // 2, h, w
+
+
+def decode(path: Path, view: View, seed: int = 0) -> Tensor:
+    """One image in RGB as a view of it; raises TaskError for a file that is missing or no whole image."""
+    try:
+        with Image.open(path) as image:
+            return view(image.convert("RGB"), torch.Generator().manual_seed(seed))
+    except UnidentifiedImageError as error:
+        msg = f"{path} is no image: delete it and unpack it again"
+        raise TaskError(msg) from error
+    except OSError as error:
+        msg = f"can't decode {path} ({error.strerror or error}): delete it and unpack it again"
+        raise TaskError(msg) from error
+
+
+class Pictures:
+    """What `Split.images` is where a task's images lie on disk: uint8 (n, 3, side, side), given in slices or by indices.
+
+    `view` is how an image is looked at to judge it, `drawn` to learn from it: an `epoch` has views drawn by its seed.
+    After a slice, the next one of the same length is decoded ahead. Raises TaskError for a bad file when its turn comes.
+    """
+
+    def __init__(
+        self, paths: Sequence[Path], view: View, drawn: View | None = None, seed: int = 0, order: Sequence[int] = ()
+    ) -> None:
+        self._paths, self._view, self._drawn, self._seed = paths, view, drawn or view, seed
+        self.device = torch.device("cpu")
+        self._order, self._done = order, 0
+        self._ahead: dict[int, Future[Tensor]] = {}
+
+    def __len__(self) -> int:
+        return len(self._paths)
+
+    def to(self, device: torch.device) -> Pictures:
+        """The same images, handed out on another device."""
+        moved = Pictures(self._paths, self._view, self._drawn, self._seed, self._order)
+        moved.device = device
+        return moved
+
+    def epoch(self, order: Tensor, seed: int) -> Pictures:
+        """The same images in views drawn by `seed`, for batches that follow `order` and are decoded ahead."""
+        return Pictures(self._paths, self._drawn, self._drawn, seed, order.tolist()).to(self.device)
+
+    def __getitem__(self, chosen: slice | Tensor) -> Tensor:
+        places = torch.arange(len(self))[chosen.cpu() if isinstance(chosen, Tensor) else chosen].tolist()
+        if not places:
+            msg = "no image was asked for"
+            raise IndexError(msg)
+        futures = [self._ahead.pop(place, None) or self._submit(place) for place in places]
+        for late in self._ahead.values():
+            late.cancel()
+        self._ahead = {place: self._submit(place) for place in self._following(chosen, places)}
+        return torch.stack([future.result() for future in futures]).to(self.device)
+
+    def _following(self, chosen: slice | Tensor, places: list[int]) -> Sequence[int]:
+        """What will be asked for next."""
+        if isinstance(chosen, slice):
+            return range(places[-1] + 1, min(len(self), places[-1] + 1 + len(places)))
+        self._done += len(places)
+        return self._order[self._done : self._done + len(places)]
+
+    def _submit(self, place: int) -> Future[Tensor]:
+        return _decoders.submit(decode, self._paths[place], self._view, seeds.derive("view", self._seed, place))

@@ -1,0 +1,67 @@
+"""What is measured of a network besides its quality: sizes, multiply-accumulates and latency."""
+
+from __future__ import annotations
+
+import statistics
+import time
+
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from benchmarks.bitstream import blueprint
+
+
+def bits_per_value(file_bytes: int, values: int | None) -> float | None:
+    """Bits of a file for each of so many values; None where there is no reference network to count them on."""
+    return None if values is None else 8 * file_bytes / values
+
+
+def elements(network: nn.Module) -> tuple[int, int]:
+    """(all, non-zero) values of the tensors that a file has to hold: parameters and BatchNorm statistics."""
+    tensors = [t for t in blueprint.state(network).values() if t.is_floating_point()]
+    return blueprint.values(network), int(sum(torch.count_nonzero(t) for t in tensors))
+
+
+@torch.inference_mode()
+def macs(network: nn.Module, example: Tensor) -> int:
+    """Multiply-accumulates of convolutions and matrix products for one item, zeros included."""
+    with FlopCounterMode(display=False) as counter:
+        network(example[:1])
+    return int(counter.get_total_flops()) // 2
+
+
+@torch.inference_mode()
+def largest_activation(network: nn.Module, example: Tensor) -> int:
+    """Values of the largest output of a module for one item."""
+    sizes = [0]
+
+    def note(module: nn.Module, inputs: object, output: object) -> None:
+        if isinstance(output, Tensor):
+            sizes.append(output.numel())
+
+    hooks = [module.register_forward_hook(note) for module in network.modules()]
+    network(example[:1])
+    for hook in hooks:
+        hook.remove()
+    return max(sizes)
+
+
+@torch.inference_mode()
+def latency_ms(network: nn.Module, example: Tensor, batch: int, seconds: float = 0.2) -> float:
+    """Median milliseconds of a forward pass at a batch size, after two warm-up passes, over about `seconds`."""
+    inputs = example[:1].repeat(batch, *[1] * (example.ndim - 1))
+    if inputs.ndim == 4:
+        inputs = inputs.contiguous(memory_format=torch.channels_last)
+    cuda = inputs.device.type == "cuda"
+    times: list[float] = []
+    for _ in range(2):
+        network(inputs)
+    begin = time.perf_counter()
+    while len(times) < 5 or time.perf_counter() - begin < seconds:
+        start = time.perf_counter()
+        network(inputs)
+        if cuda:
+            torch.cuda.synchronize()
+        times.append(time.perf_counter() - start)
+    return statistics.median(times) * 1e3

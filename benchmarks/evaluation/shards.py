@@ -1,0 +1,57 @@
+"""Test items in shards: the scores of each are noted, so that a process that was killed does not score them again."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from benchmarks import storage
+from benchmarks.evaluation.metrics import NOTHING, Sums, sums
+from benchmarks.evaluation.scoring import BATCHES
+from benchmarks.tasks import Test
+from methods.interface import Metric
+
+SHARD = 4  # batches
+
+
+def shards(items: int, device: torch.device) -> list[range]:
+    """All test items, in whole batches."""
+    size = SHARD * BATCHES[device.type]
+    return [range(start, min(start + size, items)) for start in range(0, items, size)]
+
+
+def scored(network: nn.Module, test: Test, first: int, of: int, notes: Path | None, artefact: str) -> dict[str, Sums]:
+    """The sums of every `of`-th shard from the `first`, by metric; values are noted in the folder `notes`, if there is one.
+
+    `artefact` is the hash of the file: notes of another one are not used.
+    """
+    found: dict[str, Sums] = {}
+    for shard in shards(test.items, next(network.parameters()).device)[first::of]:
+        note = None if notes is None else _note(notes, artefact, shard)
+        values = None if note is None else _noted(note)
+        if values is None:
+            values = dict(test.scores(network, shard))
+            if note is not None:
+                buffer = io.BytesIO()
+                torch.save(values, buffer)
+                storage.write(note, buffer.getvalue())
+        for name, own in values.items():
+            found[name] = found.get(name, NOTHING) + sums(own)
+    return found
+
+
+def noted_items(notes: Path, artefact: str, metric: Metric, items: int, device: torch.device) -> Tensor:
+    """The metric's value of every test item (items,), from the notes of all shards."""
+    whole = [_noted(_note(notes, artefact, shard)) for shard in shards(items, device)]
+    return torch.cat([values[metric.name] for values in whole if values is not None])
+
+
+def _note(notes: Path, artefact: str, shard: range) -> Path:
+    return notes / f"{artefact[:16]}-{shard.start}-{shard.stop}.pt"
+
+
+def _noted(note: Path) -> dict[str, Tensor] | None:
+    return storage.load_tensors(note) if note.exists() else None

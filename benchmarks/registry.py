@@ -1,0 +1,25 @@
+"""Names to modules: what lies in a package is found by its file name, so that adding one changes no other file."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import pkgutil
+from types import ModuleType
+
+from benchmarks.errors import UnknownName
+
+__fingerprint__ = False  # what is found counts, not how
+
+
+@functools.cache
+def names(package: str) -> list[str]:
+    """The modules directly in a package, sorted; packages within it are no entries."""
+    return sorted(m.name for m in pkgutil.iter_modules(importlib.import_module(package).__path__) if not m.ispkg)
+
+
+def find(package: str, kind: str, name: str) -> ModuleType:
+    """The module `name` of a package; raises UnknownName ("unknown <kind> …") with the nearest names."""
+    if name not in names(package):
+        raise UnknownName(kind, name, names(package))
+    return importlib.import_module(f"{package}.{name}")

@@ -1,0 +1,101 @@
+"""The unit of work, and everything that its result depends on."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import msgspec
+
+import methods
+from benchmarks import tasks
+from benchmarks.fingerprint import code_hash, json_hash, sources
+from benchmarks.running.params import plain
+from methods.interface import Budget
+
+SCORING = ("benchmarks.bitstream.container", "benchmarks.evaluation.worker")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One method with one configuration on one network, at one budget, with one seed."""
+
+    suite: str
+    task: str
+    network: str
+    method: str
+    config: dict[str, Any]
+    budget: Budget
+    seed: int
+
+    @property
+    def config_hash(self) -> str:
+        return config_hash(self.method, self.config)
+
+    @property
+    def id(self) -> str:
+        """Stable name; also the cell's folder under the results folder."""
+        label = f"{self.config_hash}-{self.budget.name}-s{self.seed}"
+        return "/".join((self.suite, self.network, self.method, label))
+
+    @property
+    def command(self) -> str:
+        """What to type to run this cell again."""
+        return (
+            f"ratebench run {self.suite} --method {self.method} --network {self.network} "
+            f"--config {self.config_hash} --budget {self.budget.name} --seed {self.seed}"
+        )
+
+    def ingredients(self) -> dict[str, str]:
+        """Everything the result depends on, hashed one by one: what a stale checkpoint is compared with."""
+        task_module = tasks.get(self.task)
+        package = methods.source(self.method)
+        own = frozenset([package] if package.is_file() else package.rglob("*.py"))
+        used = sources(own, *SCORING, *places(self.task, self.network))
+        return {
+            "the method's code": code_hash(own),
+            "the suite's code": code_hash(used - own),
+            "the configuration": json_hash(changes(self.method, self.config)),
+            "the data or the reference": json_hash(task_module.provenance(self.network)),
+            "the budget": json_hash(asdict(self.budget)),
+            "the seed": str(self.seed),
+        }
+
+    def fingerprint(self) -> str:
+        return json_hash(self.ingredients())[:16]
+
+    def make_config(self) -> Any:
+        return typed(self.method, self.config)
+
+    def unsupported(self) -> str | None:
+        """Why this cell can't be run, in a sentence; None if it can. Loads no data."""
+        method, task = methods.get(self.method), tasks.load(self.task, self.network)
+        if task.kind not in method.CARD.kinds:
+            return f"works on {' and '.join(method.CARD.kinds)}, not on {task.kind}"
+        if self.budget.name not in method.CARD.budgets:
+            return f"has no {self.budget.name} recipe, only {', '.join(method.CARD.budgets)}"
+        return method.unsupported(task, self.make_config())
+
+
+def places(task: str, network: str) -> list[str]:
+    """The modules of a task and of its reference's architecture: they are found by name, so that no import shows them."""
+    architecture = tasks.load(task, network).architecture
+    return [f"benchmarks.tasks.{task}", *([f"benchmarks.networks.{architecture}"] if architecture else [])]
+
+
+def changes(key: str, config: dict[str, Any]) -> dict[str, Any]:
+    """The settings that differ from the method's defaults: what tells a configuration from others.
+
+    Settings that are added or removed later leave the names of all configurations that do not use them as they are.
+    """
+    defaults = plain(methods.get(key).Config())
+    return {name: value for name, value in config.items() if name not in defaults or value != defaults[name]}
+
+
+def config_hash(key: str, config: dict[str, Any]) -> str:
+    """What names a method's configuration among its others."""
+    return json_hash(changes(key, config))[:8]
+
+
+def typed(key: str, config: dict[str, Any]) -> Any:
+    return msgspec.convert(config, methods.get(key).Config)

@@ -1,0 +1,180 @@
+"""One cell, from its method to its records: encode, decode in a fresh process, score, record; resumable at any moment."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import shutil
+import time
+import traceback
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+import torch
+from filelock import FileLock, Timeout
+from threadpoolctl import threadpool_limits
+
+import methods
+from benchmarks import bitstream, records, storage, tasks
+from benchmarks.errors import MethodError, RateBenchError
+from benchmarks.evaluation import shards
+from benchmarks.evaluation.messages import Measurement, Wanted
+from benchmarks.evaluation.metrics import Sums
+from benchmarks.evaluation.scorer import Scorer
+from benchmarks.records import CellState, items
+from benchmarks.running.cell import Cell
+from benchmarks.running.environment import device
+from benchmarks.running.lent import CellRun, Say
+from benchmarks.running.recording import record
+from benchmarks.running.state import LOG, WORK, state, valid
+from benchmarks.training import processes
+from methods.interface import Compressed
+
+Outcome = Literal["complete", "failed", "busy"]
+_POINT = re.compile(r"p(\d+)\.(json|rbn|items)")
+
+
+def execute(cell: Cell, results: Path, say: Say, scorer: Scorer, fresh: bool = False) -> Outcome:
+    """Run one cell to its end, unless another process has it or had it. A failure is recorded, reported and not raised.
+
+    Processes of one `torchrun` go through a cell together; the first one locks and writes. Raises StorageError where
+    nothing can be written, for that fails every other cell as well, and RateBenchError where processes lost each other.
+    """
+    work = results / WORK / cell.id.replace("/", "--")
+    lock = FileLock(work.with_name(f"{work.name}.lock"), timeout=0)
+    try:
+        outcome = processes.broadcast(lambda: _claim(cell, results, work, lock, fresh))
+        if outcome == "busy":
+            say(f"{cell.id}: another process is at it; left to that one")
+        return outcome or _Execution(cell, results, work, say, scorer).run()
+    except OSError as error:
+        msg = f"can't write in {results}: {error.strerror or error}"
+        raise storage.StorageError(msg) from error
+    finally:
+        lock.release()
+
+
+def _claim(cell: Cell, results: Path, work: Path, lock: FileLock, fresh: bool) -> Outcome | None:
+    """Lock the cell and discard what an older run left there if asked to; the outcome if there is nothing to run."""
+    work.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        lock.acquire()
+    except Timeout:
+        return "busy"
+    ended = state(cell, results)
+    if ended is not None and ended.status == "complete":  # since it was planned, by another process
+        return "complete"
+    if fresh:
+        shutil.rmtree(work, ignore_errors=True)
+    work.mkdir(exist_ok=True)
+    return None
+
+
+class _Execution:
+    """A cell that this process has locked: its folders, what it says and who scores its files."""
+
+    def __init__(self, cell: Cell, results: Path, work: Path, say: Say, scorer: Scorer) -> None:
+        self.cell, self.folder, self.work, self.scorer = cell, results / cell.id, work, scorer
+        self.say, self.begin, self.fingerprint = say, time.perf_counter(), cell.fingerprint()
+        self.log, self._notes = work / f"log-{self.fingerprint}", work / f"scores-{self.fingerprint}"
+        self.wall_s = 0.0  # of all points
+
+    def run(self) -> Outcome:
+        points, error = 0, None
+        try:
+            for point in self._points():
+                points = point + 1
+        except Exception as problem:
+            if isinstance(problem, storage.StorageError):
+                raise
+            known = isinstance(problem, RateBenchError)
+            error = str(problem) if known else "".join(traceback.format_exception_only(problem)).strip()
+            self.say(f"{self.cell.id} failed: {error if known else traceback.format_exc()}")
+            alone = processes.count() == 1 or isinstance(problem, MethodError)  # a refusal is one in every process
+            if not alone:
+                msg = f"{self.cell.id} failed in process {processes.rank()}, so that all have to end: {error}"
+                raise RateBenchError(msg) from problem
+        processes.wait()  # nobody reads checkpoints any more
+        if processes.rank() == 0:
+            self._end(points, error)
+        return "failed" if error else "complete"
+
+    def _end(self, points: int, error: str | None) -> None:
+        if self.log.exists():
+            storage.write(self.folder / LOG, self.log.read_bytes())
+        if error is None:
+            for old in self.folder.glob("p*"):
+                if (number := _POINT.fullmatch(old.name)) and int(number[1]) >= points:  # of an older, longer curve
+                    old.unlink()
+            shutil.rmtree(self.work)
+        status: Literal["failed", "complete"] = "failed" if error else "complete"
+        ended = CellState(records.SCHEMA, self.fingerprint, status, points, round(self.wall_s, 3), error)
+        records.write(self.folder / "cell.json", ended)
+
+    def _tell(self, message: str) -> None:
+        """Say it and keep it: a cell that was interrupted goes on in the same log, its seconds from zero again."""
+        self.say(message)
+        if processes.rank() == 0:
+            with self.log.open("a", encoding="utf-8") as log:
+                said = message.removeprefix(f"{self.cell.id}: ")
+                log.write(f"{time.perf_counter() - self.begin:8.1f} s  {said}\n")
+
+    def _points(self) -> Iterator[int]:
+        """Yield each operating point's number when its record is there: the valid one at hand, or a new one."""
+        cell, method = self.cell, methods.get(self.cell.method)
+        threadpool_limits(torch.get_num_threads())  # BLAS, too: last bits follow the number, and the record tells it
+        task = tasks.load(cell.task, cell.network)
+        run = CellRun(cell, self.work, device(), self._tell)
+        for index, compressed in enumerate(method.compress(task, cell.make_config(), run)):
+            path = self.folder / f"p{index:02d}.json"
+            self._tell(f"{cell.id}: point {index} {dict(compressed.point)}")
+            known = processes.broadcast(lambda path=path: valid(path, self.fingerprint))  # type: ignore[misc]
+            if known is None:
+                measured, encode_s = self._measure(path.with_suffix(".rbn"), compressed)
+                known = record(cell, index, compressed, measured, encode_s, run.clock.seconds())
+                if processes.rank() == 0:
+                    self._keep_items(path, measured)
+                    records.write(path, known)
+                run.clock.restart()
+                processes.wait()
+            else:
+                run.clock.pass_over()
+            self.wall_s += known.wall_s
+            yield index
+
+    def _measure(self, artefact: Path, compressed: Compressed) -> tuple[Measurement, float]:
+        """Write the artefact and have it scored; with the seconds that encoding took."""
+
+        def written() -> tuple[str, float]:
+            encode_start = time.perf_counter()
+            data = bitstream.encode(compressed)
+            encode_s = time.perf_counter() - encode_start
+            storage.write(artefact, data)
+            return hashlib.sha256(data).hexdigest(), encode_s
+
+        sha256, encode_s = processes.broadcast(written)
+        wanted = Wanted(str(artefact), str(self._notes), processes.rank(), processes.count())
+        measured = self.scorer.score(wanted)
+        if measured.sha256 != sha256:
+            msg = f"{artefact} is not the file that was written: is another process writing there?"
+            raise RateBenchError(msg)
+        return msgspec.structs.replace(measured, scores=_added_up(measured.scores)), encode_s
+
+    def _keep_items(self, path: Path, measured: Measurement) -> None:
+        """Store the value of every test item beside the record; all processes have noted theirs."""
+        test, metric = tasks.get(self.cell.task).test(self.cell.network), tasks.get(self.cell.task).METRICS[0]
+        values = shards.noted_items(self._notes, measured.sha256, metric, test.items, device())
+        storage.write(items.path_beside(path), items.pack(metric, values))
+
+
+def _added_up(scores: dict[str, Sums]) -> dict[str, Sums]:
+    """The sums over all processes."""
+    found = {}
+    for name, own in scores.items():
+        whole = processes.total(torch.tensor([own.items, own.total, own.squares], dtype=torch.float64, device=device()))
+        count, total, squares = whole.tolist()
+        exact = isinstance(own.total, int)
+        found[name] = Sums(int(count), int(total) if exact else total, int(squares) if exact else squares)
+    return found

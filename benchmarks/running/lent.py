@@ -1,0 +1,84 @@
+"""What a method is lent while it works: generators, checkpoints that know what they depend on, and a clock."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks import seeds, storage
+from benchmarks.errors import StaleCheckpoint
+from benchmarks.running.cell import Cell
+from benchmarks.training import processes
+from methods.interface import Budget
+
+Say = Callable[[str], None]
+
+
+class Clock:
+    """Seconds spent on the point in progress, by processes that were killed, too: up to their last note in `file`."""
+
+    def __init__(self, file: Path) -> None:
+        self._file, self._before, self._start = file, 0.0, time.perf_counter()
+        if file.exists():
+            self._before = float(file.read_text(encoding="ascii"))
+
+    def seconds(self) -> float:
+        return self._before + time.perf_counter() - self._start
+
+    def note(self) -> None:
+        storage.write(self._file, f"{self.seconds():.3f}".encode())
+
+    def pass_over(self) -> None:
+        """A point was there already: the time since then belongs to the next."""
+        self._start = time.perf_counter()
+
+    def restart(self) -> None:
+        self._file.unlink(missing_ok=True)
+        self._before, self._start = 0.0, time.perf_counter()
+
+
+class CellRun:
+    """Satisfies `methods.interface.Run` for one cell, whose work in progress lies in the folder `work`."""
+
+    def __init__(self, cell: Cell, work: Path, device: torch.device, say: Say) -> None:
+        self.clock = Clock(work / f"seconds-{cell.fingerprint()}")
+        self.seed: int = cell.seed
+        self.budget: Budget = cell.budget
+        self.device = device
+        self._ingredients = cell.ingredients()
+        self._work = work
+        self._say = say
+
+    def generator(self, *names: str | int) -> torch.Generator:
+        return seeds.generator(self.seed, *names)
+
+    def progress(self, message: str) -> None:
+        self._say(message)
+
+    def _file(self, stage: str) -> Path:
+        return self._work / f"{hashlib.sha256(stage.encode()).hexdigest()[:16]}.pt"
+
+    def checkpoint(self, stage: str, state: Mapping[str, Any]) -> None:
+        if processes.rank() == 0:
+            storage.save_tensors(self._file(stage), {"ingredients": self._ingredients, "state": dict(state)})
+            self.clock.note()
+        processes.wait()
+
+    def restore(self, stage: str) -> dict[str, Any] | None:
+        if not processes.broadcast(self._file(stage).exists):
+            return None
+        saved = storage.load_tensors(self._file(stage))
+        changed = [name for name, value in self._ingredients.items() if saved["ingredients"].get(name) != value]
+        if changed:
+            msg = (
+                f"the checkpoint of {stage!r} was saved before a change to {' and '.join(changed)}, so it can't be used: "
+                "run with --fresh to start this cell over"
+            )
+            raise StaleCheckpoint(msg)
+        state: dict[str, Any] = saved["state"]
+        return state

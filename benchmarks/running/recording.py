@@ -1,0 +1,94 @@
+"""From what was measured of an operating point to its record."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import torch
+
+import methods
+from benchmarks import records, tasks
+from benchmarks.evaluation.measure import bits_per_value
+from benchmarks.evaluation.messages import Measurement
+from benchmarks.evaluation.metrics import interval
+from benchmarks.records import Record
+from benchmarks.running import environment
+from benchmarks.running.cell import Cell
+from benchmarks.training import processes
+from methods.interface import Compressed
+
+
+def record(
+    cell: Cell, index: int, compressed: Compressed, measured: Measurement, encode_s: float, wall_s: float
+) -> Record:
+    """The record of operating point number `index` of a cell; times in seconds."""
+    commit, dirty = environment.commit()
+    task = tasks.load(cell.task, cell.network)
+    return Record(
+        schema=records.SCHEMA,
+        id=f"{cell.id}/p{index:02d}",
+        suite=cell.suite,
+        task=cell.task,
+        network=cell.network,
+        method=cell.method,
+        fidelity=methods.get(cell.method).CARD.fidelity,
+        config=cell.config,
+        config_hash=cell.config_hash,
+        budget=cell.budget.name,
+        epochs=cell.budget.epochs,
+        seed=cell.seed,
+        index=index,
+        point=dict(compressed.point),
+        notes=dict(compressed.notes),
+        rate=records.Rate(
+            file_bytes=measured.file_bytes,
+            by_role=measured.by_role,
+            uncompressed_bytes=task.uncompressed_bytes,
+            ratio=task.uncompressed_bytes / measured.file_bytes,
+            bits_per_weight=bits_per_value(measured.file_bytes, task.reference_values),
+        ),
+        counted=records.Counted(elements=measured.elements, nonzero=measured.nonzero, macs=measured.macs),
+        metrics=_metrics(cell, measured),
+        speed=records.Speed(
+            device=environment.gpu() or environment.cpu(),
+            threads=torch.get_num_threads(),
+            encode_s=encode_s,
+            decode_s=measured.decode_s,
+            latency_ms_batch1=measured.latency_ms_batch1,
+            latency_ms_batch128=measured.latency_ms_batch128,
+        ),
+        wall_s=wall_s,
+        provenance=records.Provenance(
+            fingerprint=cell.fingerprint(),
+            commit=commit,
+            dirty=dirty,
+            command=_command(cell),
+            started=datetime.now(UTC).isoformat(timespec="seconds"),
+            versions=environment.versions(),
+            cpu=environment.cpu(),
+            gpu=environment.gpu(),
+            processes=processes.count(),
+            micro=processes.micro(),
+            data=tasks.get(cell.task).provenance(cell.network),
+            artefact_sha256=measured.sha256,
+        ),
+    )
+
+
+def _metrics(cell: Cell, measured: Measurement) -> dict[str, records.Score]:
+    """The scores in the order of the task's metrics."""
+    found = {}
+    for metric in tasks.get(cell.task).METRICS:
+        sums = measured.scores[metric.name]
+        low, high = interval(metric, sums)
+        found[metric.name] = records.Score(
+            items=sums.items, total=sums.total, squares=sums.squares, value=sums.value, low=low, high=high
+        )
+    return found
+
+
+def _command(cell: Cell) -> str:
+    """What to type to run a cell again as this process does."""
+    setting = f"{processes.MICRO}={processes.micro()} " if processes.micro() else ""
+    together = f"torchrun --nproc-per-node {processes.count()} --no-python " if processes.count() > 1 else ""
+    return setting + together + cell.command

@@ -1,0 +1,49 @@
+"""What lies in the results folder about a cell: its records, how it ended, and the folder of work in progress.
+
+A cell's folder under the results folder holds one record and one artefact per operating point, the log of the run, and
+`cell.json`, written last. Whatever has the fingerprint of the code at hand is kept; the rest is measured anew.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from benchmarks import records, storage
+from benchmarks.errors import RecordError
+from benchmarks.records import CellState, Record
+from benchmarks.running.cell import Cell
+
+WORK = ".work"  # checkpoints, logs and locks of what runs, beside the suites' folders
+LOG = "log.txt"
+
+
+def state(cell: Cell, results: Path) -> CellState | None:
+    """How the cell ended under the code at hand; None if it has to be run. A damaged file counts as absent."""
+    folder = results / cell.id
+    try:
+        ended = records.read_cell(folder / "cell.json")
+        points = [records.read(folder / f"p{i:02d}.json") for i in range(ended.points)]
+    except RecordError:
+        return None
+    fingerprint = cell.fingerprint()
+    fresh = all(p.provenance.fingerprint == fingerprint for p in points)
+    return ended if ended.fingerprint == fingerprint and fresh else None
+
+
+def valid(path: Path, fingerprint: str) -> Record | None:
+    """The record that is there already, if it is one of the code at hand."""
+    try:
+        known = records.read(path)
+    except RecordError:
+        return None
+    return known if known.provenance.fingerprint == fingerprint else None
+
+
+def leave_out(cell: Cell, results: Path) -> None:
+    """Make the folder of a method whose cell does not apply: a pipeline expects it all the same."""
+    folder = results / cell.id
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        msg = f"can't write in {results}: {error.strerror or error}"
+        raise storage.StorageError(msg) from error

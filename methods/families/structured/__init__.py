@@ -1,0 +1,21 @@
+"""What structured pruning shares: coupled channels, physical surgery, a cost model, and the curve over MACs removed."""
+
+from methods.families.structured.allocation import filters, highest, remove, shares, uniform
+from methods.families.structured.channels import Group
+from methods.families.structured.curve import Settings, curve, refused
+from methods.families.structured.prunable import Keep, Prunable, analyse
+
+__all__ = [
+    "Group",
+    "Keep",
+    "Prunable",
+    "Settings",
+    "analyse",
+    "curve",
+    "filters",
+    "highest",
+    "refused",
+    "remove",
+    "shares",
+    "uniform",
+]

@@ -1,0 +1,113 @@
+"""Soft pruning: filters are set to zero again and again while all of them go on training.
+
+Y. He et al., Soft Filter Pruning for Accelerating Deep Convolutional Neural Networks, IJCAI 2018.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from benchmarks.training import Recipe, fit
+from benchmarks.training.loop import Steering
+from methods.families.structured.allocation import zero
+from methods.families.structured.curve import Choose, Settings, recipe
+from methods.families.structured.curve import refused as refused_settings
+from methods.families.structured.prunable import Keep, Prunable
+from methods.interface import Json, Run, Task
+
+
+@dataclass(frozen=True)
+class SoftSettings(Settings):
+    """What methods that prune while they train are run with, besides.
+
+    A share `soft` of a point's epochs passes before channels are removed for good; meanwhile filters are set to zero once
+    an epoch, but at least `prunings` times.
+    """
+
+    soft: float = 0.5
+    prunings: int = 1
+
+    @property
+    def hard(self) -> float:
+        return 1 - self.soft
+
+
+def refused(config: SoftSettings) -> str | None:
+    """Why these settings can't be followed, in a sentence; None if they can."""
+    if not 0 < config.soft <= 1 or config.prunings < 1:
+        return "soft has to be a share above 0, and prunings at least 1"
+    return refused_settings(config)
+
+
+def soft_recipe(task: Task, config: SoftSettings, run: Run) -> tuple[Recipe, int, int]:
+    """How the dense network is trained before channels are removed for good; its steps, and those between two prunings."""
+    found = recipe(config, run, config.soft)
+    an_epoch = math.ceil(len(task.train) / found.batch)
+    whole, rest = divmod(found.epochs, 1)
+    steps = int(whole) * an_epoch + (max(1, round(rest * an_epoch)) if rest else 0)
+    return found, steps, max(1, min(an_epoch, steps // config.prunings))
+
+
+def train_softly(
+    dense: nn.Module, prunable: Prunable, keep: Keep, run: Run, recipe: Recipe, stage: str, steering: Steering
+) -> None:
+    """Train the dense network in place; channels that are gone already stay gone, with their BatchNorm."""
+    masks: dict[str, Tensor] = {}
+    for group in prunable.groups:
+        for member in group.side("out", "depthwise", "norm", "scatter") if not keep[group.name].all() else ():
+            for name, parameter in dense.get_submodule(member.path).named_parameters():
+                mask = torch.ones(len(parameter), *(1,) * (parameter.ndim - 1), dtype=torch.bool)
+                mask[member.entries] = keep[group.name][member.channels].view(-1, *(1,) * (parameter.ndim - 1))
+                masks[f"{member.path}.{name}"] = mask
+    fit(dense, prunable.task, run, recipe, stage, masks, steering)
+
+
+class Soft:
+    """Steering that now and then sets to zero what `choose` does not keep of a network; `kept` is its last choice."""
+
+    def __init__(self, network: nn.Module, prunable: Prunable, choose: Callable[[nn.Module], Keep], every: int) -> None:
+        self._network, self._prunable, self._choose, self._every = network, prunable, choose, every
+        self._step = 0
+        self.kept = prunable.all_kept()
+
+    def before_epoch(self, epoch: int, optimiser: torch.optim.Optimizer) -> None:
+        pass
+
+    def after_step(self) -> None:
+        self._step += 1
+        if self._step % self._every == 0:
+            self.kept = self._choose(self._network)
+            for group in self._prunable.groups:
+                zero(self._network, group, ~self.kept[group.name])
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"step": self._step, "kept": self.kept}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self._step, self.kept = state["step"], state["kept"]
+
+
+def softly(
+    task: Task, config: SoftSettings, run: Run, choose: Callable[[nn.Module, Prunable, Keep, float], Keep]
+) -> Choose:
+    """For `curve`: first train the dense network for the share `soft`, with what `choose` does not keep set to zero.
+
+    What the last of these choices kept is what stays: choosing once more would look at filters that were zero just now,
+    and BatchNorm lets those grow within a few steps beyond what they were.
+    """
+
+    def after_training(
+        dense: nn.Module, prunable: Prunable, keep: Keep, goal: float
+    ) -> tuple[Keep, Mapping[str, Json]]:
+        training, _, every = soft_recipe(task, config, run)
+        steering = Soft(dense, prunable, lambda network: choose(network, prunable, keep, goal), every)
+        train_softly(dense, prunable, keep, run, training, f"soft, {goal:.0f} MACs", steering)
+        return steering.kept, {}
+
+    return after_training

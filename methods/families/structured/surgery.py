@@ -1,0 +1,188 @@
+"""Physical pruning: from a dense network and the channels to keep to a narrower network, and back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from benchmarks.bitstream import blueprint
+from benchmarks.errors import MethodError
+from benchmarks.networks.cifar_resnet import Shortcut
+from methods.families.structured.channels import Group, Member
+from methods.interface import ModuleSpec, Task
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """How a narrower network comes from the dense one.
+
+    `edits` are its modules; `sources` gives, for each of its tensors that was cut, the dense tensor's name and the entries
+    kept of its first two dimensions (None: all); `indices` are tensors of its own: where gathered channels come from.
+    """
+
+    edits: Mapping[str, ModuleSpec]
+    sources: Mapping[str, tuple[str, Tensor | None, Tensor | None]]
+    indices: Mapping[str, Tensor]
+
+
+def plan(
+    network: nn.Module,
+    groups: Sequence[Group],
+    keep: Mapping[str, Tensor],
+    blocks: Mapping[str, Sequence[str]] = {},
+) -> Plan:
+    """Plan the surgery for `keep`: a mask (size,) by the name of each group.
+
+    Of `blocks` (`blocks.find`), those go as a whole of whose groups nothing is kept. Raises MethodError for any other group
+    of which nothing would be left.
+    """
+    gone = {path for path, inside in blocks.items() if not any(keep[name].any() for name in inside)}
+    lost = {name for path in gone for name in blocks[path]}
+    edits = {path: ModuleSpec("Identity") for path in sorted(gone)}
+    sources: dict[str, tuple[str, Tensor | None, Tensor | None]] = {}
+    indices: dict[str, Tensor] = {}
+    for path, sides in _kept([group for group in groups if group.name not in lost], keep).items():
+        if any(path.startswith(f"{block}.") for block in gone):
+            continue
+        module = network.get_submodule(path)
+        rows, columns = sides.get("out"), sides.get("in")
+        if isinstance(module, Shortcut):
+            edits[path], indices[f"{path}.1.index"] = _gathered(module, groups, path, rows, columns)
+        elif "scatter" in sides:
+            edits[path], indices[f"{path}.1.index"] = _scattered(module, sides["scatter"])
+            sources |= _cut(path, f"{path}.0", module, sides["scatter"], None)
+        else:
+            rows = sides.get("norm", sides.get("depthwise", rows))
+            edits[path] = _narrower(module, rows, columns)
+            sources |= _cut(path, path, module, rows, columns)
+    return Plan(edits, sources, indices)
+
+
+def _kept(groups: Sequence[Group], keep: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
+    """By path and side: the sorted entries kept, for the layers that lose some."""
+    found: dict[str, dict[str, Tensor]] = {}
+    for group in groups:
+        mask = keep[group.name]
+        if not mask.any():
+            msg = f"no channel of {group.name} would be left: keep at least one"
+            raise MethodError(msg)
+        if not mask.all():
+            for member in group.members:
+                found.setdefault(member.path, {})[member.side] = _entries(member, mask)
+    return found
+
+
+def _entries(member: Member, mask: Tensor) -> Tensor:
+    return member.entries[mask[member.channels]].sort().values
+
+
+def _narrower(module: nn.Module, rows: Tensor | None, columns: Tensor | None) -> ModuleSpec:
+    if isinstance(module, nn.BatchNorm2d):
+        assert rows is not None
+        return ModuleSpec("BatchNorm2d", {"num_features": len(rows), "eps": module.eps})
+    if isinstance(module, nn.Linear):
+        sizes = (
+            module.in_features if columns is None else len(columns),
+            module.out_features if rows is None else len(rows),
+        )
+        names = ("in_features", "out_features")
+        return ModuleSpec("Linear", {**dict(zip(names, sizes, strict=True)), "bias": module.bias is not None})
+    assert isinstance(module, nn.Conv2d)
+    outputs = module.out_channels if rows is None else len(rows)
+    inputs = module.in_channels if columns is None else len(columns)
+    depthwise = module.groups > 1
+    arguments: dict[str, Any] = {
+        "in_channels": outputs if depthwise else inputs,
+        "out_channels": outputs,
+        "kernel_size": module.kernel_size,
+        "stride": module.stride,
+        "padding": module.padding,
+        "dilation": module.dilation,
+        "groups": outputs if depthwise else 1,
+        "bias": module.bias is not None,
+    }
+    return ModuleSpec("Conv2d", arguments)
+
+
+def _cut(
+    path: str, new: str, module: nn.Module, rows: Tensor | None, columns: Tensor | None
+) -> dict[str, tuple[str, Tensor | None, Tensor | None]]:
+    """Where the tensors of a narrower module come from; vectors have one value per output."""
+    tensors = blueprint.state(module)
+    return {f"{new}.{n}": (f"{path}.{n}", rows, columns if t.ndim > 1 else None) for n, t in tensors.items()}
+
+
+def _places(kept: Tensor, size: int) -> Tensor:
+    """For each of `size` channels its place among those kept; that of a zero channel if it is not."""
+    places = torch.full((size,), len(kept))
+    places[kept] = torch.arange(len(kept))
+    return places
+
+
+def _scattered(module: nn.Module, kept: Tensor) -> tuple[ModuleSpec, Tensor]:
+    assert isinstance(module, nn.BatchNorm2d)
+    norm = ModuleSpec("BatchNorm2d", {"num_features": len(kept), "eps": module.eps})
+    gather = ModuleSpec("Gather", {"channels": module.num_features})
+    return ModuleSpec("Sequential", children=(norm, gather)), _places(kept, module.num_features)
+
+
+def _gathered(
+    shortcut: Shortcut, groups: Sequence[Group], path: str, rows: Tensor | None, columns: Tensor | None
+) -> tuple[ModuleSpec, Tensor]:
+    """A shortcut that reads what is left of its input into the places that its output still has."""
+    inputs, outputs = (
+        next((g.size for g in groups if any(m.path == path for m in g.side(side))), None) for side in ("in", "out")
+    )
+    inputs = outputs - 2 * shortcut.channels if inputs is None else inputs
+    rows = torch.arange(inputs + 2 * shortcut.channels) if rows is None else rows
+    columns = torch.arange(inputs) if columns is None else columns
+    places = nn.functional.pad(_places(columns, inputs), (shortcut.channels,) * 2, value=len(columns))
+    subsample = ModuleSpec("AvgPool2d", {"kernel_size": 1, "stride": 2})
+    return ModuleSpec("Sequential", children=(subsample, ModuleSpec("Gather", {"channels": len(rows)}))), places[rows]
+
+
+def narrow(task: Task, dense: nn.Module, cut: Plan) -> nn.Module:
+    """The narrower network in eval mode, with the dense one's values."""
+    network = blueprint.skeleton(task.architecture, task.arguments, cut.edits, {})
+    blueprint.allocate(network, {})
+    values = blueprint.state(dense)
+    with torch.no_grad():
+        for name, tensor in blueprint.state(network).items():
+            if name in cut.indices:
+                tensor.copy_(cut.indices[name])
+                continue
+            source, rows, columns = cut.sources.get(name, (name, None, None))
+            tensor.copy_(_select(values[source], rows, columns))
+    return network.eval()
+
+
+@torch.no_grad()
+def widen(task: Task, network: nn.Module, cut: Plan) -> nn.Module:
+    """The dense network with the narrower one's values, and zeros for weights, scales and shifts that were removed.
+
+    It computes the same, but where a shortcut without parameters still leads past a stage of a stream that was cut.
+    """
+    dense = blueprint.skeleton(task.architecture, task.arguments, {}, {})
+    blueprint.allocate(dense, {})
+    tensors = blueprint.state(dense)
+    for name, tensor in tensors.items():
+        tensor.fill_(1.0 if name.endswith("running_var") else 0.0)
+    for name, tensor in blueprint.state(network).items():
+        if name not in cut.indices:
+            source, rows, columns = cut.sources.get(name, (name, None, None))
+            target = tensors[source]
+            rows = torch.arange(len(target)) if rows is None else rows
+            if columns is None:
+                target[rows] = tensor
+            else:
+                target[rows[:, None], columns] = tensor
+    return dense.eval()
+
+
+def _select(tensor: Tensor, rows: Tensor | None, columns: Tensor | None) -> Tensor:
+    tensor = tensor if rows is None else tensor[rows]
+    return tensor if columns is None else tensor[:, columns]
