@@ -20,5 +20,4 @@ def keep() -> None:
     if sys.platform == "linux":
         with contextlib.suppress(AttributeError):  # another C library
             mallopt = ctypes.CDLL(None).mallopt
-            _ = mallopt(_MMAP_THRESHOLD, _LARGEST) and mallopt(__fingerprint__ = False  # how memory is held, not what is computed
-_TRIM_THRESHOLD, _LARGEST)
+            _ = mallopt(_MMAP_THRESHOLD, _LARGEST) and mallopt(_TRIM_THRESHOLD, _LARGEST)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.errors import RateBenchError
-from benchmarks.running.plan import Cell
+from benchmarks.running.cell import Cell
 
 
 def completed(

@@ -15,10 +15,12 @@ import torch
 
 from benchmarks.errors import RateBenchError
 from benchmarks.evaluation import memory
-from benchmarks.evaluation.worker import Scorer
+from benchmarks.evaluation.scorer import Scorer
 from benchmarks.running import cluster
-from benchmarks.running.execution import Outcome, Say, device, execute
-from benchmarks.running.plan import Cell
+from benchmarks.running.cell import Cell
+from benchmarks.running.environment import device
+from benchmarks.running.execute import Outcome, execute
+from benchmarks.running.lent import Say
 
 
 def _begin_worker() -> None:

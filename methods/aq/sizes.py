@@ -11,7 +11,6 @@ from torch import nn
 
 from benchmarks import bitstream
 from benchmarks.errors import MethodError
-from benchmarks.evaluation.measure import reference_bytes
 from methods.families.codebooks import Book, Settings, collect, describe, described, weights
 from methods.interface import Task
 
@@ -46,7 +45,7 @@ def points_at(
     `size_of` is what a point's file really has: entropy coding may let in some that are too large without it.
     Raises MethodError for a ratio that one book of 64 codewords does not reach.
     """
-    sizes, whole = file_sizes(task, config), reference_bytes(task.reference())
+    sizes, whole = file_sizes(task, config), task.uncompressed_bytes
     ascending = sorted(sizes, key=lambda point: (sizes[point], point))
     chosen = []
     for ratio in ratios:

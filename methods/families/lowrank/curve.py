@@ -14,7 +14,6 @@ from benchmarks import bitstream
 from benchmarks.bitstream import blueprint
 from benchmarks.bitstream.codecs import raw, uniform
 from benchmarks.errors import MethodError
-from benchmarks.evaluation.measure import reference_bytes
 from benchmarks.training import Recipe, fit, reestimate
 from methods.families.export import norm_parts
 from methods.families.lowrank.layers import groups
@@ -156,7 +155,7 @@ def _at_ratio(
     task: Task, config: Settings, reference: nn.Module, decompose: Decompose, goal: float
 ) -> tuple[float, Factorised]:
     """The largest rate, to 0.1 %, whose file is at most 1/goal of the reference's fp32 bytes, before any training."""
-    allowed = reference_bytes(reference) / goal
+    allowed = task.uncompressed_bytes / goal
     low, high = 0.0, 0.02
     best: tuple[float, Factorised] | None = None
     growing = True
