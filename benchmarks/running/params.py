@@ -29,7 +29,7 @@ class Suite(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     networks: list[str]
     methods: list[str]
     seeds: list[int]
-    budgets: list[BudgetName] = ["post-training"]
+    budgets: tuple[BudgetName, ...] = ("post-training",)
     configs: Configs = {}
     caution: str = ""
 

@@ -20,7 +20,7 @@ CARD = Card(
     venue="ICLR",
     year=2017,
     families=("structured pruning",),
-    faithful="baseline",
+    fidelity="baseline",
     budgets=("post-training", "short", "paper"),
     arxiv="1608.08710",
 )

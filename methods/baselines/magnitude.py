@@ -27,7 +27,7 @@ CARD = Card(
     venue="NeurIPS 2015; ICLR 2021 (LAMP)",
     year=2021,
     families=("unstructured pruning",),
-    faithful="baseline",
+    fidelity="baseline",
     budgets=("post-training", "short", "paper"),
     arxiv="2010.07611",
 )

@@ -29,7 +29,7 @@ CARD = Card(
     venue="ICML 2023 Workshop Neural Compression",
     year=2023,
     families=("quantisation", "entropy coding"),
-    faithful="baseline",
+    fidelity="baseline",
     code="https://github.com/fraunhoferhhi/nncodec",
 )
 

@@ -18,7 +18,7 @@ CARD = Card(
     venue="",
     year=2017,
     families=("structured pruning",),
-    faithful="baseline",
+    fidelity="baseline",
     budgets=("post-training", "short", "paper"),
 )
 

@@ -16,7 +16,7 @@ CARD = Card(
     venue="",
     year=2026,
     families=("storage",),
-    faithful="baseline",
+    fidelity="baseline",
 )
 
 

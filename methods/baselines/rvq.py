@@ -18,7 +18,7 @@ CARD = Card(
     venue="",
     year=2010,
     families=("vector quantisation", "weight sharing"),
-    faithful="baseline",
+    fidelity="baseline",
     budgets=("post-training", "short", "paper"),
 )
 

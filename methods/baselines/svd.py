@@ -22,7 +22,7 @@ CARD = Card(
     venue="ICLR",
     year=2016,
     families=("low-rank factorisation",),
-    faithful="baseline",
+    fidelity="baseline",
     budgets=("post-training", "short", "paper"),
     arxiv="1511.06067",
 )

@@ -24,7 +24,7 @@ CARD = Card(
     venue="",
     year=2026,
     families=("quantisation", "entropy coding"),
-    faithful="baseline",
+    fidelity="baseline",
 )
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -19,7 +19,7 @@ from benchmarks.evaluation.scoring import total_score
 from methods.families.structured import Keep, Prunable, Settings, analyse, curve, refused
 from methods.hierarchical.gradients import Order, Rank, grams, numerical_rank, redundancy
 from methods.hierarchical.pruning import State, Verdict, prune
-from methods.interface import ADDED, Card, Compressed, Json, Run, Task
+from methods.interface import Card, Compressed, Json, Run, Task
 
 CARD = Card(
     key="hierarchical",
@@ -28,7 +28,7 @@ CARD = Card(
     venue="arXiv",
     year=2022,
     families=("structured pruning",),
-    faithful="reconstruction",
+    fidelity="reconstruction",
     budgets=("post-training", "short", "paper"),
     arxiv="2206.03596",
     note="Only the abstract and a summary of the introduction were available: every equation and setting is this module's.",
@@ -57,9 +57,9 @@ class Config(Settings):
     tolerance: float = 0.01
     compensation: bool = True
     refresh: int = 20
-    order: Order = field(default="surgeon", metadata=ADDED)
-    judge: Verdict = field(default="decisions", metadata=ADDED)
-    blocks: float = field(default=0.0, metadata=ADDED)
+    order: Order = "surgeon"
+    judge: Verdict = "decisions"
+    blocks: float = 0.0
 
 
 def unsupported(task: Task, config: Config) -> str | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
@@ -18,7 +18,7 @@ from benchmarks.training import Recipe, fit, reestimate
 from methods.families.export import norm_parts
 from methods.families.lowrank.layers import groups
 from methods.families.lowrank.unfolding import RankError
-from methods.interface import ADDED, Compressed, Json, ModuleSpec, Part, Run, Task
+from methods.interface import Compressed, Json, ModuleSpec, Part, Run, Task
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Settings:
     short_lr: float = 0.02
     epochs: int = 300
     milestones: tuple[int, ...] = (140, 200, 250)
-    warmup: tuple[float, ...] = field(default=(), metadata=ADDED)
+    warmup: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
