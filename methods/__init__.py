@@ -43,7 +43,7 @@ def get(key: str) -> Method:
     except ImportError as error:
         msg = f"method {key!r} can't be imported: {error}"
         raise MethodError(msg) from error
-    missing = [name for name in ("CARD", "Config", "unsupported", "points", "compress") if not hasattr(module, name)]
+    missing = [name for name in ("CARD", "Config", "unsupported", "compress") if not hasattr(module, name)]
     if missing:
         msg = f"method {key!r} ({module.__name__}) lacks {', '.join(missing)}: see methods/interface.py"
         raise MethodError(msg)

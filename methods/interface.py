@@ -1,12 +1,14 @@
 """The contract between a compression method and the suite that measures it.
 
-A method is a *module* with five names::
+A method is a *module* with four names::
 
     CARD: Card
     @dataclass(frozen=True) class Config: ...
     def unsupported(task: Task, config: Config) -> str | None: ...
-    def points(config: Config, budget: Budget) -> Sequence[float]: ...
     def compress(task: Task, config: Config, run: Run) -> Iterator[Compressed]: ...
+
+A Config has bounds in its types (`Annotated[float, Meta(gt=0)]`, Literals) and a method `operating_points(budget)`, which
+gives the epochs of training of each operating point of a curve, in order.
 
 It never writes a file and never sees a test item: it yields descriptions (`Compressed`), which the suite turns into
 bytes, decodes in a fresh process and scores. Nothing here trains, codes or imports the rest of the suite.
@@ -257,7 +259,7 @@ class DecoderModule(Protocol):
 
 @runtime_checkable
 class Method(Protocol):
-    """The five names above. `points` gives the epochs of training of each operating point of a curve, in order.
+    """The four names above.
 
     Where a paper brings its own storage format or kinds of module, `CODECS` (name -> Codec) and `MODULES` (name ->
     DecoderModule) are there, too; in a file their names are "<method>.<name>".
@@ -266,5 +268,4 @@ class Method(Protocol):
     CARD: Card
     Config: type[Any]
     unsupported: Callable[[Task, Any], str | None]
-    points: Callable[[Any, Budget], Sequence[float]]
     compress: Callable[[Task, Any, Run], Iterator[Compressed]]

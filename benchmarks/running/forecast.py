@@ -1,52 +1,29 @@
-"""What a cell will cost here, before it runs: speeds measured on this machine, habits of the method from its records.
+"""What a cell will cost here, before it runs: speeds measured on this machine, and the method's records on any suite.
 
-An estimate is no promise: compression alone is taken to grow with the number of weights, from where it was measured.
+An estimate is no promise: compression alone is taken to grow with the size of the network, from where it was measured.
 """
 
 from __future__ import annotations
 
-import io
-import json
-import math
 import statistics
-import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
-from PIL import Image
-from torch import nn
 
-from benchmarks import networks, record, storage, tasks
-from benchmarks.data.images import Pictures, centred
-from benchmarks.evaluation import measure
-from benchmarks.evaluation.scoring import at_a_time
-from benchmarks.fingerprint import json_hash
-from benchmarks.record import Record
-from benchmarks.running import environment, plan
-from benchmarks.running.plan import Cell
-from benchmarks.training.loop import bf16_is_fast
+from benchmarks import records, tasks
+from benchmarks.records import Record
+from benchmarks.running import params
+from benchmarks.running.cell import Cell
+from benchmarks.running.speed import speed
 from methods.interface import BudgetName
 
-TRAINING_BATCH = 32
 NEAREST: dict[BudgetName, tuple[BudgetName, ...]] = {
     "post-training": ("post-training", "short", "paper"),
     "short": ("short", "paper", "post-training"),
     "paper": ("paper", "short", "post-training"),
 }
-GRIDS = ("rates", "points", "sparsities", "targets", "steps", "qps")  # settings that list operating points
-PREFIXES: dict[BudgetName, tuple[str, ...]] = {"post-training": (), "short": ("short_",), "paper": ("paper_", "short_")}
-
-
-@dataclass(frozen=True)
-class Speed:
-    """Images per second of one network on this machine, and its size."""
-
-    forward: float
-    training: float
-    reference_bytes: int
 
 
 @dataclass(frozen=True)
@@ -64,128 +41,43 @@ class Cost:
         return self.training_s + self.scoring_s + self.compression_s
 
 
-def cost(cell: Cell, records: Iterable[Record], device: torch.device) -> Cost | None:
-    """What one cell takes; None where no record of its method says how many points it has and how small they are."""
-    own = [r for r in records if r.method == cell.method]
-    known = _habits(cell, own, cell.budget.name)
-    if not known:
+def cost(cell: Cell, known: Iterable[Record], device: torch.device) -> Cost | None:
+    """What one cell takes; None where no record of its method says how long compression takes and how small files are."""
+    own = [r for r in known if r.method == cell.method]
+    like = _nearest(cell, own, cell.budget.name)
+    if not like:
         return None
-    here, points = speed(cell.task, cell.network, device), _points(cell, known)
-    training_images, test_images = tasks.get(cell.task).IMAGES
-    untrained = _habits(cell, own, "post-training")  # whose time is all the method's own, its search included
-    each = statistics.median(_compression(r, device) * here.reference_bytes / r.rate.reference_bytes for r in untrained)
+    epochs = cell.make_config().operating_points(cell.budget)
+    here, points = speed(cell.task, cell.network, device), len(epochs)
+    training_items, test_items = tasks.get(cell.task).ITEMS
+    size = tasks.load(cell.task, cell.network).uncompressed_bytes
+    untrained = _nearest(cell, own, "post-training")  # whose time is all the method's own, its search included
+    each = statistics.median(_compression(r, device) * size / r.rate.uncompressed_bytes for r in untrained)
     return Cost(
         points=points,
-        training_s=_epochs(cell, points) * training_images / here.training,
-        scoring_s=points * test_images / here.forward,
+        training_s=sum(epochs) * training_items / here.training,
+        scoring_s=points * test_items / here.forward,
         compression_s=points * each,
-        disk_bytes=points * statistics.fmean(here.reference_bytes / r.rate.ratio for r in known),
+        disk_bytes=points * statistics.fmean(size / r.rate.ratio for r in like),
     )
 
 
-def _habits(cell: Cell, records: list[Record], wanted: BudgetName) -> list[Record]:
+def _nearest(cell: Cell, known: list[Record], wanted: BudgetName) -> list[Record]:
     """Records at the budget that is nearest to the wanted one, of the cell's configuration if there are any."""
     for budget in NEAREST[wanted]:
-        if found := [r for r in records if r.budget == budget]:
+        if found := [r for r in known if r.budget == budget]:
             return [r for r in found if r.config_hash == cell.config_hash] or found
     return []
-
-
-def _points(cell: Cell, known: list[Record]) -> int:
-    """Operating points: what the configuration lists for the budget, else as many as the recorded curves have."""
-    prefixes = PREFIXES[cell.budget.name]
-    with_training = [*(prefix + grid for prefix in prefixes for grid in GRIDS), "rounds"] if prefixes else []
-    for name in ("ratios", *with_training, *GRIDS):
-        if isinstance(listed := cell.config.get(name), list) and listed:
-            return len(listed)
-    curves = {(r.suite, r.network, r.config_hash, r.seed) for r in known}
-    return round(len(known) / len(curves))
-
-
-def _epochs(cell: Cell, points: int) -> float:
-    """Epochs of training over a curve; with the paper's own schedule, each point has what its configuration says."""
-    if cell.budget.epochs is not None:
-        return cell.budget.epochs
-    each = next((float(v) for name, v in cell.config.items() if name.endswith("epochs")), 0.0)
-    return points * (each + len(cell.config.get("warmup", ())))
 
 
 def _compression(known: Record, device: torch.device) -> float:
     """Seconds of a recorded point that went into neither scoring nor training."""
     if known.budget != "post-training":
         return known.speed.encode_s
-    scoring = known.quality.total / speed(known.task, known.network, device).forward
+    scoring = known.quality.items / speed(known.task, known.network, device).forward
     return max(known.speed.encode_s, known.wall_s - scoring)
-
-
-def speed(task: str, network: str, device: torch.device) -> Speed:
-    """Measured once on each machine: a few batches of random images through random weights."""
-    known = tasks.load(task, network)
-    key = json_hash([environment.gpu() or environment.cpu(), torch.__version__, torch.get_num_threads(), task, network])
-    place = storage.cache_folder() / "speeds" / f"{key[:16]}.json"
-    if not place.exists():
-        storage.write(place, json.dumps(_measured(known.architecture, dict(known.arguments), task, device)).encode())
-    return Speed(**json.loads(place.read_text(encoding="ascii")))
-
-
-def _measured(architecture: str, arguments: dict[str, object], task: str, device: torch.device) -> dict[str, float]:
-    network = networks.build(architecture, arguments).to(device, memory_format=torch.channels_last)  # type: ignore[arg-type]
-    shape = tasks.get(task).SHAPE
-    found = {"forward": _forward(network.eval(), shape, device), "training": _training(network.train(), shape, device)}
-    if shape[-1] > 64:  # images on disk: no faster than they are decoded
-        decoded = _decoding(shape[-1])
-        found = {name: min(value, decoded) for name, value in found.items()}
-    return {**found, "reference_bytes": measure.reference_bytes(network)}
-
-
-def _rate(step: Callable[[], object], images: int, device: torch.device) -> float:
-    """Images per second of the median of some steps, after one that does not count."""
-    times: list[float] = []
-    begin = time.perf_counter()
-    while len(times) < 3 or time.perf_counter() - begin < 1.0:
-        start = time.perf_counter()
-        step()
-        if device.type == "cuda":
-            torch.cuda.synchronize()
-        times.append(time.perf_counter() - start)
-    return images / statistics.median(times[1:])
-
-
-def _forward(network: nn.Module, shape: tuple[int, ...], device: torch.device) -> float:
-    images = torch.rand(at_a_time(shape, device), *shape, device=device).contiguous(memory_format=torch.channels_last)
-
-    @torch.inference_mode()
-    def step() -> None:
-        network(images)
-
-    return _rate(step, len(images), device)
-
-
-def _training(network: nn.Module, shape: tuple[int, ...], device: torch.device) -> float:
-    images = torch.rand(TRAINING_BATCH, *shape, device=device).contiguous(memory_format=torch.channels_last)
-    optimiser = torch.optim.SGD(network.parameters(), 0.0)
-
-    def step() -> None:
-        optimiser.zero_grad(set_to_none=True)
-        with torch.autocast(device.type, torch.bfloat16, enabled=bf16_is_fast(device)):
-            outputs = network(images)
-        outputs.float().logsumexp(1).mean().backward()
-        optimiser.step()
-
-    return _rate(step, len(images), device)
-
-
-def _decoding(side: int) -> float:
-    """Decoded and resized pictures per second, of the size that is common in ILSVRC2012 (500 × 375)."""
-    buffer = io.BytesIO()
-    smooth = np.random.default_rng(0).integers(256, size=(24, 32, 3), dtype=np.uint8)
-    Image.fromarray(smooth).resize((500, 375), Image.Resampling.BICUBIC).save(buffer, "JPEG", quality=95)
-    place = storage.cache_folder() / "speeds" / "picture.jpg"
-    storage.write(place, buffer.getvalue())
-    pictures = Pictures([place] * 64, centred(side, math.ceil(side / 0.875)))
-    return _rate(lambda: pictures[:64], 64, torch.device("cpu"))
 
 
 def records_at_hand(results: Path) -> list[Record]:
     """The records of all suites."""
-    return [r for suite in plan.names() if (results / suite).is_dir() for r in record.load(results, suite)]
+    return [r for suite in params.names() if (results / suite).is_dir() for r in records.load(results, suite)]

@@ -8,29 +8,32 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 import numpy.typing as npt
+from msgspec import Meta
 from torch import nn
 
 from benchmarks import bitstream
 from benchmarks.errors import MethodError
 from methods.aq.quantizer import Search, fit
 from methods.aq.sizes import points_at
+from methods.families.budget import shares
 from methods.families.codebooks import (
     Book,
-    Settings,
+    VectorSettings,
     collect,
     curve,
     describe,
     described,
     groups,
-    refused,
     stack,
     weights,
 )
-from methods.interface import Card, Compressed, Run, Task
+from methods.families.codebooks.curve import EPOCHS
+from methods.families.limits import Ratio
+from methods.interface import Budget, Card, Compressed, Run, Task
 
 CARD = Card(
     key="aq",
@@ -46,8 +49,11 @@ CARD = Card(
 )
 
 
+MOST = 2**14  # codewords in all: least squares holds a matrix of their number squared, in fp64
+
+
 @dataclass(frozen=True)
-class Config(Settings):
+class Config(VectorSettings):
     """`parts` is the number of contiguous groups of layers with codebooks of their own (1: the network; 0: each layer); a
     part with few vectors has fewer codewords, at most a quarter of them.
 
@@ -55,43 +61,37 @@ class Config(Settings):
     entropy coding, whose file is small enough. With fewer values in a vector than codebooks, the search starts from
     residual quantisation whatever `start` says.
 
-    `start` to `relaxation` are the search's (quantizer.py). With `pruned`, that share of all weights is first set to zero
+    `start` and `relaxation` are the search's (quantizer.py). With `pruned`, that share of all weights is first set to zero
     by magnitude; "survivors" then quantises only the rest and stores which, "dense" quantises zeros like any other value.
     """
 
-    parts: int = 1
-    ratios: tuple[float, ...] = ()
+    parts: Annotated[int, Meta(ge=0)] = 1
+    ratios: tuple[Ratio, ...] = ()
     start: Literal["pq", "rvq"] = "pq"
-    iterations: int = 30
-    rounds: int = 2
-    sweeps: int = 4
-    moves: int = 1
     relaxation: Literal["none", "codebooks", "vectors"] = "none"
-    pruned: float = 0.0
+    pruned: Annotated[float, Meta(ge=0, lt=1)] = 0.0
     keep: Literal["survivors", "dense"] = "survivors"
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not all(m * k <= MOST for m, k in (*self.points, *self.short_points)):
+            msg = f"points may have {MOST:,} codewords in all their codebooks: least squares would take gigabytes"
+            raise ValueError(msg)
+        if self.ratios and (self.parts != 1 or self.pruned):
+            raise ValueError("ratios go with one part and nothing pruned")
 
-MOST = 2**14  # codewords in all: least squares holds a matrix of their number squared, in fp64
+    def operating_points(self, budget: Budget) -> list[float]:
+        return shares(budget, len(self.ratios), EPOCHS) if self.ratios else super().operating_points(budget)
 
 
 def unsupported(task: Task, config: Config) -> str | None:
-    """Any network will do; what is refused is a configuration that can't be followed."""
-    if min(config.iterations, config.sweeps, config.moves) < 1 or min(config.rounds, config.parts) < 0:
-        return "iterations, sweeps and moves have to be at least 1, rounds and parts at least 0"
-    if not 0 <= config.pruned < 1:
-        return f"pruned has to be in [0, 1), not {config.pruned}"
-    if not all(m * k <= MOST for points in (config.points, config.short_points) for m, k in points):
-        return (
-            f"points may have {MOST:,} codewords in all their codebooks, not more: least squares would take gigabytes"
-        )
-    if config.ratios and (config.parts != 1 or config.pruned or not all(r > 1 for r in config.ratios)):
-        return "ratios have to be above 1, with one part and nothing pruned"
-    return refused(config)
+    """Any network will do."""
+    return None
 
 
 def compress(task: Task, config: Config, run: Run) -> Iterator[Compressed]:
     """One point per (M, K), or per ratio that is asked for, which is a label then."""
-    search = Search(config.start, config.iterations, config.rounds, config.sweeps, config.moves, config.relaxation)
+    search = Search(config.start, relaxation=config.relaxation)
 
     # Looking for a ratio quantises at a few sizes, of which the curve wants one again; without ratios nothing is kept.
     @functools.lru_cache(maxsize=2 * len(config.ratios))
@@ -113,7 +113,7 @@ def compress(task: Task, config: Config, run: Run) -> Iterator[Compressed]:
         return books
 
     def size_of(point: tuple[int, int]) -> int:
-        parts = [described(book, config) for book in books_of(point)]
+        parts = [described(book) for book in books_of(point)]
         return len(bitstream.encode(describe(task, task.reference(), parts, {})))
 
     def quantise(_: nn.Module, point: tuple[int, int]) -> Sequence[Book]:

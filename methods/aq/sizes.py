@@ -11,15 +11,16 @@ from torch import nn
 
 from benchmarks import bitstream
 from benchmarks.errors import MethodError
-from methods.families.codebooks import Book, Settings, collect, describe, described, weights
+from methods.families.codebooks import Book, VectorSettings, collect, describe, described, weights
 from methods.interface import Task
 
 Point: TypeAlias = tuple[int, int]
 SIZES = (256, 128, 64)  # codewords of a book
 MOST = 64  # books
+WIDTH = 2  # bytes of a value of a codeword
 
 
-def file_sizes(task: Task, config: Settings) -> dict[Point, float]:
+def file_sizes(task: Task, config: VectorSettings) -> dict[Point, float]:
     """Bytes of the file for each (M, K), with codes at log2 K bits each; entropy coding can only make it smaller."""
     network = task.reference()
     layers = collect(weights(network, config.skip), config.dimension, config.scale)
@@ -27,18 +28,17 @@ def file_sizes(task: Task, config: Settings) -> dict[Point, float]:
     # A file with codes of one bit each that no entropy coder makes smaller: the rest of its size is that of any other.
     codes = np.random.default_rng(0).integers(2, size=(count, 1), dtype=np.int32)
     book = Book(layers, np.zeros((1, 2, config.dimension), np.float32), codes)
-    width = 2 if config.storage == "float16" else 4
-    smallest = len(bitstream.encode(describe(task, network, [described(book, config)], {})))
-    rest = smallest - count / 8 - 2 * config.dimension * width
+    smallest = len(bitstream.encode(describe(task, network, [described(book)], {})))
+    rest = smallest - count / 8 - 2 * config.dimension * WIDTH
     return {
-        (m, k): rest + m * (count * (k.bit_length() - 1) / 8 + k * config.dimension * width)
+        (m, k): rest + m * (count * (k.bit_length() - 1) / 8 + k * config.dimension * WIDTH)
         for m in range(1, MOST + 1)
         for k in SIZES
     }
 
 
 def points_at(
-    ratios: tuple[float, ...], task: Task, config: Settings, size_of: Callable[[Point], int]
+    ratios: tuple[float, ...], task: Task, config: VectorSettings, size_of: Callable[[Point], int]
 ) -> tuple[Point, ...]:
     """For each ratio the (M, K) with the largest file that is not larger than 1/ratio of the reference's fp32 bytes.
 

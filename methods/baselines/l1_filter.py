@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from methods.families.structured import Keep, Prunable, Settings, curve, filters, refused, uniform
+from methods.families.structured import Keep, Prunable, Settings, curve, filters, uniform
 from methods.interface import Card, Compressed, Json, Run, Task
 
 CARD = Card(
@@ -32,8 +32,8 @@ class Config(Settings):
 
 
 def unsupported(task: Task, config: Config) -> str | None:
-    """Any convolutional network will do; what is refused is a configuration that can't be followed."""
-    return refused(config)
+    """Any convolutional network will do."""
+    return None
 
 
 def compress(task: Task, config: Config, run: Run) -> Iterator[Compressed]:

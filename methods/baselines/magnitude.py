@@ -9,16 +9,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal, TypeAlias
 
 import numpy as np
 import torch
+from msgspec import Meta
 from torch import Tensor, nn
 
 from benchmarks.bitstream import blueprint
 from benchmarks.bitstream.codecs import raw, sparse, uniform
 from benchmarks.training import Recipe, fit, reestimate
-from methods.interface import Card, Compressed, Run, Task
+from methods.families.budget import shares, trains
+from methods.families.limits import Images, check_order
+from methods.interface import Budget, Card, Compressed, Run, Task
 
 CARD = Card(
     key="magnitude",
@@ -33,53 +36,58 @@ CARD = Card(
 )
 
 
+Score: TypeAlias = Literal["global", "layer_normalised", "lamp"]
+Sparsity: TypeAlias = Annotated[float, Meta(ge=0, lt=1)]
+BITS = 8
+LEARNING_RATE = 0.01
+EPOCHS = 20
+
+
 @dataclass(frozen=True)
 class Config:
     """`sparsities` are shares of conv and linear weights set to zero: one point each, one-shot without training.
 
-    `rounds` are those of prune-and-retrain; each has an equal share of the budget's epochs, or `epochs` of its own in
-    the `paper` budget. Kept weights are stored in `value_bits` bits before entropy coding, all else in fp16.
+    `rounds` are those of prune-and-retrain; each has an equal share of the budget's epochs, or EPOCHS of its own in the
+    `paper` budget. Kept weights are stored in BITS bits before entropy coding, all else in fp16. `recalibrate` is the
+    number of unlabelled images on which BatchNorm is re-estimated without training.
     """
 
-    score: Literal["global", "layer_normalised", "lamp"] = "global"
-    sparsities: tuple[float, ...] = (0.1, 0.36, 0.5904, 0.7379, 0.8322, 0.893, 0.94, 0.98)
-    rounds: tuple[float, ...] = (0.8, 0.9, 0.95, 0.98, 0.99)
-    value_bits: int = 8
-    recalibrate: int = 500
-    lr: float = 0.01
-    epochs: int = 20
+    score: Score = "global"
+    sparsities: tuple[Sparsity, ...] = (0.1, 0.36, 0.5904, 0.7379, 0.8322, 0.893, 0.94, 0.98)
+    rounds: tuple[Sparsity, ...] = (0.8, 0.9, 0.95, 0.98, 0.99)
+    recalibrate: Images = 500
+
+    def __post_init__(self) -> None:
+        check_order("sparsities", self.sparsities)
+        check_order("rounds", self.rounds)
+
+    def operating_points(self, budget: Budget) -> list[float]:
+        return shares(budget, len(self.rounds if trains(budget) else self.sparsities), EPOCHS)
 
 
 def unsupported(task: Task, config: Config) -> str | None:
-    """Any network will do; what is refused is a configuration that can't be followed."""
-    for shares in (config.sparsities, config.rounds):
-        if not shares or list(shares) != sorted(set(shares)) or not all(0 <= share < 1 for share in shares):
-            return "sparsities and rounds have to rise, from 0 to below 1"
-    if config.score not in ("global", "layer_normalised", "lamp") or not 2 <= config.value_bits <= 16:
-        return "score has to be global, layer_normalised or lamp, and value_bits 2 to 16"
-    if min(config.recalibrate, config.epochs - 1) < 0 or not config.lr > 0:
-        return "lr has to be above 0, epochs at least 1, and recalibrate not negative"
+    """Any network will do."""
     return None
 
 
 def compress(task: Task, config: Config, run: Run) -> Iterator[Compressed]:
     """Points from dense to sparse; with a training budget, each is pruned from the retrained one before it."""
     network = task.reference()
-    trains = run.budget.name != "post-training"
-    share = config.epochs if run.budget.epochs is None else run.budget.epochs / len(config.rounds)
-    for sparsity in config.rounds if trains else config.sparsities:
-        if not trains:
+    training = trains(run.budget)
+    sparsities = config.rounds if training else config.sparsities
+    for sparsity, epochs in zip(sparsities, config.operating_points(run.budget), strict=True):
+        if not training:
             network = task.reference()
         masks = prune(network, config.score, sparsity)
-        if trains:
-            fit(network, task, run, Recipe(share, config.lr), f"sparsity {sparsity}", masks)
+        if training:
+            fit(network, task, run, Recipe(epochs, LEARNING_RATE), f"sparsity {sparsity}", masks)
         else:
             reestimate(network, task, config.recalibrate)
-        yield describe(network, task, config.value_bits, {"sparsity": sparsity})
+        yield describe(network, task, {"sparsity": sparsity})
 
 
 @torch.no_grad()
-def prune(network: nn.Module, score: str, sparsity: float) -> dict[str, Tensor]:
+def prune(network: nn.Module, score: Score, sparsity: float) -> dict[str, Tensor]:
     """Zero the `sparsity` share of conv and linear weights with the lowest scores; returns what is kept, by name."""
     weights = {
         f"{path}.weight": m.weight for path, m in network.named_modules() if isinstance(m, (nn.Conv2d, nn.Linear))
@@ -104,12 +112,12 @@ def _score(weight: Tensor, score: str) -> Tensor:
 
 
 @torch.no_grad()
-def describe(network: nn.Module, task: Task, value_bits: int, point: dict[str, float]) -> Compressed:
-    """Sparse weights on a grid of 2^value_bits − 1 levels per tensor; biases and BatchNorm in fp16."""
+def describe(network: nn.Module, task: Task, point: dict[str, float]) -> Compressed:
+    """Sparse weights on a grid of 2^BITS − 1 levels per tensor; biases and BatchNorm in fp16."""
     tensors = {name: tensor.detach().numpy() for name, tensor in blueprint.state(network).items()}
     weights = [name for name, tensor in tensors.items() if tensor.ndim > 1]
     others = [name for name, tensor in tensors.items() if tensor.ndim == 1]
-    levels = 2 ** (value_bits - 1) - 1
+    levels = 2 ** (BITS - 1) - 1
     steps = [np.float32(max(np.abs(tensors[name]).max(), np.finfo(np.float32).tiny) / levels) for name in weights]
     codes = [uniform.quantise(tensors[name], step)[0] for name, step in zip(weights, steps, strict=True)]
     parts = (

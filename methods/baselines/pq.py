@@ -11,7 +11,8 @@ from typing import ClassVar
 
 from torch import nn
 
-from methods.families.codebooks import Book, Settings, collect, curve, groups, refused, stack, weights
+from methods.families.codebooks import Book, Settings, collect, curve, groups, stack, weights
+from methods.families.codebooks.curve import Point
 from methods.families.codebooks.means import k_means
 from methods.interface import Card, Compressed, Run, Task
 
@@ -31,19 +32,19 @@ CARD = Card(
 
 @dataclass(frozen=True)
 class Config(Settings):
-    """`points` and `short_points` are (d values a vector, K codewords a layer); `dimension` is not used.
+    """`points` and `short_points` are (d values a vector, K codewords a layer).
 
     A layer with few vectors has fewer codewords, at most a quarter of them, as in the official code.
     """
 
-    points: tuple[tuple[int, int], ...] = ((1, 256), (2, 256), (3, 128), (4, 128), (4, 64), (6, 64), (9, 32), (9, 16))
+    points: tuple[Point, ...] = ((1, 256), (2, 256), (3, 128), (4, 128), (4, 64), (6, 64), (9, 32), (9, 16))
     labels: ClassVar[tuple[str, str]] = ("dimension", "codewords")
-    short_points: tuple[tuple[int, int], ...] = ((2, 256), (3, 128), (4, 64), (6, 64), (9, 32))
+    short_points: tuple[Point, ...] = ((2, 256), (3, 128), (4, 64), (6, 64), (9, 32))
 
 
 def unsupported(task: Task, config: Config) -> str | None:
-    """Any network will do; what is refused is a configuration that can't be followed."""
-    return refused(config)
+    """Any network will do."""
+    return None
 
 
 def compress(task: Task, config: Config, run: Run) -> Iterator[Compressed]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from methods.families.structured import Group, Keep, Prunable, Settings, curve, refused, uniform
+from methods.families.structured import Group, Keep, Prunable, Settings, curve, uniform
 from methods.interface import Card, Compressed, Json, Run, Task
 
 CARD = Card(
@@ -34,8 +34,8 @@ class Config(Settings):
 
 
 def unsupported(task: Task, config: Config) -> str | None:
-    """Any convolutional network will do; what is refused is a configuration that can't be followed."""
-    return refused(config)
+    """Any convolutional network will do."""
+    return None
 
 
 def compress(task: Task, config: Config, run: Run) -> Iterator[Compressed]:

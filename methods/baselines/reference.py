@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Literal
 
 from benchmarks.bitstream import blueprint
 from benchmarks.bitstream.codecs import raw
-from methods.interface import Card, Compressed, Run, Task
+from methods.interface import Budget, Card, Compressed, Run, Task
 
 CARD = Card(
     key="reference",
@@ -20,9 +21,15 @@ CARD = Card(
 )
 
 
+DTYPES: tuple[Literal["float32", "float16"], ...] = ("float32", "float16")
+
+
 @dataclass(frozen=True)
 class Config:
     """Nothing to choose."""
+
+    def operating_points(self, budget: Budget) -> list[float]:
+        return [0.0] * len(DTYPES)
 
 
 def unsupported(task: Task, config: Config) -> str | None:
@@ -34,7 +41,7 @@ def compress(task: Task, config: Config, run: Run) -> Iterator[Compressed]:
     tensors = blueprint.state(task.reference())
     weights = [name for name, tensor in tensors.items() if tensor.ndim > 1]
     others = [name for name, tensor in tensors.items() if tensor.ndim == 1]
-    for dtype in ("float32", "float16"):
+    for dtype in DTYPES:
         parts = (
             raw.part(weights, [tensors[n].detach().numpy() for n in weights], "weights", dtype),
             raw.part(others, [tensors[n].detach().numpy() for n in others], "norm_bias", dtype),

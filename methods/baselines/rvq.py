@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from methods.families.codebooks import Book, Settings, collect, curve, refused, stack, weights
+from methods.families.codebooks import Book, VectorSettings, collect, curve, stack, weights
 from methods.families.codebooks.means import residual
 from methods.interface import Card, Compressed, Run, Task
 
@@ -24,13 +24,13 @@ CARD = Card(
 
 
 @dataclass(frozen=True)
-class Config(Settings):
-    """The operating points and vectors of `aq`, for a comparison at equal bytes."""
+class Config(VectorSettings):
+    """The operating points of `aq`, for a comparison at equal bytes."""
 
 
 def unsupported(task: Task, config: Config) -> str | None:
-    """Any network will do; what is refused is a configuration that can't be followed."""
-    return refused(config)
+    """Any network will do."""
+    return None
 
 
 def compress(task: Task, config: Config, run: Run) -> Iterator[Compressed]:

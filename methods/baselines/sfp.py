@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from torch import nn
 
 from methods.families.structured import Keep, Prunable, curve, filters, uniform
-from methods.families.structured.soft import SoftSettings, refused, softly
+from methods.families.structured.soft import SoftSettings, softly
 from methods.interface import Card, Compressed, Run, Task
 
 CARD = Card(
@@ -37,8 +37,8 @@ class Config(SoftSettings):
 
 
 def unsupported(task: Task, config: Config) -> str | None:
-    """Any convolutional network will do; what is refused is a configuration that can't be followed."""
-    return refused(config)
+    """Any convolutional network will do."""
+    return None
 
 
 def compress(task: Task, config: Config, run: Run) -> Iterator[Compressed]:

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from methods.families.lowrank import Factorised, Settings, base_rank, curve, groups, refused
+from methods.families import lowrank
+from methods.families.lowrank import Factorised, Settings, base_rank, curve, groups
 from methods.families.lowrank.unfolding import left_kernel, pair, right_kernel, truncated_svd, unfold
 from methods.interface import Card, Compressed, Run, Task
 
@@ -35,7 +36,7 @@ class Config(Settings):
 
 def unsupported(task: Task, config: Config) -> str | None:
     """The same layers as for `jsvd`, so that sizes can be compared."""
-    return refused(task, config)
+    return lowrank.unsupported(task)
 
 
 def compress(task: Task, config: Config, run: Run) -> Iterator[Compressed]:

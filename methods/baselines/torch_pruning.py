@@ -14,7 +14,7 @@ import torch
 import torch_pruning
 from torch import nn
 
-from methods.families.structured import Keep, Prunable, Settings, curve, highest, refused, remove
+from methods.families.structured import Keep, Prunable, Settings, curve, highest, remove
 from methods.families.structured.channels import Where, dependencies
 from methods.interface import Card, Compressed, Json, Run, Task
 
@@ -32,17 +32,19 @@ CARD = Card(
 )
 
 
+MOST = 0.9
+
+
 @dataclass(frozen=True)
 class Config(Settings):
-    """What every structured method is run with; `most` is the largest share of a group that may go."""
+    """What every structured method is run with; of a group at most the share MOST goes."""
 
     where: Where = "streams"
-    most: float = 0.9
 
 
 def unsupported(task: Task, config: Config) -> str | None:
-    """Any convolutional network will do; what is refused is a configuration that can't be followed."""
-    return refused(config)
+    """Any convolutional network will do."""
+    return None
 
 
 def compress(task: Task, config: Config, run: Run) -> Iterator[Compressed]:
@@ -56,7 +58,7 @@ def compress(task: Task, config: Config, run: Run) -> Iterator[Compressed]:
         ranked = []
         for group in prunable.groups:
             going = torch.where(keep[group.name], scores[group.name], torch.inf).sort().values
-            left = int(keep[group.name].sum()) - max(1, math.ceil((1 - config.most) * group.size))
+            left = int(keep[group.name].sum()) - max(1, math.ceil((1 - MOST) * group.size))
             ranked += [(float(score), group.name) for score in going[: max(0, left)]]
         order = [name for _, name in sorted(ranked, key=lambda removal: removal[0])]
         return highest(scores, keep, remove(prunable, keep, goal, order)), {}

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from methods.families.lowrank import Factorised, Settings, base_rank, curve, groups, refused
+from methods.families import lowrank
+from methods.families.lowrank import Factorised, Settings, base_rank, curve, groups
 from methods.families.lowrank.unfolding import RankError, check
 from methods.interface import Card, Compressed, ModuleSpec, Run, Task
 
@@ -38,7 +39,7 @@ class Config(Settings):
 
 def unsupported(task: Task, config: Config) -> str | None:
     """The same layers as for `jsvd`, so that sizes can be compared."""
-    return refused(task, config)
+    return lowrank.unsupported(task)
 
 
 def compress(task: Task, config: Config, run: Run) -> Iterator[Compressed]:

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 
 from benchmarks.bitstream.codecs import constant, raw, uniform
 from benchmarks.training.batchnorm import affine, conv_bn_pairs, reestimate
-from methods.interface import Card, Compressed, Part, Run, Task
+from methods.families.limits import Images, Positive
+from methods.interface import Budget, Card, Compressed, Part, Run, Task
 
 CARD = Card(
     key="uniform",
@@ -36,9 +37,12 @@ class Config:
     BatchNorm that follows. `recalibrate` is the number of unlabelled images that BatchNorm is re-estimated on (0: none).
     """
 
-    steps: tuple[float, ...] = (0.025, 0.1, 0.3, 0.5, 0.75, 1.1, 1.6, 2.3, 3.5)
+    steps: tuple[Positive, ...] = (0.025, 0.1, 0.3, 0.5, 0.75, 1.1, 1.6, 2.3, 3.5)
     grid: Literal["tensor", "batchnorm"] = "tensor"
-    recalibrate: int = 500
+    recalibrate: Images = 500
+
+    def operating_points(self, budget: Budget) -> list[float]:
+        return [0.0] * len(self.steps)
 
 
 def unsupported(task: Task, config: Config) -> str | None:

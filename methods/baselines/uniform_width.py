@@ -12,7 +12,8 @@ import torch
 from torch import nn
 
 from benchmarks.training.scratch import initialise
-from methods.families.structured import Keep, Prunable, Settings, curve, refused, uniform
+from methods.families.limits import Positive
+from methods.families.structured import Keep, Prunable, Settings, curve, uniform
 from methods.interface import Card, Compressed, Json, Run, Task
 
 CARD = Card(
@@ -33,12 +34,12 @@ CARD = Card(
 class Config(Settings):
     """What every structured method is run with; a learning rate for random weights."""
 
-    lr: float = 0.1
+    lr: Positive = 0.1
 
 
 def unsupported(task: Task, config: Config) -> str | None:
-    """Any convolutional network will do; what is refused is a configuration that can't be followed."""
-    return refused(config)
+    """Any convolutional network will do."""
+    return None
 
 
 def compress(task: Task, config: Config, run: Run) -> Iterator[Compressed]:

@@ -5,20 +5,18 @@ Zhou et al., Neural Network Compression via Effective Filter Analysis and Hierar
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from benchmarks.errors import MethodError
 from benchmarks.evaluation.scoring import total_score
-from methods.families.structured import Keep, Prunable, Settings, analyse, curve, refused
-from methods.hierarchical.gradients import Order, Rank, grams, numerical_rank, redundancy
-from methods.hierarchical.pruning import State, Verdict, prune
+from methods.families.structured import Keep, Prunable, analyse, curve
+from methods.hierarchical.config import Config
+from methods.hierarchical.gradients import grams, numerical_rank, redundancy
+from methods.hierarchical.pruning import State, prune
 from methods.interface import Card, Compressed, Json, Run, Task
 
 CARD = Card(
@@ -31,52 +29,14 @@ CARD = Card(
     fidelity="reconstruction",
     budgets=("post-training", "short", "paper"),
     arxiv="2206.03596",
+    estimate="redundancy_macs",
     note="Only the abstract and a summary of the introduction were available: every equation and setting is this module's.",
 )
 
 
-@dataclass(frozen=True)
-class Config(Settings):
-    """Gradient matrices are summed over `batches` micro-batches of `size` images, with targets drawn or the labels.
-
-    `rank` and `threshold` estimate how many filters a layer needs, and so the maximum redundancy. `protected` is the
-    threshold of the floors that no layer is pruned below: a target above the redundancy that it leaves is refused. A step
-    removes up to `share` of a layer, in an `order` by the inverse or by pivots; it is undone if the network then is worse
-    than it was at its best by more than `tolerance`: a share of equal decisions, or nats of loss, as `judge` says. Gram
-    matrices are taken anew every `refresh` steps. Above 0, `blocks` lets whole residual blocks go first, whatever their
-    floors, as long as the verdict at each target falls by no more than that in all.
-    """
-
-    batches: int = 64
-    size: int = 32
-    drawn: Literal["drawn", "labels"] = "drawn"
-    rank: Rank = "energy"
-    threshold: float = 0.01
-    protected: float = 0.2
-    share: float = 0.125
-    tolerance: float = 0.01
-    compensation: bool = True
-    refresh: int = 20
-    order: Order = "surgeon"
-    judge: Verdict = "decisions"
-    blocks: float = 0.0
-
-
 def unsupported(task: Task, config: Config) -> str | None:
-    """Any convolutional network will do; what is refused is a configuration that can't be followed."""
-    if config.where == "branches":
-        return "where has to be inner or streams: a branch of a stream has no readers of its own"
-    if config.rank not in ("energy", "relative", "entropy") or config.drawn not in ("drawn", "labels"):
-        return "rank has to be energy, relative or entropy, and drawn has to be drawn or labels"
-    if config.order not in ("surgeon", "cholesky") or config.judge not in ("decisions", "loss"):
-        return "order has to be surgeon or cholesky, and judge decisions or loss"
-    if not (config.blocks >= 0 and math.isfinite(config.blocks)):
-        return "blocks has to be 0 or more"
-    if not (0 < config.threshold < 1 and 0 < config.protected < 1 and 0 < config.share <= 1 and config.tolerance > 0):
-        return "threshold and protected have to lie between 0 and 1, share in (0, 1], tolerance above 0"
-    if min(config.batches, config.size, config.refresh) < 1:
-        return "batches, size and refresh have to be at least 1"
-    return refused(config)
+    """Any convolutional network will do."""
+    return None
 
 
 def compress(task: Task, config: Config, run: Run) -> Iterator[Compressed]:

@@ -7,7 +7,6 @@ import math
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -15,18 +14,16 @@ from torch import Tensor, nn
 from benchmarks.training import reestimate
 from methods.families.structured import Group, Keep, Prunable
 from methods.families.structured.surgery import Plan
+from methods.hierarchical.config import Config, Verdict
 from methods.hierarchical.gradients import cheapest, readers, rows
 from methods.hierarchical.resuming import Resumed
 from methods.interface import Task
 
-if TYPE_CHECKING:
-    from methods.hierarchical import Config
-
 JUDGES = 500  # validation images by which a network is judged
 STATISTICS = 250  # training images over which BatchNorm is re-estimated
 SAMPLES = 128  # images over which channels are regressed on each other
+REFRESH = 20  # steps after which Gram matrices are taken anew
 CPU = torch.device("cpu")
-Verdict: TypeAlias = Literal["decisions", "loss"]
 
 
 @dataclass(frozen=True)
@@ -101,7 +98,7 @@ def prune(
         judge.accept()
         state.dense, state.keep = prunable.widen(network, plan), keep
         state.steps += 1
-        if state.steps % config.refresh == 0:
+        if state.steps % REFRESH == 0:
             state.grams = refresh(state.dense, state.keep)
 
 

@@ -8,10 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Annotated
 
+from msgspec import Meta
 from torch import nn
 
-from methods.families.lowrank import Factorised, Settings, curve, groups, refused
+from methods.families import lowrank
+from methods.families.limits import Count
+from methods.families.lowrank import Factorised, Settings, curve, groups
 from methods.interface import Card, Compressed, Run, Task
 from methods.jsvd.shares import Scheme, factors, shares, structure
 
@@ -37,17 +41,13 @@ class Config(Settings):
     """
 
     scheme: Scheme = "ljsvd"
-    p: float = 0.5
-    sweeps: int = 30
+    p: Annotated[float, Meta(ge=0, le=1)] = 0.5
+    sweeps: Count = 30
 
 
 def unsupported(task: Task, config: Config) -> str | None:
     """Needs the repeated blocks of a ResNet, named as torchvision's or He et al.'s are."""
-    if not 0 <= config.p <= 1:
-        return f"p has to be between 0 and 1, not {config.p}"
-    if config.sweeps < 1:
-        return f"sweeps has to be at least 1, not {config.sweeps}"
-    return refused(task, config)
+    return lowrank.unsupported(task)
 
 
 def compress(task: Task, config: Config, run: Run) -> Iterator[Compressed]:

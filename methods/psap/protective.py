@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -12,11 +12,9 @@ from benchmarks.errors import MethodError
 from methods.families.structured import Group, Keep, Prunable, filters, highest, shares
 from methods.families.structured.allocation import writers, zero
 from methods.interface import Run, Split, Task
+from methods.psap.config import MOST, Config
 from methods.psap.pulse import pulses
 from methods.psap.sparsity import scheduled, sparsity_ratios
-
-if TYPE_CHECKING:
-    from methods.psap import Config
 
 
 class Protective:
@@ -94,11 +92,11 @@ class Protective:
         if not any(ratios.values()):
             msg = f"no weight lies below the {config.threshold} threshold of {config.level}: raise `level`"
             raise MethodError(msg)
-        wanted = _lost(prunable, shares(prunable, self._keep, goal, ratios, config.most))
+        wanted = _lost(prunable, shares(prunable, self._keep, goal, ratios, MOST))
         if any(self.shares.values()):
             rate = config.adaptation
             wanted = {name: (1 - rate) * self.shares[name] + rate * lost for name, lost in wanted.items()}
-        found = shares(prunable, self._keep, goal, wanted, config.most)
+        found = shares(prunable, self._keep, goal, wanted, MOST)
         self.shares = _lost(prunable, found)
         return found
 

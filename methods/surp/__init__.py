@@ -9,18 +9,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, cast
+from typing import Annotated, Any, Literal, cast
 
 import numpy as np
 import torch
+from msgspec import Meta
 from torch import Tensor, nn
 
 from benchmarks.bitstream import blueprint
 from benchmarks.bitstream.codecs import raw
 from benchmarks.training import Recipe, fit, reestimate
-from methods.interface import Card, Codec, Compressed, Part, Run, Task
+from methods.families.budget import shares, trains
+from methods.families.limits import Images, Share, check_order
+from methods.interface import Budget, Card, Codec, Compressed, Part, Run, Task
 from methods.surp import rounds, sequential
-from methods.surp.source import FLOOR, normalise
+from methods.surp.source import FLOOR, Norm, normalise
 
 CARD = Card(
     key="surp",
@@ -38,56 +41,59 @@ CARD = Card(
 CODECS = {"sequential": cast(Codec, sequential), "rounds": cast(Codec, rounds)}
 
 
+# The official code's for ResNet-20.
+REFRESH_DECAY, ROUND_DECAY = 0.9, 0.95
+PAPER_SPARSITIES = tuple(round(1 - 0.8**k, 4) for k in range(1, 23))
+LEARNING_RATE, RETRAIN_EPOCHS, RETRAIN_MILESTONES = 0.01, 20, (15,)
+RESIDUAL = 0.02
+
+
 @dataclass(frozen=True)
 class Config:
     """The defaults are those of the official code for ResNet-20, with exact means (see README.md for both).
 
     `mode` is one coordinate at a time, as published, or all of a round; `alpha` is the first threshold in units of the
-    mean magnitude, lowered to `refresh_decay` of itself when no candidate is left (sequential) and to `round_decay`
-    after each round. `sparsities` are the points of the post-training curve, `short_sparsities` and
-    `paper_sparsities` the rounds of pruning and retraining within those budgets. A retrained network is coded until
-    its mean residual is `fidelity` of its mean magnitude. `recalibrate` is the number of unlabelled images on which
-    BatchNorm's statistics are measured again without training (0, as published: they stay). The `retrain_`
-    settings are the official ones for ResNet-20.
+    mean magnitude, lowered to REFRESH_DECAY of itself when no candidate is left (sequential) and to ROUND_DECAY after
+    each round. `sparsities` are the points of the post-training curve, `short_sparsities` the rounds of pruning and
+    retraining within a short budget; those of the paper's schedule are PAPER_SPARSITIES. A retrained network is coded
+    until its mean residual is RESIDUAL of its mean magnitude. `recalibrate` is the number of unlabelled images on which
+    BatchNorm's statistics are measured again without training (0, as published: they stay).
     """
 
     mode: Literal["sequential", "rounds"] = "sequential"
-    normalise: Literal["l2", "l1"] = "l2"
-    alpha: float = 10.0
-    refresh_decay: float = 0.9
-    round_decay: float = 0.95
-    sparsities: tuple[float, ...] = (0.1, 0.2, 0.35, 0.5, 0.65, 0.8, 0.9, 0.95, 0.98)
-    short_sparsities: tuple[float, ...] = (0.8, 0.9, 0.95, 0.98, 0.99)
-    paper_sparsities: tuple[float, ...] = tuple(round(1 - 0.8**k, 4) for k in range(1, 23))
-    fidelity: float = 0.02
-    recalibrate: int = 0
-    retrain_lr: float = 0.01
-    retrain_epochs: int = 20
-    retrain_milestones: tuple[int, ...] = (15,)
+    normalise: Norm = "l2"
+    alpha: Annotated[float, Meta(gt=0, le=1000)] = 10.0
+    sparsities: tuple[Share, ...] = (0.1, 0.2, 0.35, 0.5, 0.65, 0.8, 0.9, 0.95, 0.98)
+    short_sparsities: tuple[Share, ...] = (0.8, 0.9, 0.95, 0.98, 0.99)
+    recalibrate: Images = 0
+
+    def __post_init__(self) -> None:
+        check_order("sparsities", self.sparsities)
+        check_order("short_sparsities", self.short_sparsities)
 
     @property
     def random(self) -> bool:
         """Whether the seed matters without training: the order in which a step visits the coordinates."""
         return self.mode == "sequential"
 
+    def rounds(self, budget: Budget) -> tuple[float, ...]:
+        """Sparsities that a budget goes through, one operating point each."""
+        if not trains(budget):
+            return self.sparsities
+        return PAPER_SPARSITIES if budget.epochs is None else self.short_sparsities
+
+    def operating_points(self, budget: Budget) -> list[float]:
+        return shares(budget, len(self.rounds(budget)), RETRAIN_EPOCHS)
+
 
 def unsupported(task: Task, config: Config) -> str | None:
-    """Any network will do; what is refused is a configuration that no pass can follow."""
-    if config.mode not in CODECS or config.normalise not in ("l2", "l1"):
-        return f"mode {config.mode!r} with normalise {config.normalise!r} is none of sequential, rounds × l2, l1"
-    if not 0 < config.alpha <= 1000 or not all(0.5 <= d <= 0.99 for d in (config.refresh_decay, config.round_decay)):
-        return "alpha has to be in (0, 1000] and both decays in [0.5, 0.99]"
-    grids = (config.sparsities, config.short_sparsities, config.paper_sparsities)
-    if not all(grid and all(0 < s < 1 for s in grid) and list(grid) == sorted(set(grid)) for grid in grids):
-        return "each grid of sparsities has to be ascending, between 0 and 1"
-    if not FLOOR <= config.fidelity < 1:
-        return f"fidelity has to be in [{FLOOR:.5f}, 1)"
+    """Any network will do."""
     return None
 
 
 def compress(task: Task, config: Config, run: Run) -> Iterator[Compressed]:
     """Post-training: one pass over the reference, cut at each sparsity. Else: a round of retraining for each."""
-    if run.budget.name == "post-training":
+    if not trains(run.budget):
         points = _coded(task.reference(), config, run, config.sparsities)
         curve: Iterator[tuple[float, nn.Module, Part]] = (
             (s, _recalibrated(task, config, part), part) for s, part in points
@@ -121,11 +127,11 @@ def _coded(
     parts: list[Part]
     if config.mode == "sequential":
         seed = int(torch.randint(2**32, (), generator=run.generator("surp", "order")))
-        made = sequential.select(source.u, rising, seed, config.alpha, config.refresh_decay, floor)
+        made = sequential.select(source.u, rising, seed, config.alpha, REFRESH_DECAY, floor)
         parts = [sequential.part(names, source, made, steps) for steps in made.marks]
         length = f"{len(made.positions)} steps"
     else:
-        passed = rounds.select(source.u, rising, config.alpha, config.round_decay, floor)
+        passed = rounds.select(source.u, rising, config.alpha, ROUND_DECAY, floor)
         parts = [rounds.part(names, source, sizes, passed, mark) for mark in passed.marks]
         length = f"{len(passed.rounds)} rounds"
     run.progress(f"surp: {length} to sparsity {rising[len(parts) - 1]}")
@@ -135,18 +141,16 @@ def _coded(
 def _retrained(task: Task, config: Config, run: Run) -> Iterator[tuple[float, nn.Module, Part]]:
     """Prune by SuRP, retrain what is left, code the result; prune *that* network further, and so on."""
     network = task.reference()
-    paper = run.budget.epochs is None
-    sparsities = config.paper_sparsities if paper else config.short_sparsities
-    recipe = (
-        Recipe(config.retrain_epochs, config.retrain_lr, schedule="multistep", milestones=config.retrain_milestones)
-        if run.budget.epochs is None
-        else Recipe(run.budget.epochs / len(sparsities), config.retrain_lr, schedule="cosine")
-    )
-    for sparsity in sparsities:
+    for sparsity, epochs in zip(config.rounds(run.budget), config.operating_points(run.budget), strict=True):
+        recipe = (
+            Recipe(epochs, LEARNING_RATE, schedule="multistep", milestones=RETRAIN_MILESTONES)
+            if run.budget.epochs is None
+            else Recipe(epochs, LEARNING_RATE)
+        )
         ((_, pruned),) = _coded(network, config, run, (sparsity,))
         _load(network, pruned)
         fit(network, task, run, recipe, f"sparsity {sparsity}", masks(network))
-        ((_, part),) = _coded(network, config, run, (0.0,), config.fidelity)  # pruned weights are never selected
+        ((_, part),) = _coded(network, config, run, (0.0,), RESIDUAL)  # pruned weights are never selected
         yield sparsity, network, part
 
 

@@ -1,18 +1,18 @@
 """What vector quantisers share: weights as vectors, k-means, training of codewords, and the curve over operating points."""
 
-from methods.families.codebooks.curve import Book, Settings, curve, describe, described, refused
+from methods.families.codebooks.curve import Book, Settings, VectorSettings, curve, describe, described
 from methods.families.codebooks.vectors import Layer, collect, groups, stack, weights
 
 __all__ = [
     "Book",
     "Layer",
     "Settings",
+    "VectorSettings",
     "collect",
     "curve",
     "describe",
     "described",
     "groups",
-    "refused",
     "stack",
     "weights",
 ]

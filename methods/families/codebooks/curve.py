@@ -4,35 +4,41 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal, TypeAlias
+from typing import Annotated, ClassVar, Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from msgspec import Meta
 from torch import nn
 
 from benchmarks.bitstream import blueprint
 from benchmarks.bitstream.codecs import codebook
 from benchmarks.training import Recipe, fit, reestimate
+from methods.families.budget import shares, trains
 from methods.families.codebooks.training import Decoded
 from methods.families.codebooks.vectors import Layer
 from methods.families.export import norm_parts
-from methods.interface import Compressed, Json, Part, Run, Task
+from methods.families.limits import Count, Images
+from methods.interface import Budget, Compressed, Json, Part, Run, Task
+
+Point: TypeAlias = tuple[Annotated[int, Meta(ge=1, le=64)], Annotated[int, Meta(ge=2, le=4096)]]
+LEARNING_RATE = 1e-3
+EPOCHS = 9  # of public product quantisers, for each point of the paper's schedule
 
 
 @dataclass(frozen=True)
 class Settings:
     """What every quantiser of vectors is run with.
 
-    `points` and `short_points` (with little training) are one operating point each: M codebooks of K codewords. Weights
-    are divided by the standard deviation of their layer or output channel (`scale`) and cut into vectors of `dimension`
-    values; those of the modules in `skip` stay fp16. Codebooks are stored as `storage`. `recalibrate` is the number of
-    unlabelled images on which BatchNorm is re-estimated where nothing is trained. With training, codes stay, and
-    codewords, BatchNorm and biases learn by AdamW without weight decay, `batch` images a step; `epochs` belong to each
-    point of the `paper` budget.
+    `points` and `short_points` (with training) are one operating point each: M codebooks of K codewords. Weights are
+    divided by the standard deviation of their layer or output channel (`scale`) and cut into vectors; those of the modules
+    in `skip` stay fp16, as codebooks do. `recalibrate` is the number of unlabelled images on which BatchNorm is
+    re-estimated where nothing is trained. With training, codes stay, and codewords, BatchNorm and biases learn by AdamW
+    without weight decay, `batch` images a step, EPOCHS epochs for each point of the `paper` budget.
     """
 
-    points: tuple[tuple[int, int], ...] = (
+    points: tuple[Point, ...] = (
         (8, 256),
         (6, 256),
         (5, 256),
@@ -42,17 +48,31 @@ class Settings:
         (2, 128),
         (1, 256),
     )
-    short_points: tuple[tuple[int, int], ...] = ((6, 256), (4, 256), (3, 256), (2, 256), (1, 256))
-    dimension: int = 8
+    short_points: tuple[Point, ...] = ((6, 256), (4, 256), (3, 256), (2, 256), (1, 256))
     scale: Literal["layer", "channel", "none"] = "layer"
     skip: tuple[str, ...] = ()
-    storage: Literal["float16", "float32"] = "float16"
-    recalibrate: int = 500
-    lr: float = 1e-3
-    batch: int = 128
-    epochs: int = 9
+    recalibrate: Images = 500
+    batch: Count = 128
 
     labels: ClassVar[tuple[str, str]] = ("books", "codewords")  # what the two numbers of a point are called
+
+    def __post_init__(self) -> None:
+        if not self.points or not self.short_points:
+            raise ValueError("points and short_points need at least one pair each")
+
+    def chosen(self, budget: Budget) -> tuple[Point, ...]:
+        """The points of a budget."""
+        return self.short_points if trains(budget) else self.points
+
+    def operating_points(self, budget: Budget) -> list[float]:
+        return shares(budget, len(self.chosen(budget)), EPOCHS)
+
+
+@dataclass(frozen=True)
+class VectorSettings(Settings):
+    """For quantisers of the whole network: weights are cut into vectors of `dimension` values, of whatever layer."""
+
+    dimension: Count = 8
 
 
 @dataclass(frozen=True)
@@ -68,47 +88,40 @@ class Book:
 Quantise: TypeAlias = Callable[[nn.Module, tuple[int, int]], Sequence[Book]]
 
 
-def refused(config: Settings) -> str | None:
-    """Why these settings can't be followed, in a sentence; None if they can."""
-    if config.scale not in ("layer", "channel", "none") or config.storage not in ("float16", "float32"):
-        return "scale has to be layer, channel or none, and storage float16 or float32"
-    if not all(1 <= m <= 64 and 2 <= k <= 4096 for points in (config.points, config.short_points) for m, k in points):
-        return "points have to be pairs: 1 to 64 codebooks (or values of a vector) and 2 to 4096 codewords"
-    if not config.points or not config.short_points or config.dimension < 1:
-        return "there has to be a point, and dimension has to be at least 1"
-    return None
-
-
 def curve(task: Task, config: Settings, run: Run, quantise: Quantise) -> Iterator[Compressed]:
     """One operating point for each of the configuration's, which `quantise` turns into codebooks.
 
     The note `shared` is the share of used codewords that at least two layers use.
     """
-    trains = run.budget.name != "post-training"
-    points = config.short_points if trains else config.points
-    for point in points:
+    training = trains(run.budget)
+    for point, epochs in zip(config.chosen(run.budget), config.operating_points(run.budget), strict=True):
         network = task.reference()
         books = quantise(network, point)
         labels: dict[str, Json] = dict(zip(config.labels, point, strict=True))
         notes = {"shared": round(shared_codewords(books), 4)}
-        if trains:
-            share = config.epochs if run.budget.epochs is None else run.budget.epochs / len(points)
+        if training:
             decoded = Decoded(network, books)
-            recipe = Recipe(share, config.lr, config.batch, optimiser="adamw", weight_decay=0.0)
+            recipe = Recipe(epochs, LEARNING_RATE, config.batch, optimiser="adamw", weight_decay=0.0)
             fit(decoded, task, run, recipe, f"point {labels}")
             books = decoded.books()
-        parts = [described(book, config) for book in books]
+        parts = [described(book) for book in books]
         load(network, parts)
-        if not trains:
+        if not training:
             reestimate(network, task, config.recalibrate)
-        yield describe(task, network, parts, {**labels, "notes": notes})
+        yield describe(task, network, parts, labels, notes)
 
 
-def describe(task: Task, network: nn.Module, parts: Sequence[Part], point: Mapping[str, Json]) -> Compressed:
+def describe(
+    task: Task,
+    network: nn.Module,
+    parts: Sequence[Part],
+    point: Mapping[str, Json],
+    notes: Mapping[str, Json] | None = None,
+) -> Compressed:
     """The network with what `parts` fill, BatchNorm as the two vectors of inference, and the rest in fp16."""
     coded = {target for part in parts for target in part.targets}
     rest = {n: t.detach().numpy() for n, t in blueprint.state(network).items() if n not in coded}
-    return Compressed(task.architecture, task.arguments, (*parts, *norm_parts(network, rest)), point)
+    return Compressed(task.architecture, task.arguments, (*parts, *norm_parts(network, rest)), point, notes=notes or {})
 
 
 def shared_codewords(books: Sequence[Book]) -> float:
@@ -124,7 +137,7 @@ def shared_codewords(books: Sequence[Book]) -> float:
     return shared / used
 
 
-def described(book: Book, config: Settings) -> Part:
+def described(book: Book) -> Part:
     """Codes, codebooks and scales as a part of the file."""
     masks = [layer.mask for layer in book.layers]
     return codebook.part(
@@ -133,7 +146,7 @@ def described(book: Book, config: Settings) -> Part:
         book.codebooks,
         [layer.scale for layer in book.layers],
         book.kind,
-        config.storage,
+        "float16",
         None if masks[0] is None else masks,
     )
 

@@ -15,10 +15,14 @@ from benchmarks.bitstream import blueprint
 from benchmarks.bitstream.codecs import raw, uniform
 from benchmarks.errors import MethodError
 from benchmarks.training import Recipe, fit, reestimate
+from methods.families.budget import shares, trains
 from methods.families.export import norm_parts
+from methods.families.limits import Bits, Count, Images, Positive, Ratio, check_order
 from methods.families.lowrank.layers import groups
 from methods.families.lowrank.unfolding import RankError
-from methods.interface import Compressed, Json, ModuleSpec, Part, Run, Task
+from methods.interface import Budget, Compressed, Json, ModuleSpec, Part, Run, Task
+
+LEARNING_RATE, SHORT_LEARNING_RATE = 0.1, 0.02  # of the paper's schedule, and of a few epochs
 
 
 @dataclass(frozen=True)
@@ -33,18 +37,28 @@ class Settings:
     `paper` budget.
     """
 
-    rates: tuple[float, ...] = (1.5, 1.0, 0.5, 0.25, 0.125)
-    ratios: tuple[float, ...] = ()
-    paper_rates: tuple[float, ...] = (0.08, 0.04)
+    rates: tuple[Positive, ...] = (1.5, 1.0, 0.5, 0.25, 0.125)
+    ratios: tuple[Ratio, ...] = ()
+    paper_rates: tuple[Positive, ...] = (0.08, 0.04)
     storage: Literal["float32", "float16", "uniform"] = "float32"
-    bits: int = 8
+    bits: Bits = 8
     start: Literal["pretrained", "scratch"] = "pretrained"
-    recalibrate: int = 0
-    lr: float = 0.1
-    short_lr: float = 0.02
-    epochs: int = 300
-    milestones: tuple[int, ...] = (140, 200, 250)
-    warmup: tuple[float, ...] = ()
+    recalibrate: Images = 0
+    epochs: Count = 300
+    milestones: tuple[Count, ...] = (140, 200, 250)
+    warmup: tuple[Positive, ...] = ()
+
+    def __post_init__(self) -> None:
+        check_order("rates", self.rates, rising=False)
+        check_order("paper_rates", self.paper_rates, rising=False)
+        check_order("ratios", self.ratios, empty=True)
+
+    def goals(self, budget: Budget) -> tuple[float, ...]:
+        """Ratios or rates, one operating point each."""
+        return self.ratios or (self.paper_rates if budget.epochs is None else self.rates)
+
+    def operating_points(self, budget: Budget) -> list[float]:
+        return shares(budget, len(self.goals(budget)), self.epochs + len(self.warmup))
 
 
 @dataclass(frozen=True)
@@ -59,16 +73,8 @@ class Factorised:
 Decompose: TypeAlias = Callable[[nn.Module, float], Factorised]
 
 
-def refused(task: Task, config: Settings) -> str | None:
-    """Why these settings or this network can't be followed, in a sentence; None if they can."""
-    if not all(grid and all(r > 0 for r in grid) for grid in (config.rates, config.paper_rates)):
-        return "rates and paper_rates have to be positive, at least one each"
-    if not all(list(g) == sorted(set(g), reverse=True) for g in (config.rates, config.paper_rates)):
-        return "rates have to fall, from the largest network to the smallest"
-    if list(config.ratios) != sorted(set(config.ratios)) or not all(r > 1 for r in config.ratios):
-        return "ratios have to rise and be above 1"
-    if not 2 <= config.bits <= 16 or config.storage not in ("float32", "float16", "uniform"):
-        return "storage has to be float32, float16 or uniform, with 2 to 16 bits"
+def unsupported(task: Task) -> str | None:
+    """Why a task's network has no layers to factorise, in a sentence; None if it has."""
     try:
         if not groups(blueprint.skeleton(task.architecture, task.arguments, {}, {})):
             return f"needs the repeated blocks of a ResNet (layer2.0.conv1 …), which {task.architecture} does not have"
@@ -88,12 +94,10 @@ def curve(task: Task, config: Settings, run: Run, decompose: Decompose) -> Itera
 
     The label `cf` is the ratio of `weights` before and after.
     """
-    trains = run.budget.name != "post-training"
-    if config.start == "scratch" and not trains:
+    training = trains(run.budget)
+    if config.start == "scratch" and not training:
         raise MethodError("start 'scratch' needs a budget with training: post-training has none")
-    paper = run.budget.epochs is None
-    goals = config.ratios or (config.paper_rates if paper else config.rates)
-    for goal in goals:
+    for goal, epochs in zip(config.goals(run.budget), config.operating_points(run.budget), strict=True):
         reference = task.reference()
         if config.ratios:
             rate, factorised = _at_ratio(task, config, reference, decompose, goal)
@@ -103,26 +107,26 @@ def curve(task: Task, config: Settings, run: Run, decompose: Decompose) -> Itera
         network = realise(task, reference, factorised)
         if config.start == "scratch":
             initialise(network, run.generator("init", str(goal)))
-        if trains:
-            fit(network, task, run, _recipe(config, run, len(goals)), f"point {goal}")
+        if training:
+            fit(network, task, run, _recipe(config, run.budget, epochs), f"point {goal}")
         coded = _quantised(network, factorised, config.bits) if config.storage == "uniform" else None
-        if coded is not None or not trains:
+        if coded is not None or not training:
             reestimate(network, task, config.recalibrate)
         cf = round(weights(reference) / weights(network), 3)
         yield describe(task, config, network, factorised, coded, {**label, "cf": cf})
 
 
-def _recipe(config: Settings, run: Run, points: int) -> Recipe:
-    if run.budget.epochs is None:
+def _recipe(config: Settings, budget: Budget, epochs: float) -> Recipe:
+    if budget.epochs is None:
         return Recipe(
-            config.epochs + len(config.warmup),
-            config.lr,
+            epochs,
+            LEARNING_RATE,
             schedule="multistep",
             milestones=config.milestones,
             decay_norm=False,
             warmup=config.warmup,
         )
-    return Recipe(run.budget.epochs / points, config.short_lr, decay_norm=False)
+    return Recipe(epochs, SHORT_LEARNING_RATE, decay_norm=False)
 
 
 def realise(task: Task, reference: nn.Module, factorised: Factorised) -> nn.Module:

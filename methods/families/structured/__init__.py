@@ -2,7 +2,7 @@
 
 from methods.families.structured.allocation import filters, highest, remove, shares, uniform
 from methods.families.structured.channels import Group
-from methods.families.structured.curve import Settings, curve, refused
+from methods.families.structured.curve import Settings, curve
 from methods.families.structured.prunable import Keep, Prunable, analyse
 
 __all__ = [
@@ -14,7 +14,6 @@ __all__ = [
     "curve",
     "filters",
     "highest",
-    "refused",
     "remove",
     "shares",
     "uniform",

@@ -15,39 +15,33 @@ from torch import Tensor, nn
 
 from benchmarks.training import Recipe, fit
 from benchmarks.training.loop import Steering
+from methods.families.limits import Count
 from methods.families.structured.allocation import zero
 from methods.families.structured.curve import Choose, Settings, recipe
-from methods.families.structured.curve import refused as refused_settings
 from methods.families.structured.prunable import Keep, Prunable
 from methods.interface import Json, Run, Task
+
+SOFT = 0.5
 
 
 @dataclass(frozen=True)
 class SoftSettings(Settings):
     """What methods that prune while they train are run with, besides.
 
-    A share `soft` of a point's epochs passes before channels are removed for good; meanwhile filters are set to zero once
+    The share SOFT of a point's epochs passes before channels are removed for good; meanwhile filters are set to zero once
     an epoch, but at least `prunings` times.
     """
 
-    soft: float = 0.5
-    prunings: int = 1
+    prunings: Count = 1
 
     @property
     def hard(self) -> float:
-        return 1 - self.soft
-
-
-def refused(config: SoftSettings) -> str | None:
-    """Why these settings can't be followed, in a sentence; None if they can."""
-    if not 0 < config.soft <= 1 or config.prunings < 1:
-        return "soft has to be a share above 0, and prunings at least 1"
-    return refused_settings(config)
+        return 1 - SOFT
 
 
 def soft_recipe(task: Task, config: SoftSettings, run: Run) -> tuple[Recipe, int, int]:
     """How the dense network is trained before channels are removed for good; its steps, and those between two prunings."""
-    found = recipe(config, run, config.soft)
+    found = recipe(config, run, SOFT)
     an_epoch = math.ceil(len(task.train) / found.batch)
     whole, rest = divmod(found.epochs, 1)
     steps = int(whole) * an_epoch + (max(1, round(rest * an_epoch)) if rest else 0)
@@ -96,7 +90,7 @@ class Soft:
 def softly(
     task: Task, config: SoftSettings, run: Run, choose: Callable[[nn.Module, Prunable, Keep, float], Keep]
 ) -> Choose:
-    """For `curve`: first train the dense network for the share `soft`, with what `choose` does not keep set to zero.
+    """For `curve`: first train the dense network for the share SOFT, with what `choose` does not keep set to zero.
 
     What the last of these choices kept is what stays: choosing once more would look at filters that were zero just now,
     and BatchNorm lets those grow within a few steps beyond what they were.

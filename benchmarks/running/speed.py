@@ -1,0 +1,109 @@
+"""How fast this machine runs a network, measured once: a few batches of random inputs through random weights."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from benchmarks import networks, storage, tasks
+from benchmarks.data.images import Pictures, centred
+from benchmarks.evaluation.scoring import at_a_time
+from benchmarks.fingerprint import json_hash
+from benchmarks.running import environment
+from benchmarks.training.loop import bf16_is_fast
+
+TRAINING_BATCH = 32
+
+
+@dataclass(frozen=True)
+class Speed:
+    """Items per second of one network on this machine."""
+
+    forward: float
+    training: float
+
+
+def speed(task: str, network: str, device: torch.device) -> Speed:
+    """Measured once on each machine, and kept in the cache folder."""
+    key = json_hash([environment.gpu() or environment.cpu(), torch.__version__, torch.get_num_threads(), task, network])
+    place = storage.cache_folder() / "speeds" / f"{key[:16]}.json"
+    if not place.exists():
+        storage.write(place, json.dumps(_measured(task, network, device)).encode())
+    found = json.loads(place.read_text(encoding="ascii"))
+    return Speed(found["forward"], found["training"])
+
+
+def _measured(task: str, name: str, device: torch.device) -> dict[str, float]:
+    known, example = tasks.load(task, name), tasks.get(task).test(name).example.to(device)
+    network = networks.build(known.architecture, known.arguments).to(device, memory_format=torch.channels_last)
+    found = {
+        "forward": _forward(network.eval(), example, device),
+        "training": _training(network.train(), example, device),
+    }
+    if example.ndim == 4 and example.shape[-1] > 64:  # images on disk: no faster than they are decoded
+        decoded = _decoding(example.shape[-1])
+        found = {name: min(value, decoded) for name, value in found.items()}
+    return found
+
+
+def _rate(step: Callable[[], object], items: int, device: torch.device) -> float:
+    """Items per second of the median of some steps, after one that does not count."""
+    times: list[float] = []
+    begin = time.perf_counter()
+    while len(times) < 3 or time.perf_counter() - begin < 1.0:
+        start = time.perf_counter()
+        step()
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        times.append(time.perf_counter() - start)
+    return items / statistics.median(times[1:])
+
+
+def _batch(example: Tensor, size: int) -> Tensor:
+    batch = torch.rand(size, *example.shape[1:], device=example.device)
+    return batch.contiguous(memory_format=torch.channels_last) if batch.ndim == 4 else batch
+
+
+def _forward(network: nn.Module, example: Tensor, device: torch.device) -> float:
+    inputs = _batch(example, at_a_time(example.shape[1:], device))
+
+    @torch.inference_mode()
+    def step() -> None:
+        network(inputs)
+
+    return _rate(step, len(inputs), device)
+
+
+def _training(network: nn.Module, example: Tensor, device: torch.device) -> float:
+    inputs = _batch(example, TRAINING_BATCH)
+    optimiser = torch.optim.SGD(network.parameters(), 0.0)
+
+    def step() -> None:
+        optimiser.zero_grad(set_to_none=True)
+        with torch.autocast(device.type, torch.bfloat16, enabled=bf16_is_fast(device)):
+            outputs = network(inputs)
+        outputs.float().logsumexp(1).mean().backward()
+        optimiser.step()
+
+    return _rate(step, len(inputs), device)
+
+
+def _decoding(side: int) -> float:
+    """Decoded and resized pictures per second, of the size that is common in ILSVRC2012 (500 × 375)."""
+    buffer = io.BytesIO()
+    smooth = np.random.default_rng(0).integers(256, size=(24, 32, 3), dtype=np.uint8)
+    Image.fromarray(smooth).resize((500, 375), Image.Resampling.BICUBIC).save(buffer, "JPEG", quality=95)
+    place = storage.cache_folder() / "speeds" / "picture.jpg"
+    storage.write(place, buffer.getvalue())
+    pictures = Pictures([place] * 64, centred(side, math.ceil(side / 0.875)))
+    return _rate(lambda: pictures[:64], 64, torch.device("cpu"))
