@@ -14,13 +14,16 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Column, Table
 
 import methods
-from benchmarks import bitstream, record, scaffold, storage, tasks
+from benchmarks import bitstream, records, scaffold, storage, tasks
 from benchmarks.data import download
 from benchmarks.errors import RateBenchError, UnknownName
-from benchmarks.evaluation import verify
-from benchmarks.running import environment, execution, forecast, plan, schedule
-from benchmarks.running.plan import Cell
+from benchmarks.evaluation.verify import verify as verified
+from benchmarks.running import environment, forecast, params, schedule
+from benchmarks.running.cell import Cell
+from benchmarks.running.plan import cells as planned_cells
+from benchmarks.running.state import leave_out, state
 from benchmarks.training import processes
+from methods.interface import Metric
 
 app = typer.Typer(
     help="Measure neural-network compression: real files, decoded in a fresh process, scored and recorded.",
@@ -56,14 +59,14 @@ def _plan(
     seed: list[int] | None,
 ) -> list[tuple[Cell, str | None]]:
     """Cells with the reason why they can't be run, or None; of each method the first configuration, unless told."""
-    cells = plan.plan(suite, method or (), network or (), budget, seed or ())
+    cells = planned_cells(suite, method or (), network or (), budget, seed or ())
     for wanted in config or ():
         if all(cell.config_hash != wanted for cell in cells):
             raise UnknownName("configuration", wanted, {cell.config_hash for cell in cells})
     if config:
         cells = [cell for cell in cells if cell.config_hash in config]
     elif not all_configs:
-        cells = [cell for cell in cells if cell.config == plan.configs(suite, cell.method, budget)[0]]
+        cells = [cell for cell in cells if cell.config == params.configs(suite, cell.method, budget)[0]]
     return [(cell, cell.unsupported()) for cell in cells]
 
 
@@ -82,9 +85,9 @@ def plan(
     table = Table(
         Column("cell", no_wrap=True), "status", Column("hours", justify="right"), Column("MB", justify="right")
     )
-    known, device, costs = forecast.records_at_hand(results), execution.device(), []
+    known, device, costs = forecast.records_at_hand(results), environment.device(), []
     for cell, reason in _plan(suite, method, network, config, all_configs, budget, seed):
-        ended = None if reason else execution.state(cell, results)
+        ended = None if reason else state(cell, results)
         if reason is not None:
             table.add_row(cell.id, escape(f"not run: {reason}"))
         elif ended is None or ended.status == "failed":
@@ -133,12 +136,12 @@ def run(
     planned = _plan(suite, method, network, config, all_configs, budget, seed)
     todo = []
     for cell, reason in planned:
-        ended = None if reason else execution.state(cell, results)
+        ended = None if reason else state(cell, results)
         if reason is not None:
-            execution.leave_out(cell, results)
+            leave_out(cell, results)
         elif ended is None or ended.status == "failed":
             todo.append(cell)
-    todo = processes.agreed(lambda: todo)
+    todo = processes.broadcast(lambda: todo)
     console.print(f"{len(planned)} cells: {len(todo)} to run, the rest is recorded or does not apply")
     columns = (
         TextColumn("{task.description}"),
@@ -171,33 +174,50 @@ def run(
 @app.command()
 def show(suite: Suite, results: Results = Path("results")) -> None:
     """Print the records of a suite as a table."""
-    table = Table("record", "point", "bytes", "ratio", "bits/weight", "top-1 %", "95 % interval")
-    for r in record.load(results, suite):
-        point = ", ".join(f"{k} {v}" for k, v in r.point.items())
-        interval = f"{100 * r.quality.low:.2f} … {100 * r.quality.high:.2f}"
-        table.add_row(
-            r.id.removeprefix(f"{suite}/"),
-            escape(point),
-            f"{r.rate.file_bytes:,}",
-            f"{r.rate.ratio:.2f}",
-            f"{r.rate.bits_per_weight:.3f}",
-            f"{100 * r.quality.value:.2f}",
-            interval,
-        )
-    if not table.row_count:
+    known = list(records.load(results, suite))
+    if not known:
         msg = f"there are no records of {suite!r} in {results}: `ratebench run {suite}` makes them"
         raise RateBenchError(msg)
+    metrics = {name: _metric(r.task, name) for r in known for name in r.metrics}
+    columns = [column for metric in metrics.values() for column in (_head(metric), "95 % interval")]
+    table = Table("record", "point", "bytes", "ratio", "bits/weight", *columns)
+    for r in known:
+        point = ", ".join(f"{k} {v}" for k, v in r.point.items())
+        bits = "–" if r.rate.bits_per_weight is None else f"{r.rate.bits_per_weight:.3f}"
+        scores = [text for name, metric in metrics.items() for text in _score(metric, r.metrics.get(name))]
+        id_ = r.id.removeprefix(f"{suite}/")
+        table.add_row(id_, escape(point), f"{r.rate.file_bytes:,}", f"{r.rate.ratio:.2f}", bits, *scores)
     console.print(table)
-    if caution := plan.caution(suite):
+    if caution := params.caution(suite):
         console.print(caution)
+
+
+def _metric(task: str, name: str) -> Metric:
+    """The metric of a record; plain numbers where its task is not at hand any more."""
+    try:
+        return tasks.metric(task, name)
+    except RateBenchError:
+        return Metric(name, "", "mean", "")
+
+
+def _head(metric: Metric) -> str:
+    return f"{metric.name} {metric.unit}".rstrip()
+
+
+def _score(metric: Metric, score: records.Score | None) -> tuple[str, str]:
+    """A value and its interval as they are shown."""
+    if score is None:
+        return "–", "–"
+    value, low, high = (f"{metric.scale * x:,.{metric.decimals}f}" for x in (score.value, score.low, score.high))
+    return value, f"{low} … {high}"
 
 
 @app.command()
 def verify(suite: Suite, method: Methods = None, results: Results = Path("results")) -> None:
     """Decode and score the artefacts at hand again and compare with their records."""
-    records = [r for r in record.load(results, suite) if not method or r.method in method]
+    known = [r for r in records.load(results, suite) if not method or r.method in method]
     counts = {"same": 0, "differs": 0, "no artefact": 0}
-    for verdict in verify.verify(records, results):
+    for verdict in verified(known, results, environment.device()):
         counts[verdict.outcome] += 1
         if verdict.outcome == "differs":
             errors.print(escape(f"{verdict.record.id} differs: {verdict.detail}"))
@@ -208,6 +228,26 @@ def verify(suite: Suite, method: Methods = None, results: Results = Path("result
             if counts["differs"]
             else f"no artefact of {suite!r} is in {results}: `ratebench run {suite}` after removing its records makes them"
         )
+
+
+@app.command()
+def accept(
+    revision: Annotated[str, typer.Argument(help="The git revision before the change, e.g. HEAD.")],
+    why: Annotated[str, typer.Option(help="What the change does, in a sentence.")],
+    jobs: Annotated[int, typer.Option("--jobs", "-j", min=1, help="Cells at a time.")] = 1,
+    results: Results = Path("results"),
+) -> None:
+    """Show that a change of the code gives the same results, and keep the records of before valid."""
+    from benchmarks.running.accept import accept as accepted
+
+    evidence = accepted(revision, why, results, lambda text: console.print(escape(text), soft_wrap=True), jobs)
+    if not evidence:
+        console.print("no record depends on what has changed: there is nothing to accept")
+        return
+    points = sum(one.points for one in evidence)
+    console.print(
+        f"accepted: {points} artefacts of {len(evidence)} cells are the same; commit benchmarks/equivalents.toml"
+    )
 
 
 @app.command()
@@ -274,14 +314,14 @@ def new_method(key: Annotated[str, typer.Argument(help="Short lower-case name, e
 @app.command("methods")
 def list_methods() -> None:
     """List the methods at hand."""
-    table = Table("method", "title", "year", "faithful", "budgets")
+    table = Table("method", "title", "year", "fidelity", "budgets")
     for key in methods.names():
         try:
             card = methods.get(key).CARD
         except RateBenchError as error:  # one broken plug-in must not hide the others
             table.add_row(key, escape(str(error)), "", "", "")
         else:
-            table.add_row(key, escape(card.title), str(card.year), card.faithful, ", ".join(card.budgets))
+            table.add_row(key, escape(card.title), str(card.year), card.fidelity, ", ".join(card.budgets))
     console.print(table)
 
 
@@ -306,20 +346,23 @@ def compare(
     from benchmarks.report.compare import compare as compared
 
     found = compared(suite, before, after)
-    table = Table("record", Column("bytes", justify="right"), Column("correct", justify="right"))
-    for gone in found.gone:
-        table.add_row(escape(f"− {gone.id}"), f"{gone.rate.file_bytes:,}", f"{gone.quality.correct:,}")
-    for new in found.new:
-        table.add_row(escape(f"+ {new.id}"), f"{new.rate.file_bytes:,}", f"{new.quality.correct:,}")
+    table = Table("record", Column("bytes", justify="right"), Column("score", justify="right"))
+    for sign, ones in (("−", found.gone), ("+", found.new)):
+        for r in ones:
+            table.add_row(escape(f"{sign} {r.id}"), f"{r.rate.file_bytes:,}", _total(r))
     for a, b in found.changed:
         sizes = f"{a.rate.file_bytes:,} → {b.rate.file_bytes:,}"
-        table.add_row(
-            escape(f"  {a.id}"), sizes, f"{a.quality.correct:,} → {b.quality.correct:,} of {b.quality.total:,}"
-        )
+        table.add_row(escape(f"  {a.id}"), sizes, f"{_total(a)} → {_total(b)}")
     if table.row_count:
         console.print(table)
     counts = f"{len(found.new)} new, {len(found.gone)} gone, {len(found.changed)} changed, {found.same} the same"
     console.print(f"{found.before} → {found.after}: {counts}")
+
+
+def _total(r: records.Record) -> str:
+    """The score that networks are compared by, as it is shown, and over how many items."""
+    metric = _metric(r.task, r.metric)
+    return f"{_score(metric, r.quality)[0]} {metric.unit}".rstrip() + f" of {r.quality.items:,} items"
 
 
 def main() -> None:

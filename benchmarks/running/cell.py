@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import msgspec
 
 import methods
 from benchmarks import tasks
-from benchmarks.fingerprint import code_hash, json_hash, sources
+from benchmarks.fingerprint import Code, code_hash, here, json_hash
 from benchmarks.running.params import plain
 from methods.interface import Budget
 
@@ -48,15 +49,12 @@ class Cell:
 
     def ingredients(self) -> dict[str, str]:
         """Everything the result depends on, hashed one by one: what a stale checkpoint is compared with."""
-        task_module = tasks.get(self.task)
-        package = methods.source(self.method)
-        own = frozenset([package] if package.is_file() else package.rglob("*.py"))
-        used = sources(own, *SCORING, *places(self.task, self.network))
+        own, used = code(here(), methods.source(self.method), self.task, self.network)
         return {
             "the method's code": code_hash(own),
             "the suite's code": code_hash(used - own),
             "the configuration": json_hash(changes(self.method, self.config)),
-            "the data or the reference": json_hash(task_module.provenance(self.network)),
+            "the data or the reference": json_hash(tasks.get(self.task).provenance(self.network)),
             "the budget": json_hash(asdict(self.budget)),
             "the seed": str(self.seed),
         }
@@ -77,10 +75,15 @@ class Cell:
         return method.unsupported(task, self.make_config())
 
 
-def places(task: str, network: str) -> list[str]:
-    """The modules of a task and of its reference's architecture: they are found by name, so that no import shows them."""
+def code(known: Code, method: Path, task: str, network: str) -> tuple[frozenset[Path], frozenset[Path]]:
+    """(files of a method's package, these and all others) that the result of a method on a task's network depends on.
+
+    The task and its reference's architecture are found by name when a cell runs, so that no import shows them.
+    """
     architecture = tasks.load(task, network).architecture
-    return [f"benchmarks.tasks.{task}", *([f"benchmarks.networks.{architecture}"] if architecture else [])]
+    named = [f"benchmarks.tasks.{task}", *([f"benchmarks.networks.{architecture}"] if architecture else [])]
+    own = frozenset(method.rglob("*.py")) if method.is_dir() else frozenset([method])
+    return own, known.sources(method, *SCORING, *named)
 
 
 def changes(key: str, config: dict[str, Any]) -> dict[str, Any]:

@@ -8,6 +8,8 @@ from typing import Annotated, TypeAlias
 
 from msgspec import Meta
 
+__fingerprint__ = False  # refuses settings, changes no number
+
 Count: TypeAlias = Annotated[int, Meta(ge=1)]
 Images: TypeAlias = Annotated[int, Meta(ge=0)]  # how many calibration images; 0 for none
 Share: TypeAlias = Annotated[float, Meta(gt=0, lt=1)]

@@ -1,0 +1,42 @@
+"""Changes of the code that were shown to give the same results, so that records stay valid: equivalents.toml.
+
+`ratebench accept` writes that file, with its evidence. A later change of the same code needs a row of its own.
+"""
+
+from __future__ import annotations
+
+import functools
+import tomllib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+__fingerprint__ = False  # names results, makes none
+
+PLACE = Path(__file__).with_name("equivalents.toml")
+
+
+@dataclass(frozen=True)
+class Same:
+    """Contents of files (hashes) that give what the contents before gave."""
+
+    now: frozenset[str]
+    then: frozenset[str]
+
+
+@functools.cache
+def rows(place: Path | None = None) -> Sequence[Same]:
+    """All accepted changes, the oldest first; of one change, those that concern fewer files first."""
+    place = place or PLACE
+    if not place.exists():
+        return ()
+    changes = tomllib.loads(place.read_text(encoding="utf-8")).get("accepted", [])
+    return [Same(frozenset(row["now"]), frozenset(row["then"])) for change in changes for row in change["same"]]
+
+
+def before(contents: frozenset[str], accepted: Sequence[Same] | None = None) -> frozenset[str]:
+    """The oldest contents that are known to give the same results."""
+    for same in reversed(rows() if accepted is None else accepted):
+        if same.now <= contents:
+            contents = contents - same.now | same.then
+    return contents
