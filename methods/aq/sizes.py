@@ -11,7 +11,9 @@ from torch import nn
 
 from benchmarks import bitstream
 from benchmarks.errors import MethodError
-from methods.families.codebooks import Book, VectorSettings, collect, describe, described, weights
+from methods.families import storage
+from methods.families.codebooks import Book, VectorSettings, collect, described, weights
+from methods.families.slim import Slim
 from methods.interface import Task
 
 Point: TypeAlias = tuple[int, int]
@@ -28,7 +30,7 @@ def file_sizes(task: Task, config: VectorSettings) -> dict[Point, float]:
     # A file with codes of one bit each that no entropy coder makes smaller: the rest of its size is that of any other.
     codes = np.random.default_rng(0).integers(2, size=(count, 1), dtype=np.int32)
     book = Book(layers, np.zeros((1, 2, config.dimension), np.float32), codes)
-    smallest = len(bitstream.encode(describe(task, network, [described(book)], {})))
+    smallest = len(bitstream.encode(storage.describe(task, network, Slim(), [described(book)], {})))
     rest = smallest - count / 8 - 2 * config.dimension * WIDTH
     return {
         (m, k): rest + m * (count * (k.bit_length() - 1) / 8 + k * config.dimension * WIDTH)

@@ -11,14 +11,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated, Literal, TypeAlias
 
-import numpy as np
 import torch
 from msgspec import Meta
 from torch import Tensor, nn
 
-from benchmarks.bitstream import blueprint
 from benchmarks.bitstream.codecs import raw, sparse, uniform
 from benchmarks.training import Recipe, fit, reestimate
+from methods.families import storage
 from methods.families.budget import shares, trains
 from methods.families.limits import Images, check_order
 from methods.interface import Budget, Card, Compressed, Run, Task
@@ -114,14 +113,13 @@ def _score(weight: Tensor, score: str) -> Tensor:
 @torch.no_grad()
 def describe(network: nn.Module, task: Task, point: dict[str, float]) -> Compressed:
     """Sparse weights on a grid of 2^BITS − 1 levels per tensor; biases and BatchNorm in fp16."""
-    tensors = {name: tensor.detach().numpy() for name, tensor in blueprint.state(network).items()}
-    weights = [name for name, tensor in tensors.items() if tensor.ndim > 1]
-    others = [name for name, tensor in tensors.items() if tensor.ndim == 1]
-    levels = 2 ** (BITS - 1) - 1
-    steps = [np.float32(max(np.abs(tensors[name]).max(), np.finfo(np.float32).tiny) / levels) for name in weights]
-    codes = [uniform.quantise(tensors[name], step)[0] for name, step in zip(weights, steps, strict=True)]
+    found = storage.tensors(network)
+    weights = storage.matrices(found)
+    steps = [float(storage.step(values, BITS)) for values in weights.values()]
+    codes = [uniform.quantise(values, step)[0] for values, step in zip(weights.values(), steps, strict=True)]
+    others = {name: values for name, values in found.items() if name not in weights}
     parts = (
-        sparse.part(weights, codes, "weights", steps=[float(s) for s in steps]),
-        raw.part(others, [tensors[name] for name in others], "norm_bias", "float16"),
+        sparse.part(list(weights), codes, "weights", steps=steps),
+        raw.part(list(others), list(others.values()), "norm_bias", "float16"),
     )
     return Compressed(task.architecture, task.arguments, parts, point)

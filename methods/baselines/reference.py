@@ -6,8 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from benchmarks.bitstream import blueprint
-from benchmarks.bitstream.codecs import raw
+from methods.families import storage
 from methods.interface import Budget, Card, Compressed, Run, Task
 
 CARD = Card(
@@ -38,12 +37,7 @@ def unsupported(task: Task, config: Config) -> str | None:
 
 def compress(task: Task, config: Config, run: Run) -> Iterator[Compressed]:
     """Two points: every tensor as fp32 (exact), then as fp16."""
-    tensors = blueprint.state(task.reference())
-    weights = [name for name, tensor in tensors.items() if tensor.ndim > 1]
-    others = [name for name, tensor in tensors.items() if tensor.ndim == 1]
+    network = task.reference()
     for dtype in DTYPES:
-        parts = (
-            raw.part(weights, [tensors[n].detach().numpy() for n in weights], "weights", dtype),
-            raw.part(others, [tensors[n].detach().numpy() for n in others], "norm_bias", dtype),
-        )
-        yield Compressed(task.architecture, task.arguments, parts, {"dtype": dtype})
+        parts = storage.stored_raw(storage.tensors(network), dtype)
+        yield Compressed(task.architecture, task.arguments, tuple(parts), {"dtype": dtype})

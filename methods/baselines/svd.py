@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from torch import nn
 
 from methods.families import lowrank
-from methods.families.lowrank import Factorised, Settings, base_rank, curve, groups
+from methods.families.lowrank import Settings, base_rank, curve, groups
 from methods.families.lowrank.unfolding import left_kernel, pair, right_kernel, truncated_svd, unfold
+from methods.families.slim import Slim
 from methods.interface import Card, Compressed, Run, Task
 
 CARD = Card(
@@ -43,7 +44,7 @@ def compress(task: Task, config: Config, run: Run) -> Iterator[Compressed]:
     return curve(task, config, run, decompose)
 
 
-def decompose(network: nn.Module, rate: float) -> Factorised:
+def decompose(network: nn.Module, rate: float) -> Slim:
     """Every convolution of the groups as its own pair."""
     edits, tensors = {}, {}
     for path, layer in ((path, layer) for group in groups(network) for path, layer in group.layers.items()):
@@ -52,4 +53,4 @@ def decompose(network: nn.Module, rate: float) -> Factorised:
         edits[path] = pair(layer, rank)
         tensors[f"{path}.0.weight"] = left_kernel(left * singular, layer.kernel_size[0]).float()
         tensors[f"{path}.1.weight"] = right_kernel(right, layer.kernel_size[1]).float()
-    return Factorised(edits, {}, tensors)
+    return Slim(edits, {}, tensors)

@@ -14,8 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from methods.families import lowrank
-from methods.families.lowrank import Factorised, Settings, base_rank, curve, groups
+from methods.families.lowrank import Settings, base_rank, curve, groups
 from methods.families.lowrank.unfolding import RankError, check
+from methods.families.slim import Slim
 from methods.interface import Card, Compressed, ModuleSpec, Run, Task
 
 CARD = Card(
@@ -46,7 +47,7 @@ def compress(task: Task, config: Config, run: Run) -> Iterator[Compressed]:
     return curve(task, config, run, decompose)
 
 
-def decompose(network: nn.Module, rate: float) -> Factorised:
+def decompose(network: nn.Module, rate: float) -> Slim:
     """Every convolution of the groups as a chain of three."""
     layers = {path: layer for group in groups(network) for path, layer in group.layers.items()}
     share = equal_share(list(layers.values()), rate)
@@ -56,7 +57,7 @@ def decompose(network: nn.Module, rate: float) -> Factorised:
         edits[path] = chain(layer, ranks)
         names = (f"{path}.{place}.weight" for place in range(3))
         tensors |= dict(zip(names, _tucker(layer.weight.detach(), ranks, path), strict=True))
-    return Factorised(edits, {}, tensors)
+    return Slim(edits, {}, tensors)
 
 
 def equal_share(layers: Sequence[nn.Conv2d], rate: float) -> float:

@@ -15,7 +15,8 @@ from torch import nn
 
 from methods.families import lowrank
 from methods.families.limits import Count
-from methods.families.lowrank import Factorised, Settings, curve, groups
+from methods.families.lowrank import Settings, curve, groups
+from methods.families.slim import Slim
 from methods.interface import Card, Compressed, Run, Task
 from methods.jsvd.shares import Scheme, factors, shares, structure
 
@@ -53,8 +54,8 @@ def unsupported(task: Task, config: Config) -> str | None:
 def compress(task: Task, config: Config, run: Run) -> Iterator[Compressed]:
     """One point per rate, each with the ranks that the plain SVD's size at that rate pays for."""
 
-    def decompose(network: nn.Module, rate: float) -> Factorised:
+    def decompose(network: nn.Module, rate: float) -> Slim:
         found = shares(groups(network), config.scheme, rate, config.p)
-        return Factorised(*structure(found), factors(found, config.sweeps))
+        return Slim(*structure(found), factors(found, config.sweeps))
 
     return curve(task, config, run, decompose)

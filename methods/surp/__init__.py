@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from benchmarks.bitstream import blueprint
 from benchmarks.bitstream.codecs import raw
 from benchmarks.training import Recipe, fit, reestimate
+from methods.families import storage
 from methods.families.budget import shares, trains
 from methods.families.limits import Images, Share, check_order
 from methods.interface import Budget, Card, Codec, Compressed, Part, Run, Task
@@ -110,7 +111,7 @@ def _recalibrated(task: Task, config: Config, part: Part) -> nn.Module:
     """The network whose BatchNorm statistics go into the file: the reference, or what the decoder makes of `part`."""
     network = task.reference()
     if config.recalibrate:
-        _load(network, part)
+        storage.fill(network, [part])
         reestimate(network, task, config.recalibrate)
     return network
 
@@ -148,7 +149,7 @@ def _retrained(task: Task, config: Config, run: Run) -> Iterator[tuple[float, nn
             else Recipe(epochs, LEARNING_RATE)
         )
         ((_, pruned),) = _coded(network, config, run, (sparsity,))
-        _load(network, pruned)
+        storage.fill(network, [pruned])
         fit(network, task, run, recipe, f"sparsity {sparsity}", masks(network))
         ((_, part),) = _coded(network, config, run, (0.0,), RESIDUAL)  # pruned weights are never selected
         yield sparsity, network, part
@@ -158,18 +159,6 @@ def masks(network: nn.Module) -> Mapping[str, Tensor]:
     """True where a weight of a convolution or linear layer is not zero; biases and BatchNorm may grow again."""
     layers = {f"{path}.weight": m for path, m in network.named_modules() if isinstance(m, nn.Conv2d | nn.Linear)}
     return {name: layer.weight.detach() != 0 for name, layer in layers.items()}
-
-
-def _load(network: nn.Module, part: Part) -> None:
-    """Put what the decoder would make of `part` into the network."""
-    parameters = dict(network.named_parameters())
-    coded = CODECS[part.codec.removeprefix("surp.")].encode(part)
-    shapes = [tuple(parameters[name].shape) for name in part.targets]
-    streams = [stream for _, stream in coded.streams]
-    arrays = CODECS[part.codec.removeprefix("surp.")].decode(coded.meta, streams, shapes)
-    with torch.no_grad():
-        for name, array in zip(part.targets, arrays, strict=True):
-            parameters[name].copy_(torch.from_numpy(array))
 
 
 def _statistics(network: nn.Module, coded: Sequence[str]) -> Part | None:

@@ -1,6 +1,6 @@
 """What vector quantisers share: weights as vectors, k-means, training of codewords, and the curve over operating points."""
 
-from methods.families.codebooks.curve import Book, Settings, VectorSettings, curve, describe, described
+from methods.families.codebooks.curve import Book, Settings, VectorSettings, curve, described
 from methods.families.codebooks.vectors import Layer, collect, groups, stack, weights
 
 __all__ = [
@@ -10,7 +10,6 @@ __all__ = [
     "VectorSettings",
     "collect",
     "curve",
-    "describe",
     "described",
     "groups",
     "stack",

@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from msgspec import Meta
 from torch import nn
 
-from benchmarks.bitstream import blueprint
 from benchmarks.bitstream.codecs import codebook
 from benchmarks.training import Recipe, fit, reestimate
+from methods.families import storage
 from methods.families.budget import shares, trains
 from methods.families.codebooks.training import Decoded
 from methods.families.codebooks.vectors import Layer
-from methods.families.export import norm_parts
 from methods.families.limits import Count, Images
+from methods.families.slim import Slim
 from methods.interface import Budget, Compressed, Json, Part, Run, Task
 
 Point: TypeAlias = tuple[Annotated[int, Meta(ge=1, le=64)], Annotated[int, Meta(ge=2, le=4096)]]
@@ -105,23 +104,10 @@ def curve(task: Task, config: Settings, run: Run, quantise: Quantise) -> Iterato
             fit(decoded, task, run, recipe, f"point {labels}")
             books = decoded.books()
         parts = [described(book) for book in books]
-        load(network, parts)
+        storage.fill(network, parts)
         if not training:
             reestimate(network, task, config.recalibrate)
-        yield describe(task, network, parts, labels, notes)
-
-
-def describe(
-    task: Task,
-    network: nn.Module,
-    parts: Sequence[Part],
-    point: Mapping[str, Json],
-    notes: Mapping[str, Json] | None = None,
-) -> Compressed:
-    """The network with what `parts` fill, BatchNorm as the two vectors of inference, and the rest in fp16."""
-    coded = {target for part in parts for target in part.targets}
-    rest = {n: t.detach().numpy() for n, t in blueprint.state(network).items() if n not in coded}
-    return Compressed(task.architecture, task.arguments, (*parts, *norm_parts(network, rest)), point, notes=notes or {})
+        yield storage.describe(task, network, Slim(), parts, labels, notes)
 
 
 def shared_codewords(books: Sequence[Book]) -> float:
@@ -149,15 +135,3 @@ def described(book: Book) -> Part:
         "float16",
         None if masks[0] is None else masks,
     )
-
-
-@torch.no_grad()
-def load(network: nn.Module, parts: Sequence[Part]) -> None:
-    """Put what the decoder will make of the parts into the network."""
-    parameters = dict(network.named_parameters())
-    for part in parts:
-        coded = codebook.encode(part)
-        shapes = [tuple(parameters[target].shape) for target in part.targets]
-        arrays = codebook.decode(coded.meta, [stream for _, stream in coded.streams], shapes)
-        for target, array in zip(part.targets, arrays, strict=True):
-            parameters[target].copy_(torch.from_numpy(array))

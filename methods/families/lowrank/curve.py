@@ -4,23 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
-import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from benchmarks import bitstream
 from benchmarks.bitstream import blueprint
-from benchmarks.bitstream.codecs import raw, uniform
+from benchmarks.bitstream.codecs import uniform
 from benchmarks.errors import MethodError
 from benchmarks.training import Recipe, fit, reestimate
+from methods.families import storage
 from methods.families.budget import shares, trains
-from methods.families.export import norm_parts
 from methods.families.limits import Bits, Count, Images, Positive, Ratio, check_order
 from methods.families.lowrank.layers import groups
 from methods.families.lowrank.unfolding import RankError
-from methods.interface import Budget, Compressed, Json, ModuleSpec, Part, Run, Task
+from methods.families.slim import Slim
+from methods.interface import Budget, Compressed, Json, Part, Run, Task
 
 LEARNING_RATE, SHORT_LEARNING_RATE = 0.1, 0.02  # of the paper's schedule, and of a few epochs
 
@@ -61,16 +61,7 @@ class Settings:
         return shares(budget, len(self.goals(budget)), self.epochs + len(self.warmup))
 
 
-@dataclass(frozen=True)
-class Factorised:
-    """A network's thinner structure and, by path, the tensors that differ from the dense network's."""
-
-    edits: Mapping[str, ModuleSpec]
-    tied: Mapping[str, str]
-    tensors: Mapping[str, Tensor]
-
-
-Decompose: TypeAlias = Callable[[nn.Module, float], Factorised]
+Decompose: TypeAlias = Callable[[nn.Module, float], Slim]
 
 
 def unsupported(task: Task) -> str | None:
@@ -100,20 +91,20 @@ def curve(task: Task, config: Settings, run: Run, decompose: Decompose) -> Itera
     for goal, epochs in zip(config.goals(run.budget), config.operating_points(run.budget), strict=True):
         reference = task.reference()
         if config.ratios:
-            rate, factorised = _at_ratio(task, config, reference, decompose, goal)
+            rate, slim = _at_ratio(task, config, reference, decompose, goal)
             label: dict[str, Json] = {"target": goal, "rate": rate}
         else:
-            factorised, label = decompose(reference, goal), {"rate": goal}
-        network = realise(task, reference, factorised)
+            slim, label = decompose(reference, goal), {"rate": goal}
+        network = slim.realise(task, reference)
         if config.start == "scratch":
             initialise(network, run.generator("init", str(goal)))
         if training:
             fit(network, task, run, _recipe(config, run.budget, epochs), f"point {goal}")
-        coded = _quantised(network, factorised, config.bits) if config.storage == "uniform" else None
-        if coded is not None or not training:
+        rounded = _rounded(network, slim, config)
+        if rounded or not training:
             reestimate(network, task, config.recalibrate)
         cf = round(weights(reference) / weights(network), 3)
-        yield describe(task, config, network, factorised, coded, {**label, "cf": cf})
+        yield _described(task, config, network, slim, rounded, {**label, "cf": cf})
 
 
 def _recipe(config: Settings, budget: Budget, epochs: float) -> Recipe:
@@ -127,17 +118,6 @@ def _recipe(config: Settings, budget: Budget, epochs: float) -> Recipe:
             warmup=config.warmup,
         )
     return Recipe(epochs, SHORT_LEARNING_RATE, decay_norm=False)
-
-
-def realise(task: Task, reference: nn.Module, factorised: Factorised) -> nn.Module:
-    """The factorised network, shared tensors shared; what was not decomposed is the reference's."""
-    network = blueprint.skeleton(task.architecture, task.arguments, factorised.edits, factorised.tied)
-    blueprint.allocate(network, factorised.tied)
-    dense = blueprint.state(reference)
-    with torch.no_grad():
-        for name, tensor in blueprint.state(network, factorised.tied).items():
-            tensor.copy_(factorised.tensors[name] if name in factorised.tensors else dense[name])
-    return network.eval()
 
 
 @torch.no_grad()
@@ -157,19 +137,19 @@ def initialise(network: nn.Module, generator: torch.Generator) -> None:
 
 def _at_ratio(
     task: Task, config: Settings, reference: nn.Module, decompose: Decompose, goal: float
-) -> tuple[float, Factorised]:
+) -> tuple[float, Slim]:
     """The largest rate, to 0.1 %, whose file is at most 1/goal of the reference's fp32 bytes, before any training."""
     allowed = task.uncompressed_bytes / goal
     low, high = 0.0, 0.02
-    best: tuple[float, Factorised] | None = None
+    best: tuple[float, Slim] | None = None
     growing = True
     while high - low > 0.001 * high:
         rate = high if growing else (low + high) / 2
         try:
             found = decompose(reference, rate)
-            network = realise(task, reference, found)
-            coded = _quantised(network, found, config.bits) if config.storage == "uniform" else None
-            fits = len(bitstream.encode(describe(task, config, network, found, coded, {}))) <= allowed
+            network = found.realise(task, reference)
+            described = _described(task, config, network, found, _rounded(network, found, config), {})
+            fits = len(bitstream.encode(described)) <= allowed
         except RankError:  # the rate is too high
             fits = False
         if fits:
@@ -185,34 +165,22 @@ def _at_ratio(
     return best
 
 
-def describe(
-    task: Task,
-    config: Settings,
-    network: nn.Module,
-    factorised: Factorised,
-    coded: Part | None,
-    point: Mapping[str, Json],
-) -> Compressed:
-    """The network in the storage asked for: raw, or with weights as `coded` and BatchNorm as the two vectors of inference."""
-    tensors = {n: t.detach().numpy() for n, t in blueprint.state(network, factorised.tied).items()}
-    others = {name: values for name, values in tensors.items() if values.ndim == 1}
-    if coded is not None:
-        parts = [coded, *norm_parts(network, others)]
-    else:
-        matrices = {name: values for name, values in tensors.items() if values.ndim > 1}
-        kinds: list[tuple[dict[str, Any], Any]] = [(matrices, "weights"), (others, "norm_bias")]
-        parts = [raw.part(list(kind), list(kind.values()), role, config.storage) for kind, role in kinds]
-    return Compressed(task.architecture, task.arguments, tuple(parts), point, factorised.edits, factorised.tied)
-
-
 @torch.no_grad()
-def _quantised(network: nn.Module, factorised: Factorised, bits: int) -> Part:
-    """Round all weights of the network to a grid per tensor, in place, and describe them."""
-    levels = 2 ** (bits - 1) - 1
-    codes, steps = {}, {}
-    for name, tensor in blueprint.state(network, factorised.tied).items():
-        if tensor.ndim > 1:
-            step = max(float(tensor.abs().max()), float(np.finfo(np.float32).tiny)) / levels
-            codes[name], steps[name] = uniform.quantise(tensor.detach().numpy(), step)
-            tensor.copy_(torch.from_numpy(uniform.dequantise(codes[name], steps[name])))
-    return uniform.part(list(codes), list(codes.values()), list(steps.values()), "weights")
+def _rounded(network: nn.Module, slim: Slim, config: Settings) -> list[Part]:
+    """Weights on a grid, to which those of the network are rounded in place; nothing where weights are stored raw."""
+    if config.storage != "uniform":
+        return []
+    weights = storage.matrices(storage.tensors(network, slim.tied))
+    part = storage.grid(weights, config.bits)
+    for values, codes, step in zip(weights.values(), part.data["codes"], part.data["steps"], strict=True):
+        values[...] = uniform.dequantise(codes, step)
+    return [part]
+
+
+def _described(
+    task: Task, config: Settings, network: nn.Module, slim: Slim, rounded: list[Part], point: Mapping[str, Json]
+) -> Compressed:
+    """In the storage asked for: raw, or with weights as `rounded` and BatchNorm as the two vectors of inference."""
+    if config.storage != "uniform":
+        rounded = storage.stored_raw(storage.tensors(network, slim.tied), config.storage)
+    return storage.describe(task, network, slim, rounded, point)

@@ -6,20 +6,16 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
 
-import numpy as np
-import torch
 from torch import nn
 
-from benchmarks.bitstream import blueprint
-from benchmarks.bitstream.codecs import index, uniform
 from benchmarks.training import Recipe, fit, reestimate
+from methods.families import storage
 from methods.families.budget import shares, trains
-from methods.families.export import norm_parts
 from methods.families.limits import Count, NotNegative, Positive, Share, check_order
+from methods.families.slim import Slim
 from methods.families.structured.channels import Where
 from methods.families.structured.prunable import Keep, Prunable, analyse
-from methods.families.structured.surgery import Plan
-from methods.interface import Budget, Compressed, Json, Part, Run, Task
+from methods.interface import Budget, Compressed, Json, Run, Task
 
 BITS = 8  # of each weight, before entropy coding
 CALIBRATION = 500  # images that BatchNorm is re-estimated on
@@ -88,30 +84,13 @@ def curve(task: Task, config: Settings, run: Run, choose: Choose, whole: bool = 
             dense = prunable.widen(network, plan)
         elif not training:
             reestimate(network, task, CALIBRATION)
-        yield describe(task, config, network, plan, {"removed": target}, notes)
+        weights = storage.grid(storage.matrices(storage.tensors(network)), BITS)
+        yield storage.describe(
+            task, network, Slim(plan.edits, tensors=plan.indices), [weights], {"removed": target}, notes
+        )
 
 
 def recipe(config: Settings, run: Run, share: float) -> Recipe:
     """How a share of a point's epochs is trained."""
     epochs = config.operating_points(run.budget)[0]
     return Recipe(epochs * share, config.lr, config.batch, weight_decay=config.weight_decay)
-
-
-@torch.no_grad()
-def describe(
-    task: Task, config: Settings, network: nn.Module, plan: Plan, point: Mapping[str, Json], notes: Mapping[str, Json]
-) -> Compressed:
-    """The narrower network: weights on a grid per tensor, BatchNorm as the two vectors of inference, gathered channels."""
-    tensors = {name: tensor.detach().numpy() for name, tensor in blueprint.state(network).items()}
-    levels = 2 ** (BITS - 1) - 1
-    codes, steps = {}, {}
-    for name, values in tensors.items():
-        if values.ndim > 1:
-            step = max(float(np.abs(values).max()), float(np.finfo(np.float32).tiny)) / levels
-            codes[name], steps[name] = uniform.quantise(values, step)
-    parts: list[Part] = [uniform.part(list(codes), list(codes.values()), list(steps.values()), "weights")]
-    parts += norm_parts(network, {n: v for n, v in tensors.items() if n not in codes and n not in plan.indices})
-    if plan.indices:
-        limit = 1 + max(int(values.max()) for values in plan.indices.values())
-        parts.append(index.part(list(plan.indices), [v.numpy() for v in plan.indices.values()], limit))
-    return Compressed(task.architecture, task.arguments, tuple(parts), point, plan.edits, notes=notes)

@@ -53,7 +53,7 @@ class Prunable:
     def narrow(self, dense: nn.Module, keep: Keep) -> tuple[nn.Module, Plan]:
         """The network with the kept channels alone, in eval mode, and how it was cut."""
         plan = surgery.plan(dense, self.groups, keep, self.blocks)
-        return surgery.narrow(self.task, dense, plan), plan
+        return plan.slim(dense).realise(self.task, dense), plan
 
     def widen(self, network: nn.Module, plan: Plan) -> nn.Module:
         """The dense network with the values of a narrower one."""

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from benchmarks.bitstream import blueprint
 from benchmarks.errors import MethodError
 from benchmarks.networks.cifar_resnet import Shortcut
+from methods.families.slim import Slim
 from methods.families.structured.channels import Group, Member
 from methods.interface import ModuleSpec, Task
 
@@ -27,6 +28,12 @@ class Plan:
     edits: Mapping[str, ModuleSpec]
     sources: Mapping[str, tuple[str, Tensor | None, Tensor | None]]
     indices: Mapping[str, Tensor]
+
+    def slim(self, dense: nn.Module) -> Slim:
+        """The narrower network, with the dense one's values."""
+        values = blueprint.state(dense)
+        cut = {name: _select(values[source].detach(), *kept) for name, (source, *kept) in self.sources.items()}
+        return Slim(self.edits, tensors={**self.indices, **cut})
 
 
 def plan(
@@ -143,21 +150,6 @@ def _gathered(
     places = nn.functional.pad(_places(columns, inputs), (shortcut.channels,) * 2, value=len(columns))
     subsample = ModuleSpec("AvgPool2d", {"kernel_size": 1, "stride": 2})
     return ModuleSpec("Sequential", children=(subsample, ModuleSpec("Gather", {"channels": len(rows)}))), places[rows]
-
-
-def narrow(task: Task, dense: nn.Module, cut: Plan) -> nn.Module:
-    """The narrower network in eval mode, with the dense one's values."""
-    network = blueprint.skeleton(task.architecture, task.arguments, cut.edits, {})
-    blueprint.allocate(network, {})
-    values = blueprint.state(dense)
-    with torch.no_grad():
-        for name, tensor in blueprint.state(network).items():
-            if name in cut.indices:
-                tensor.copy_(cut.indices[name])
-                continue
-            source, rows, columns = cut.sources.get(name, (name, None, None))
-            tensor.copy_(_select(values[source], rows, columns))
-    return network.eval()
 
 
 @torch.no_grad()

@@ -1,0 +1,48 @@
+"""One description of a network that is smaller than its reference, whatever made it so: pruning, factors or both."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from benchmarks.bitstream import blueprint
+from methods.interface import ModuleSpec, Task
+
+
+@dataclass(frozen=True)
+class Slim:
+    """What differs from the reference network: modules by path, shared parameters (path -> the path that is stored), and
+    tensors by path. All other tensors are the reference's.
+    """
+
+    edits: Mapping[str, ModuleSpec] = field(default_factory=dict)
+    tied: Mapping[str, str] = field(default_factory=dict)
+    tensors: Mapping[str, Tensor] = field(default_factory=dict)
+
+    def realise(self, task: Task, reference: nn.Module) -> nn.Module:
+        """The network in eval mode on the CPU, shared tensors shared."""
+        network = blueprint.skeleton(task.architecture, task.arguments, self.edits, self.tied)
+        blueprint.allocate(network, self.tied)
+        dense = blueprint.state(reference)
+        with torch.no_grad():
+            for name, tensor in blueprint.state(network, self.tied).items():
+                tensor.copy_(self.tensors[name] if name in self.tensors else dense[name])
+        return network.eval()
+
+    def then(self, later: Slim) -> Slim:
+        """Both, where `later` was made from the network that this one gives: a layer can be pruned and then factorised.
+
+        Modules that `later` puts in the place of this one's take their tensors and shared parameters with them.
+        """
+
+        def stays(path: str) -> bool:
+            return not any(path == edit or path.startswith(f"{edit}.") for edit in later.edits)
+
+        return Slim(
+            {path: spec for path, spec in self.edits.items() if stays(path)} | dict(later.edits),
+            {path: source for path, source in self.tied.items() if stays(path) and stays(source)} | dict(later.tied),
+            {path: tensor for path, tensor in self.tensors.items() if stays(path)} | dict(later.tensors),
+        )
