@@ -1,0 +1,99 @@
+"""One description for all families: what differs from the reference, realised, combined and stored."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from benchmarks import bitstream, tasks
+from methods.baselines import svd
+from methods.families import storage
+from methods.families.slim import Slim
+from methods.families.structured import analyse, filters, highest
+from methods.interface import Task
+from methods.jsvd.shares import factors, shares, structure
+
+
+@pytest.fixture(scope="module")
+def task() -> Task:
+    return tasks.load("digits", "digits_resnet")
+
+
+@pytest.fixture(scope="module")
+def pruned(task: Task) -> tuple[nn.Module, Slim]:
+    """The reference with three quarters of the channels within its blocks, and its description."""
+    dense, prunable = task.reference(), analyse(task)
+    scores = {group.name: filters(dense, group).abs().sum(1) for group in prunable.groups}
+    keep = highest(scores, prunable.all_kept(), {group.name: 3 * group.size // 4 for group in prunable.groups})
+    network, plan = prunable.narrow(dense, keep)
+    return network, plan.slim(dense)
+
+
+def test_what_is_not_named_is_the_references(task: Task) -> None:
+    reference = task.reference()
+    changed = Slim(tensors={"linear.bias": torch.arange(10.0)}).realise(task, reference)
+    for name, tensor in changed.state_dict().items():
+        wanted = torch.arange(10.0) if name == "linear.bias" else reference.state_dict()[name]
+        assert torch.equal(tensor, wanted) or name.endswith("num_batches_tracked")
+    assert not changed.training and not torch.equal(reference.linear.bias, torch.arange(10.0))
+
+
+def test_a_layer_can_be_pruned_and_then_factorised(task: Task, pruned: tuple[nn.Module, Slim]) -> None:
+    """The pairs of factors take the place of the narrower convolutions, in a file like any other."""
+    narrow, first = pruned
+    second = svd.decompose(narrow, 0.5)
+    assert second.edits.keys() & first.edits.keys(), "some layer is both"
+    network = first.then(second).realise(task, task.reference())
+    x = task.prepare(task.validation.inputs[:16])
+    by_hand = first.realise(task, task.reference())
+    for path in second.edits:
+        dense = by_hand.get_submodule(path)
+        pair = nn.Sequential(*(nn.utils.skip_init(type(m), **_arguments(m)) for m in network.get_submodule(path)))
+        for place in (0, 1):
+            pair[place].weight = nn.Parameter(second.tensors[f"{path}.{place}.weight"])
+        assert dense.in_channels == pair[0].in_channels and dense.out_channels == pair[1].out_channels
+        by_hand.set_submodule(path, pair)
+    with torch.no_grad():
+        torch.testing.assert_close(network(x), by_hand(x))
+        assert not torch.allclose(network(x), narrow(x), atol=1e-3)
+    slim = first.then(second)
+    grid = storage.grid(storage.matrices(storage.tensors(network, slim.tied)), 8)
+    data = bitstream.encode(storage.describe(task, network, slim, [grid], {"removed": 0.4, "rate": 0.5}))
+    decoded = bitstream.decode(data)
+    assert {path for path, m in decoded.named_modules() if isinstance(m, nn.Sequential)} >= second.edits.keys()
+    with torch.no_grad():
+        assert (decoded(x).argmax(1) == network(x).argmax(1)).float().mean() > 0.9
+
+
+def _arguments(layer: nn.Conv2d) -> dict[str, object]:
+    names = ("in_channels", "out_channels", "kernel_size", "stride", "padding")
+    return {name: getattr(layer, name) for name in names} | {"bias": False}
+
+
+def test_shared_factors_go_with_the_layers_that_share_them(task: Task, pruned: tuple[nn.Module, Slim]) -> None:
+    from methods.families.lowrank import groups
+
+    narrow, first = pruned
+    found = shares(groups(narrow), "ljsvd", 0.5, 1.0)
+    joint = Slim(*structure(found), factors(found, 1))
+    assert joint.tied
+    both = first.then(joint)
+    again = both.then(svd.decompose(narrow, 0.25))
+    assert both.tied == joint.tied and not again.tied, "a pair that is replaced shares nothing any more"
+    network = both.realise(task, task.reference())
+    for path, source in joint.tied.items():
+        assert network.get_parameter(path) is network.get_parameter(source)
+    assert again.realise(task, task.reference()).get_submodule("layer2.1.conv1")[0].out_channels == 3
+
+
+@pytest.mark.parametrize("bits", [2, 8, 16])
+def test_a_grid_reaches_the_largest_magnitude_and_rounds_to_the_nearest_level(bits: int) -> None:
+    values = torch.randn(7, 5, generator=torch.Generator().manual_seed(bits)).numpy()
+    part = storage.grid({"w": values}, bits)
+    (codes,), (step,) = part.data["codes"], part.data["steps"]
+    levels = 2 ** (bits - 1) - 1
+    assert abs(codes).max() == levels
+    assert abs(codes * float(step) - values).max() <= float(step) / 2 * (1 + 1e-6)
+    zeros = storage.grid({"w": 0 * values}, bits)
+    assert not zeros.data["codes"][0].any()
