@@ -143,7 +143,7 @@ class Code:
             return inner
         if file.name == "__init__.py":
             for origin, there, here in self.source(file).imports:
-                if here == name and there is not None and (found := self._origin(origin, there)):
+                if (here, origin == module) == (name, False) and there and (found := self._origin(origin, there)):
                     return found
         return file
 

@@ -1,6 +1,7 @@
 """What vector quantisers share: weights as vectors, k-means, training of codewords, and the curve over operating points."""
 
-from methods.families.codebooks.curve import Book, Settings, VectorSettings, curve, described
+from methods.families.codebooks.book import Book
+from methods.families.codebooks.curve import Settings, VectorSettings, curve, described
 from methods.families.codebooks.vectors import Layer, collect, groups, stack, weights
 
 __all__ = [

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal, TypeAlias
 
 import numpy as np
-import numpy.typing as npt
 from msgspec import Meta
 from torch import nn
 
@@ -15,8 +14,8 @@ from benchmarks.bitstream.codecs import codebook
 from benchmarks.training import Recipe, fit, reestimate
 from methods.families import storage
 from methods.families.budget import shares, trains
+from methods.families.codebooks.book import Book
 from methods.families.codebooks.training import Decoded
-from methods.families.codebooks.vectors import Layer
 from methods.families.limits import Count, Images
 from methods.families.slim import Slim
 from methods.interface import Budget, Compressed, Json, Part, Run, Task
@@ -72,16 +71,6 @@ class VectorSettings(Settings):
     """For quantisers of the whole network: weights are cut into vectors of `dimension` values, of whatever layer."""
 
     dimension: Count = 8
-
-
-@dataclass(frozen=True)
-class Book:
-    """Layers that share codebooks: (M, K, width) with codes (n, M) of all their vectors, in order."""
-
-    layers: Sequence[Layer]
-    codebooks: npt.NDArray[np.float32]
-    codes: npt.NDArray[np.int32]
-    kind: Literal["additive", "product"] = "additive"
 
 
 Quantise: TypeAlias = Callable[[nn.Module, tuple[int, int]], Sequence[Book]]
