@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from benchmarks.bitstream import blueprint
 from benchmarks.bitstream.codecs import raw
-from benchmarks.training import Recipe, fit, reestimate
+from benchmarks.training import Multistep, Recipe, fit, reestimate
 from methods.interface import Card, Codec, Compressed, Part, Run, Task
 from methods.surp import rounds, sequential
 from methods.surp.source import FLOOR, normalise
@@ -138,9 +138,9 @@ def _retrained(task: Task, config: Config, run: Run) -> Iterator[tuple[float, nn
     paper = run.budget.epochs is None
     sparsities = config.paper_sparsities if paper else config.short_sparsities
     recipe = (
-        Recipe(config.retrain_epochs, config.retrain_lr, schedule="multistep", milestones=config.retrain_milestones)
+        Recipe(config.retrain_epochs, config.retrain_lr, schedule=Multistep(config.retrain_milestones))
         if run.budget.epochs is None
-        else Recipe(run.budget.epochs / len(sparsities), config.retrain_lr, schedule="cosine")
+        else Recipe(run.budget.epochs / len(sparsities), config.retrain_lr)
     )
     for sparsity in sparsities:
         ((_, pruned),) = _coded(network, config, run, (sparsity,))

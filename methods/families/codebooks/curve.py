@@ -13,7 +13,7 @@ from torch import nn
 
 from benchmarks.bitstream import blueprint
 from benchmarks.bitstream.codecs import codebook
-from benchmarks.training import Recipe, fit, reestimate
+from benchmarks.training import AdamW, Recipe, fit, reestimate
 from methods.families.codebooks.training import Decoded
 from methods.families.codebooks.vectors import Layer
 from methods.families.export import norm_parts
@@ -94,7 +94,7 @@ def curve(task: Task, config: Settings, run: Run, quantise: Quantise) -> Iterato
         if trains:
             share = config.epochs if run.budget.epochs is None else run.budget.epochs / len(points)
             decoded = Decoded(network, books)
-            recipe = Recipe(share, config.lr, config.batch, optimiser="adamw", weight_decay=0.0)
+            recipe = Recipe(share, config.lr, config.batch, AdamW(weight_decay=0.0))
             fit(decoded, task, run, recipe, f"point {labels}")
             books = decoded.books()
         parts = [described(book, config) for book in books]

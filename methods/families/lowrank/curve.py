@@ -14,7 +14,7 @@ from benchmarks import bitstream
 from benchmarks.bitstream import blueprint
 from benchmarks.bitstream.codecs import raw, uniform
 from benchmarks.errors import MethodError
-from benchmarks.training import Recipe, fit, reestimate
+from benchmarks.training import Multistep, Recipe, fit, reestimate
 from methods.families.export import norm_parts
 from methods.families.lowrank.layers import groups
 from methods.families.lowrank.unfolding import RankError
@@ -117,10 +117,8 @@ def _recipe(config: Settings, run: Run, points: int) -> Recipe:
         return Recipe(
             config.epochs + len(config.warmup),
             config.lr,
-            schedule="multistep",
-            milestones=config.milestones,
+            schedule=Multistep(config.milestones, warmup=tuple(rate / config.lr for rate in config.warmup)),
             decay_norm=False,
-            warmup=config.warmup,
         )
     return Recipe(run.budget.epochs / points, config.short_lr, decay_norm=False)
 

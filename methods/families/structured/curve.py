@@ -13,7 +13,7 @@ from torch import nn
 
 from benchmarks.bitstream import blueprint
 from benchmarks.bitstream.codecs import index, uniform
-from benchmarks.training import Recipe, fit, reestimate
+from benchmarks.training import SGD, Recipe, fit, reestimate
 from methods.families.export import norm_parts
 from methods.families.structured.channels import Where
 from methods.families.structured.prunable import Keep, Prunable, analyse
@@ -100,7 +100,7 @@ def curve(task: Task, config: Settings, run: Run, choose: Choose, whole: bool = 
 def recipe(config: Settings, run: Run, share: float) -> Recipe:
     """How a share of a point's epochs is trained."""
     epochs = config.epochs if run.budget.epochs is None else run.budget.epochs / len(config.targets)
-    return Recipe(epochs * share, config.lr, config.batch, weight_decay=config.weight_decay)
+    return Recipe(epochs * share, config.lr, config.batch, SGD(weight_decay=config.weight_decay))
 
 
 @torch.no_grad()
