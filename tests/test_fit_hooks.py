@@ -1,4 +1,4 @@
-"""`fit` opened: groups with rates of their own, callbacks, optimisers and schedules as callables, inputs of any shape."""
+"""Parameter groups with rates of their own, callbacks, optimisers and schedules as callables, inputs of any shape."""
 
 from __future__ import annotations
 
