@@ -14,7 +14,7 @@ from torch import nn
 import benchmarks.data.vision  # noqa: F401  # makes torchvision importable
 from benchmarks import tasks
 from benchmarks.bitstream.codecs import codebook
-from benchmarks.training import Recipe, fit
+from benchmarks.training import AdamW, Recipe, fit
 from methods import aq
 from methods.aq import quantizer, search_torch
 from methods.aq.quantizer import Search
@@ -267,7 +267,7 @@ def test_training_changes_codewords_and_neither_codes_nor_dense_weights() -> Non
     dense = {path: w.copy() for path, w in weights(network).items()}
     (book,) = books_of(network)
     decoded = Decoded(network, [book])
-    fit(decoded, task, test_every_method.MemoryRun(Budget("short", 1.0)), Recipe(0.2, 0.01, optimiser="adamw"), "s")
+    fit(decoded, task, test_every_method.MemoryRun(Budget("short", 1.0)), Recipe(0.2, 0.01, optimiser=AdamW()), "s")
     (trained,) = decoded.books()
     assert np.array_equal(decoded.get_buffer("codes0"), book.codes + np.array([0, 16]))
     before, after = (codebook.encode(described(made, aq.Config())).streams for made in (book, trained))

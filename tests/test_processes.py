@@ -21,9 +21,9 @@ from benchmarks.data.images import Pictures, centred, cropped
 from benchmarks.errors import MethodError, RateBenchError
 from benchmarks.evaluation import worker
 from benchmarks.tasks.kinds.classification import Classification
-from benchmarks.training import Recipe, fit, loop, processes
-from benchmarks.training.loop import augment
-from methods.interface import Split
+from benchmarks.training import Callback, Recipe, fit, loop, processes
+from benchmarks.training.augmentation import augment
+from methods.interface import Augmentation, Split
 
 ROOT = Path(__file__).resolve().parent.parent
 STEPS, BATCH = 20, 64
@@ -47,20 +47,29 @@ processes.end()
 Tensors = dict[str, torch.Tensor]
 
 
-class Counter:
+class Counter(Callback):
     """Counts the steps of a training."""
 
     def __init__(self) -> None:
         self.steps = 0
 
-    def before_epoch(self, epoch: int, optimiser: torch.optim.Optimizer) -> None: ...
     def after_step(self) -> None:
         self.steps += 1
 
-    def state_dict(self) -> dict[str, Any]:
-        return {}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None: ...
+class Clipped(Callback):
+    """A loss term that is large beside the loss, and gradients clipped to half of what their norm is at first."""
+
+    def __init__(self, network: nn.Module) -> None:
+        self.network = network
+        self.norms: list[float] = []
+
+    def loss_term(self, inputs: torch.Tensor, outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        return 10 * ((outputs - inputs.flatten(1).mean(1, keepdim=True)).square().mean(1) * (1 + targets)).mean()
+
+    def before_step(self, optimiser: torch.optim.Optimizer) -> None:
+        limit = self.norms[0] / 2 if self.norms else 1e9
+        self.norms.append(float(nn.utils.clip_grad_norm_(self.network.parameters(), limit)))
 
 
 def plain(channels: int, side: int) -> nn.Module:
@@ -78,11 +87,11 @@ def few(images: int) -> Classification:
     return replace(task, load_splits=lambda: (split, task.validation), load_state=task.reference().state_dict)
 
 
-def trained(network: nn.Module, task: Classification, steering: Counter | None = None) -> Tensors:
+def trained(network: nn.Module, task: Classification, callback: Callback | None = None) -> Tensors:
     """The parameters after two epochs of SGD with momentum. BatchNorm's running means are the first process's alone."""
     torch.set_num_threads(1)
     run = test_every_method.MemoryRun(test_every_method.SHORT)
-    fit(network, task, run, Recipe(2.0, 0.05, batch=BATCH), "few", steering=steering)
+    fit(network, task, run, Recipe(2.0, 0.05, batch=BATCH), "few", callback=callback)
     return {name: parameter.detach() for name, parameter in network.named_parameters()}
 
 
@@ -93,6 +102,13 @@ def with_batchnorm(_: str) -> Tensors:
 
 def without_batchnorm(_: str) -> Tensors:
     return trained(plain(1, 8), few(STEPS * BATCH // 2))
+
+
+def with_a_callback(_: str) -> Tensors:
+    network = plain(1, 8)
+    callback = Clipped(network)
+    made = trained(network, few(STEPS * BATCH // 2), callback)
+    return {**made, "norms": torch.tensor(callback.norms)}
 
 
 def with_one_image_left(_: str) -> Tensors:
@@ -106,7 +122,7 @@ def on_pictures(folder: str) -> Tensors:
     paths, labels = [p for own in classes for p in own], [c for c, own in enumerate(classes) for _ in own]
     images: Any = Pictures(paths * 5, centred(16, 20), cropped(16))
     split = Split(images, torch.tensor(labels * 5))
-    colours: Any = {"mean": (0.5,) * 3, "std": (0.5,) * 3, "flip": True, "crop_padding": 0}
+    colours: Any = {"mean": (0.5,) * 3, "std": (0.5,) * 3, "augmentation": Augmentation(flip=True)}
     task = replace(few(1), load_splits=lambda: (split, split), **colours)
     shard, wanted = worker.SHARD, worker.Wanted("", None, processes.rank(), processes.count())
     worker.SHARD = 1
@@ -115,7 +131,8 @@ def on_pictures(folder: str) -> Tensors:
     return {**trained(plain(3, 16), task), "counted": counted}
 
 
-JOBS = {job.__name__: job for job in (with_batchnorm, without_batchnorm, with_one_image_left, on_pictures)}
+ALL = (with_batchnorm, without_batchnorm, with_a_callback, with_one_image_left, on_pictures)
+JOBS = {job.__name__: job for job in ALL}
 
 
 def torchrun(*command: str) -> None:
@@ -181,6 +198,18 @@ def test_without_batchnorm_two_processes_train_as_one_with_the_doubled_batch(the
     assert_near(without_batchnorm(""), theirs["without_batchnorm"], plain(1, 8), 1e-4)
 
 
+@pytest.mark.parametrize("micro", ["", "24"])
+def test_a_loss_term_and_clipped_gradients_are_those_of_the_whole_batch(
+    theirs: dict[str, Tensors], micro: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """20 steps: one process has all 64 images at once, or 22, 21 and 21; two have 32 each."""
+    monkeypatch.setenv(processes.MICRO, micro)
+    ours, found = with_a_callback(""), theirs["with_a_callback"]
+    assert_near(ours, found, plain(1, 8), 1e-4)
+    torch.testing.assert_close(ours["norms"], found["norms"], rtol=1e-4, atol=0)
+    assert len(found["norms"]) == STEPS and (found["norms"][1:] > found["norms"][0] / 2).any()  # some were clipped
+
+
 def test_pictures_are_counted_exactly_and_learned_from_alike(folder: Path, theirs: dict[str, Tensors]) -> None:
     """135 images in three shards, and six steps on random views, the last of an epoch with 7 images."""
     ours = on_pictures(str(folder))
@@ -207,7 +236,7 @@ def test_every_batch_has_an_image_for_every_process(
 def test_more_processes_than_images_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(processes, "count", lambda: 3)
     for images, batch in ((2, 64), (100, 2)):
-        with pytest.raises(MethodError, match="2 images a step can't be shared out to 3 processes: start fewer"):
+        with pytest.raises(MethodError, match="2 items a step can't be split between 3 processes: start fewer"):
             processes.steps(images, batch)
 
 
@@ -229,11 +258,10 @@ def test_pieces_add_up_to_the_batch_where_no_norm_looks_at_it(monkeypatch: pytes
 
 @pytest.mark.parametrize(("rank", "count"), [(0, 2), (1, 2), (2, 3)])
 def test_a_share_of_a_batch_gets_the_crops_of_the_whole_batch(rank: int, count: int) -> None:
-    task: Any = replace(tasks.load("digits", "digits_cnn"), flip=True)  # type: ignore[type-var]
-    images = task.train.inputs[:11]
-    whole = augment(images, task, torch.Generator().manual_seed(5))
+    how, images = Augmentation(padding=1, flip=True), tasks.load("digits", "digits_cnn").train.inputs[:11]
+    whole = augment(images, how, torch.Generator().manual_seed(5))
     own = slice(rank, len(images), count)
-    part = augment(images[own], task, torch.Generator().manual_seed(5), len(images), own)
+    part = augment(images[own], how, torch.Generator().manual_seed(5), len(images), own)
     assert torch.equal(part, whole[own])
 
 
@@ -263,7 +291,7 @@ def test_what_all_processes_do_alike_is_left_to_torchrun(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("micro", ["0", "-1", "1.5", "many"])
-def test_a_number_of_images_has_to_be_one(micro: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_number_of_items_has_to_be_one(micro: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(processes.MICRO, micro)
-    with pytest.raises(RateBenchError, match=f"RATEBENCH_MICRO is '{micro}': set it to how many images"):
+    with pytest.raises(RateBenchError, match=f"RATEBENCH_MICRO is '{micro}': set it to how many items"):
         processes.pieces(10)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from benchmarks import bitstream, tasks
 from benchmarks.errors import MethodError
 from benchmarks.evaluation import measure
-from benchmarks.training import Recipe, fit
+from benchmarks.training import Callback, Recipe, fit
 from methods import psap
 from methods.families.structured import Prunable, allocation, analyse, channels, cost, filters
 from methods.families.structured.soft import Soft
@@ -87,7 +87,7 @@ def test_the_schedule_rises_to_its_target() -> None:
     assert scheduled(0.6, 0.0, "constant", 0.5) == 0.6
 
 
-def steering(prunable: Prunable, network: nn.Module, removed: float = 0.4, **changes: Any) -> Protective:
+def protective_callback(prunable: Prunable, network: nn.Module, removed: float = 0.4, **changes: Any) -> Protective:
     config = psap.Config(schedule="constant", batch=32, **changes)
     run = test_every_method.MemoryRun(SHORT)
     goal = prunable.goal(removed)
@@ -100,11 +100,11 @@ def is_zero(network: nn.Module, prunable: Prunable) -> dict[str, Tensor]:
 
 def test_a_pruning_meets_its_budget_and_leaves_exact_zeros(prunable: Prunable) -> None:
     network = digits().reference()
-    steered = steering(prunable, network, theta=0.0)
-    steered.step = 4
-    steered.prune(last=False)
+    callback = protective_callback(prunable, network, theta=0.0)
+    callback.step = 4
+    callback.prune(last=False)
     found = is_zero(network, prunable)
-    assert all(torch.equal(found[name], steered.zeroed[name]) for name in found)
+    assert all(torch.equal(found[name], callback.zeroed[name]) for name in found)
     left = prunable.macs({name: ~mask for name, mask in found.items()})
     goal = prunable.goal(0.4)
     coarsest = max(prunable.macs(prunable.all_kept()) - prunable.macs(one) for one in one_less(prunable))
@@ -124,45 +124,45 @@ def one_less(prunable: Prunable) -> list[dict[str, Tensor]]:
 def test_filters_that_come_back_are_the_old_ones_and_stay(prunable: Prunable) -> None:
     network = digits().reference()
     before = {group.name: filters(network, group) for group in prunable.groups}
-    steered = steering(prunable, network, theta=1.5, hold=2)
+    callback = protective_callback(prunable, network, theta=1.5, hold=2)
     optimiser = torch.optim.SGD(network.parameters(), 0.1, momentum=0.9)
     for parameter in network.parameters():
         optimiser.state[parameter]["momentum_buffer"] = torch.ones_like(parameter)
-    steered.before_epoch(0, optimiser)
-    steered.step = 4
-    steered.prune(last=False)
-    assert steered.restored > 0
+    callback.before_epoch(0, optimiser)
+    callback.step = 4
+    callback.prune(last=False)
+    assert callback.restored > 0
     for group in prunable.groups:
-        back = steered.protected[group.name] > 0
+        back = callback.protected[group.name] > 0
         assert before[group.name][back].any(1).all()
         assert torch.equal(filters(network, group)[back], before[group.name][back])
         momentum = optimiser.state[network.get_submodule(group.name).weight]["momentum_buffer"]  # type: ignore[index]
-        zeroed_once = back | steered.zeroed[group.name]
+        zeroed_once = back | callback.zeroed[group.name]
         assert not momentum[zeroed_once].any() and (momentum[~zeroed_once] == 1).all()
-    held = {name: left > 0 for name, left in steered.protected.items()}
-    steered._config = replace(steered._config, theta=0.0)
-    steered.prune(last=False)
+    held = {name: left > 0 for name, left in callback.protected.items()}
+    callback._config = replace(callback._config, theta=0.0)
+    callback.prune(last=False)
     for name, mask in held.items():
-        kept = int((~steered.zeroed[name]).sum())
-        assert not (steered.zeroed[name] & mask).any() or kept == int((mask & ~steered.zeroed[name]).sum())
-    steered.prune(last=False)
-    assert not any(left.any() for left in steered.protected.values())
+        kept = int((~callback.zeroed[name]).sum())
+        assert not (callback.zeroed[name] & mask).any() or kept == int((mask & ~callback.zeroed[name]).sum())
+    callback.prune(last=False)
+    assert not any(left.any() for left in callback.protected.values())
 
 
 def test_a_filter_that_was_zero_for_long_comes_back_as_it_was(prunable: Prunable) -> None:
     """Hard mode: at the second pruning the backup is that of the first, not the zeros since."""
     network = digits().reference()
     before = {group.name: filters(network, group) for group in prunable.groups}
-    steered = steering(prunable, network, theta=0.0, mode="hard")
-    steered.step = 4
-    steered.prune(last=False)
-    gone = {name: mask.clone() for name, mask in steered.zeroed.items()}
-    steered._config = replace(steered._config, theta=0.01)
-    steered.step = 8
-    steered.prune(last=False)
+    callback = protective_callback(prunable, network, theta=0.0, mode="hard")
+    callback.step = 4
+    callback.prune(last=False)
+    gone = {name: mask.clone() for name, mask in callback.zeroed.items()}
+    callback._config = replace(callback._config, theta=0.01)
+    callback.step = 8
+    callback.prune(last=False)
     again = 0
     for group in prunable.groups:
-        back = gone[group.name] & ~steered.zeroed[group.name]
+        back = gone[group.name] & ~callback.zeroed[group.name]
         again += int(back.sum())
         assert torch.equal(filters(network, group)[back], before[group.name][back])
     assert again > 0
@@ -178,12 +178,12 @@ def test_what_is_cut_is_what_the_last_pruning_set_to_zero(monkeypatch: pytest.Mo
 
     monkeypatch.setattr(psap, "Protective", Watched)
     (point,) = points(targets=(0.4,), prunings=3, ramp=1.0)
-    (steered,) = seen
+    (callback,) = seen
     network = bitstream.decode(bitstream.encode(point))
-    for name, mask in steered.zeroed.items():
+    for name, mask in callback.zeroed.items():
         assert network.get_submodule(name).out_channels == int((~mask).sum())
-    left = steered._prunable.macs({name: ~mask for name, mask in steered.zeroed.items()})
-    assert left <= steered._goal
+    left = callback._prunable.macs({name: ~mask for name, mask in callback.zeroed.items()})
+    assert left <= callback._goal
 
 
 def test_biases_come_back_with_their_filters() -> None:
@@ -198,56 +198,57 @@ def test_biases_come_back_with_their_filters() -> None:
     example = task.prepare(task.calibration(1).inputs)
     own = Prunable(task, found, cost.measure(network, found, example))
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
-    steered = steering(own, network, removed=0.3, theta=0.01)
-    steered.step = 4
-    steered.prune(last=False)
-    assert steered.restored > 0
-    back = steered.protected["0"] > 0
+    callback = protective_callback(own, network, removed=0.3, theta=0.01)
+    callback.step = 4
+    callback.prune(last=False)
+    assert callback.restored > 0
+    back = callback.protected["0"] > 0
     for name in ("0.weight", "0.bias"):
         assert torch.equal(network.state_dict()[name][back], before[name][back])
-    assert not network.state_dict()["0.bias"][steered.zeroed["0"]].any()
+    assert not network.state_dict()["0.bias"][callback.zeroed["0"]].any()
 
 
 def test_protection_gives_way_where_the_budget_needs_it(prunable: Prunable) -> None:
     network = digits().reference()
-    steered = steering(prunable, network, theta=0.0)
-    for left in steered.protected.values():
+    callback = protective_callback(prunable, network, theta=0.0)
+    for left in callback.protected.values():
         left.fill_(5)
-    steered.step = 4
-    steered.prune(last=False)
-    assert prunable.macs({name: ~mask for name, mask in steered.zeroed.items()}) <= prunable.goal(0.4)
+    callback.step = 4
+    callback.prune(last=False)
+    assert prunable.macs({name: ~mask for name, mask in callback.zeroed.items()}) <= prunable.goal(0.4)
     group = prunable.groups[0]
     norms = filters(digits().reference(), group).norm(dim=1)
-    zeroed = steered.zeroed[group.name]
+    zeroed = callback.zeroed[group.name]
     assert norms[zeroed].max() <= norms[~zeroed].min()
 
 
 def test_nothing_comes_back_at_the_last_pruning(prunable: Prunable) -> None:
-    steered = steering(prunable, digits().reference(), theta=0.01)
-    steered.step = 40
-    steered.prune(last=True)
-    assert not steered.restored
-    steered.prune(last=False)
-    assert steered.restored
+    callback = protective_callback(prunable, digits().reference(), theta=0.01)
+    callback.step = 40
+    callback.prune(last=True)
+    assert not callback.restored
+    callback.prune(last=False)
+    assert callback.restored
 
 
 @pytest.mark.parametrize("mode", ["soft", "hard"])
 def test_zeros_stay_in_hard_mode_and_grow_in_soft_mode(prunable: Prunable, mode: Any) -> None:
     """With momentum and weight decay, and in training as it is: what was zero after a pruning is looked at three steps on."""
     network, task = digits().reference(), digits()
-    steered = steering(prunable, network, theta=0.0, mode=mode)
+    callback = protective_callback(prunable, network, theta=0.0, mode=mode)
     seen: list[bool] = []
 
-    class Watched:
-        before_epoch, state_dict, load_state_dict = steered.before_epoch, steered.state_dict, steered.load_state_dict
+    class Watched(Callback):
+        def before_epoch(self, epoch: int, optimiser: torch.optim.Optimizer) -> None:
+            callback.before_epoch(epoch, optimiser)
 
         def after_step(self) -> None:
-            steered.after_step()
-            if steered.step % 4 == 3 and steered.step > 4:
+            callback.after_step()
+            if callback.step % 4 == 3 and callback.step > 4:
                 now = is_zero(network, prunable)
-                seen.append(all(bool(now[name][mask].all()) for name, mask in steered.zeroed.items()))
+                seen.append(all(bool(now[name][mask].all()) for name, mask in callback.zeroed.items()))
 
-    fit(network, task, test_every_method.MemoryRun(SHORT), Recipe(2.0, 0.05), "watched", steering=Watched())
+    fit(network, task, test_every_method.MemoryRun(SHORT), Recipe(2.0, 0.05), "watched", callback=Watched())
     assert seen and all(zero == (mode == "hard") for zero in seen)
 
 
@@ -262,7 +263,7 @@ def test_without_signal_and_protection_it_is_soft_filter_pruning(prunable: Pruna
     def choose(network: nn.Module) -> dict[str, Tensor]:
         return allocation.uniform(prunable, prunable.all_kept(), goal, lambda g: filters(network, g).norm(dim=1))
 
-    ours = steering(prunable, networks[0], theta=0.0, adaptation=1.0)
+    ours = protective_callback(prunable, networks[0], theta=0.0, adaptation=1.0)
     theirs = Soft(networks[1], prunable, choose, 4)
     for _ in range(4):
         ours.after_step()
@@ -282,10 +283,10 @@ def test_a_permuted_layer_is_pruned_alike(prunable: Prunable) -> None:
         block.conv2.weight.copy_(network.layer2[1].conv2.weight[:, order])
     both = []
     for each in (network, permuted):
-        steered = steering(prunable, each, theta=2.0)
-        steered.step = 4
-        steered.prune(last=False)
-        both.append(steered.zeroed)
+        callback = protective_callback(prunable, each, theta=2.0)
+        callback.step = 4
+        callback.prune(last=False)
+        both.append(callback.zeroed)
     assert torch.equal(both[1]["layer2.1.conv1"], both[0]["layer2.1.conv1"][order])
     assert all(torch.equal(both[0][n], both[1][n]) for n in both[0] if n != "layer2.1.conv1")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import os
+import pickle
 import re
 import signal
 from collections.abc import Mapping
@@ -22,9 +23,9 @@ from benchmarks import networks, seeds, tasks
 from benchmarks.errors import MethodError, StaleCheckpoint, TaskError
 from benchmarks.evaluation.scoring import total_score
 from benchmarks.running import execution
-from benchmarks.training import Recipe, fit, reestimate
-from benchmarks.training.loop import augment
-from methods.interface import Budget, Task
+from benchmarks.training import SGD, AdamW, Callback, Cosine, Multistep, Recipe, fit, reestimate
+from benchmarks.training.augmentation import augment
+from methods.interface import Augmentation, Budget, Task
 
 laboratory = test_runner.laboratory
 
@@ -78,7 +79,7 @@ def test_one_epoch_learns(task: Task) -> None:
     assert not network.training
 
 
-@pytest.mark.parametrize("optimiser", ["sgd", "adamw"])
+@pytest.mark.parametrize("optimiser", [SGD(), AdamW()])
 @pytest.mark.parametrize("stop_after", [1, 2])
 def test_an_interrupted_training_goes_on_to_the_same_bits(task: Task, optimiser: Any, stop_after: int) -> None:
     recipe = Recipe(2.5, 0.01, optimiser=optimiser)
@@ -124,11 +125,11 @@ def test_stages_and_seeds_see_different_images(task: Task) -> None:
     assert not same(first, trained("b", 0)) and not same(first, trained("a", 1))
 
 
-@pytest.mark.parametrize("optimiser", ["sgd", "adamw"])
+@pytest.mark.parametrize("optimiser", [SGD(weight_decay=0.1), AdamW(weight_decay=0.1)])
 def test_pruned_weights_stay_exactly_zero_under_momentum_and_weight_decay(task: Task, optimiser: Any) -> None:
     network, run = untrained(), Bench(stop_after=1)
     masks = {name: torch.rand_like(p) > 0.5 for name, p in network.named_parameters() if p.ndim > 1}
-    recipe = Recipe(2, 0.05, optimiser=optimiser, weight_decay=0.1)
+    recipe = Recipe(2, 0.05, optimiser=optimiser)
     with pytest.raises(KeyboardInterrupt):
         fit(network, task, run, recipe, "stage", masks)
     fit(network, task, run, recipe, "stage", masks)
@@ -137,8 +138,8 @@ def test_pruned_weights_stay_exactly_zero_under_momentum_and_weight_decay(task: 
         assert torch.equal(zero, ~masks[name]) if name in masks else not zero.any()
 
 
-class Freezing:
-    """Steering that freezes a layer's weight where it stands at an epoch, and clears the momentum that moves it."""
+class Freezing(Callback):
+    """Freezes a layer's weight where it stands at an epoch, and clears the momentum that moves it."""
 
     def __init__(self, layer: nn.Linear, epoch: int) -> None:
         self.layer, self.epoch, self.calls = layer, epoch, 0
@@ -162,33 +163,33 @@ class Freezing:
 
 
 @pytest.mark.parametrize("stop_after", [1, 2, 3])
-def test_steering_changes_a_training_and_is_resumed_with_it(task: Task, stop_after: int) -> None:
+def test_a_callback_changes_a_training_and_is_resumed_with_it(task: Task, stop_after: int) -> None:
     def trained(run: Bench) -> tuple[nn.Module, Freezing]:
         network = untrained()
         (layer,) = (m for m in network.modules() if isinstance(m, nn.Linear))
-        steering = Freezing(layer, 1)
-        fit(network, task, run, Recipe(3, 0.05), "stage", steering=steering)
-        assert torch.equal(layer.weight, steering.frozen)  # type: ignore[arg-type]
-        return network, steering
+        callback = Freezing(layer, 1)
+        fit(network, task, run, Recipe(3, 0.05), "stage", callback=callback)
+        assert torch.equal(layer.weight, callback.frozen)  # type: ignore[arg-type]
+        return network, callback
 
-    whole, steering = trained(Bench())
+    whole, callback = trained(Bench())
     run = Bench(stop_after)
     with pytest.raises(KeyboardInterrupt):
         trained(run)
     run.stop_after = None
     resumed, again = trained(run)
-    assert same(whole, resumed) and steering.calls == again.calls == 3
+    assert same(whole, resumed) and callback.calls == again.calls == 3
 
 
 @pytest.mark.parametrize("decay_norm", [True, False])
-@pytest.mark.parametrize("optimiser", ["sgd", "adamw"])
+@pytest.mark.parametrize("optimiser", [SGD, AdamW])
 def test_weight_decay_acts_on_norms_only_if_asked(task: Task, optimiser: Any, decay_norm: bool) -> None:
     weak, strong = untrained(), untrained()
     for network in (weak, strong):
         for norm in (m for m in network.modules() if isinstance(m, nn.BatchNorm2d)):
             nn.init.ones_(norm.bias)  # nothing decays from the zero that it starts at
     for network, decay in ((weak, 0.0), (strong, 1.0)):
-        recipe = Recipe(0.01, 1e-3, optimiser=optimiser, weight_decay=decay, decay_norm=decay_norm)
+        recipe = Recipe(0.01, 1e-3, optimiser=optimiser(weight_decay=decay), decay_norm=decay_norm)
         fit(network, task, Bench(), recipe, "one step")
     norms = {
         f"{path}.{n}" for path, m in weak.named_modules() if isinstance(m, nn.BatchNorm2d) for n in ("weight", "bias")
@@ -200,42 +201,55 @@ def test_weight_decay_acts_on_norms_only_if_asked(task: Task, optimiser: Any, de
 def test_nesterov_momentum_is_another_step(task: Task) -> None:
     plain, nesterov = untrained(), untrained()
     fit(plain, task, Bench(), Recipe(0.2, 0.05), "stage")
-    fit(nesterov, task, Bench(), Recipe(0.2, 0.05, nesterov=True), "stage")
+    fit(nesterov, task, Bench(), Recipe(0.2, 0.05, optimiser=SGD(nesterov=True)), "stage")
     assert not same(plain, nesterov)
 
 
-def test_an_epoch_may_be_fractional(task: Task, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_epoch_may_be_fractional(task: Task) -> None:
     steps: list[float] = []
 
-    def counted(self: Recipe, epoch: float) -> float:
+    def counted(epoch: float) -> float:
         steps.append(epoch)
         return 0.0
 
-    monkeypatch.setattr(Recipe, "lr_at", counted)
     each = math.ceil(1197 / 128)  # steps of an epoch: 10
     for epochs, expected in ((1.0, each), (2.5, 2 * each + 5), (0.3, 3), (0.01, 1), (0, 0)):
         steps.clear()
         run = Bench()
-        fit(untrained(), task, run, Recipe(epochs, 0.1), "stage")
+        fit(untrained(), task, run, Recipe(epochs, 0.1, schedule=counted), "stage")
         assert len(steps) == expected and len(run.said) == math.ceil(epochs)
         assert steps == pytest.approx([step / each for step in range(expected)])
 
 
-def test_learning_rates_by_hand() -> None:
-    cosine = Recipe(10, 0.4)
-    assert [cosine.lr_at(e) for e in (0, 2.5, 5, 10)] == pytest.approx([0.4, 0.2 * (1 + math.sqrt(0.5)), 0.2, 0])
-    steps = Recipe(200, 0.1, schedule="multistep", milestones=(100, 150), gamma=0.1)
-    rates = [steps.lr_at(e) for e in (0, 99.99, 100, 149.5, 150, 199)]
-    assert rates == pytest.approx([0.1, 0.1, 0.01, 0.01, 0.001, 0.001])
-    warm = Recipe(28, 0.1, schedule="multistep", milestones=(6, 11), warmup=(1e-4, 1e-3))
-    assert [warm.lr_at(e) for e in (0.5, 1, 2, 7.9, 8, 13)] == pytest.approx([1e-4, 1e-3, 0.1, 0.1, 0.01, 0.001])
-    assert Recipe(12, 0.4, warmup=(0.1, 0.2)).lr_at(7) == pytest.approx(cosine.lr_at(5))
+def test_schedules_by_hand() -> None:
+    cosine = Cosine(10)
+    assert [cosine(e) for e in (0, 2.5, 5, 10, 12)] == pytest.approx([1, 0.5 * (1 + math.sqrt(0.5)), 0.5, 0, 0])
+    steps = Multistep((100, 150), gamma=0.1)
+    assert [steps(e) for e in (0, 99.99, 100, 149.5, 150, 199)] == pytest.approx([1, 1, 0.1, 0.1, 0.01, 0.01])
+    warm = Multistep((6, 11), warmup=(1e-3, 1e-2))
+    assert [warm(e) for e in (0.5, 1, 2, 7.9, 8, 13)] == pytest.approx([1e-3, 1e-2, 1, 1, 0.1, 0.01])
+    late = Cosine(10, warmup=(0.1, 0.2))
+    assert [late(e) for e in (0.9, 1.9, 7, 12)] == pytest.approx([0.1, 0.2, cosine(5), 0])
+    assert Recipe(10, 0.4).factor(2.5) == cosine(2.5) and Recipe(10, 0.4, schedule=warm).factor(0.5) == 1e-3
 
 
-def test_augmentation_gives_crops_of_the_padded_image_and_their_mirror_images(task: Task) -> None:
+def test_a_rate_times_its_factor_is_the_rate_that_records_were_made_with() -> None:
+    """To the bit: the cosine of a rate has always been computed in this order."""
+    for lr in (0.05, 0.02, 1e-3, 0.07):
+        for epoch in (step / 97 for step in range(291)):
+            assert lr * Cosine(3.0)(epoch) == lr * 0.5 * (1 + math.cos(math.pi * epoch / 3.0))
+            assert lr * Multistep((1, 2.5))(epoch) == lr * 0.1 ** ((epoch >= 1) + (epoch >= 2.5))
+
+
+def test_recipes_are_plain_values() -> None:
+    recipe = Recipe(2, 0.1, optimiser=AdamW(weight_decay=0.0), schedule=Multistep((1,)), augmentation=Augmentation(4))
+    assert pickle.loads(pickle.dumps(recipe)) == recipe != replace(recipe, optimiser=AdamW())
+    assert "AdamW(weight_decay=0.0)" in repr(recipe)
+
+
+def test_augmentation_gives_crops_of_the_padded_image_and_their_mirror_images() -> None:
     padding, images = 4, torch.arange(64 * 360).view(64, 3, 12, 10).mul(167).remainder(251).add(1).to(torch.uint8)
-    task = replace(task, crop_padding=padding, flip=True)  # type: ignore[type-var]
-    found = augment(images, task, torch.Generator().manual_seed(5))
+    found = augment(images, Augmentation(padding, flip=True), torch.Generator().manual_seed(5))
     assert found.shape == images.shape and found.dtype == torch.uint8
     padded = nn.functional.pad(images, (padding,) * 4)
     seen = set()
@@ -251,8 +265,7 @@ def test_augmentation_gives_crops_of_the_padded_image_and_their_mirror_images(ta
         seen.add(match[0])
     assert len(seen) > 40 and {flipped for *_, flipped in seen} == {False, True}
     assert {top for top, *_ in seen} == {left for _, left, _ in seen} == set(range(9))
-    plain = replace(task, crop_padding=0, flip=False)  # type: ignore[type-var]
-    assert torch.equal(augment(images, plain, torch.Generator()), images)
+    assert torch.equal(augment(images, Augmentation(), torch.Generator()), images)
 
 
 def test_divergence_is_a_sentence(task: Task) -> None:

@@ -19,6 +19,7 @@ from benchmarks import bitstream, tasks
 from benchmarks.errors import BitstreamError, RateBenchError
 from benchmarks.evaluation import measure, memory, shards
 from benchmarks.evaluation.messages import Measurement, Wanted
+from benchmarks.training.layout import channels_last
 
 LATENCY_BATCH = 128
 MOST = 2**30  # bytes of one activation on a CPU
@@ -36,7 +37,7 @@ def score(wanted: Wanted, task: str, network_name: str, device: torch.device) ->
     network = bitstream.decode(data)
     decode_s = time.perf_counter() - start
     test = tasks.get(task).test(network_name)
-    network = network.to(device, memory_format=torch.channels_last)
+    network = channels_last(network.to(device))
     example = test.example.to(device)
     values, nonzero = measure.elements(network)
     sha256 = hashlib.sha256(data).hexdigest()

@@ -89,7 +89,7 @@ def test_training_epoch(benchmark: Any, capsys: pytest.CaptureFixture[str], task
     trained, bare_network = task.reference(), task.reference().to(memory_format=torch.channels_last).train()
     images: Tensor = task.prepare(task.train.inputs[: recipe.batch])
     labels = task.train.targets[: recipe.batch]
-    optimiser = torch.optim.SGD(bare_network.parameters(), 0.01, recipe.momentum, weight_decay=recipe.weight_decay)
+    optimiser = recipe.optimiser([{"params": list(bare_network.parameters()), "lr": recipe.lr}])
 
     def bare() -> None:
         for _ in range(STEPS):

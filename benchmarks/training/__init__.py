@@ -1,6 +1,19 @@
-"""Training on resident data: one epoch loop for CPU and GPU."""
+"""Training on data in memory: one epoch loop for CPU and GPU, with parameter groups and callbacks."""
 
 from benchmarks.training.batchnorm import reestimate
-from benchmarks.training.loop import Recipe, fit
+from benchmarks.training.callback import Callback
+from benchmarks.training.loop import fit
+from benchmarks.training.recipe import SGD, AdamW, Cosine, Multistep, Optimise, Recipe, Schedule
 
-__all__ = ["Recipe", "fit", "reestimate"]
+__all__ = [
+    "SGD",
+    "AdamW",
+    "Callback",
+    "Cosine",
+    "Multistep",
+    "Optimise",
+    "Recipe",
+    "Schedule",
+    "fit",
+    "reestimate",
+]

@@ -6,10 +6,11 @@ import torch
 from torch import Tensor, fx, nn
 
 from benchmarks.seeds import generator
-from benchmarks.training.loop import augment
+from benchmarks.training.augmentation import augment
+from benchmarks.training.layout import channels_last
 from methods.interface import Task
 
-CHUNK = 250  # images whose variance is taken together
+CHUNK = 250  # items whose variance is taken together
 
 
 def conv_bn_pairs(network: nn.Module) -> dict[str, str]:
@@ -34,23 +35,23 @@ def affine(bn: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
 
 
 @torch.no_grad()
-def reestimate(network: nn.Module, task: Task, images: int) -> None:
-    """Replace running means and variances by those over `images` calibration images, in place; leaves eval mode.
+def reestimate(network: nn.Module, task: Task, items: int) -> None:
+    """Replace running means and variances by those over `items` calibration items, in place; leaves eval mode.
 
-    Images in memory are augmented as in training: on clean ones the statistics shift and a network that was trained with
-    crops loses points. Pictures on disk are looked at as for judging, and flipped. Images and crops are the same in every
-    run. Does nothing for `images` = 0 or
-    without BatchNorm.
+    Images in memory are augmented as is customary for the task: on clean ones the statistics shift, and a network that was
+    trained with crops loses points. Images on disk are resized and cropped as for evaluation, and flipped. Items and crops
+    are the same in every run. Does nothing for `items` = 0 or without BatchNorm.
     """
-    layers = [m for m in network.modules() if isinstance(m, nn.BatchNorm2d)]
-    if not images or not layers:
+    layers = [m for m in network.modules() if isinstance(m, nn.BatchNorm1d | nn.BatchNorm2d)]
+    if not items or not layers:
         return
-    batch = augment(task.calibration(images).inputs, task.augmentation, generator("calibration crops"))
+    batch = augment(task.calibration(items).inputs, task.augmentation, generator("calibration crops"))
     momenta = [layer.momentum for layer in layers]
     for layer in layers:
         layer.reset_running_stats()
         layer.momentum = None  # a plain mean over the batches
-    network.to(memory_format=torch.channels_last).train()
+    channels_last(network)
+    network.train()
     device = next(network.parameters()).device
     for chunk in batch.split(CHUNK):
         network(task.prepare(chunk.to(device)))

@@ -1,4 +1,4 @@
-"""One training loop for every method: resident uint8 images, augmented in batches on the device, bf16 where it is fast.
+"""One training loop for every method: resident data, augmented in batches on the device, bf16 where it is fast.
 
 `fit` is memoised: each stage of a run is checkpointed every epoch, and a stage that was finished before is loaded and not
 trained again. A method that trains in stages is thereby resumable without a line of its own.
@@ -8,59 +8,21 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-import benchmarks.training.processes as processes  # the module alone: what the package offers is no part of a result
 from benchmarks import seeds
 from benchmarks.errors import MethodError
-from methods.interface import Augmentation, Run, Split, Task
-
-ALL = slice(None)
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """How to train. `epochs` may be fractional; `milestones` (epochs) and `gamma` belong to the multistep schedule.
-
-    `warmup` holds the learning rates of the first epochs, which are among `epochs` but not counted by the schedule.
-    `nesterov` belongs to SGD; `decay_norm` says whether weight decay acts on BatchNorm's scale and shift, too.
-    """
-
-    epochs: float
-    lr: float
-    batch: int = 128
-    optimiser: Literal["sgd", "adamw"] = "sgd"
-    momentum: float = 0.9
-    nesterov: bool = False
-    weight_decay: float = 5e-4
-    decay_norm: bool = True
-    schedule: Literal["cosine", "multistep"] = "cosine"
-    milestones: tuple[float, ...] = ()
-    gamma: float = 0.1
-    warmup: tuple[float, ...] = ()
-
-    def lr_at(self, epoch: float) -> float:
-        """The learning rate at a (fractional) epoch; cosine falls to zero at the end."""
-        if epoch < len(self.warmup):
-            return self.warmup[int(epoch)]
-        epoch -= len(self.warmup)
-        if self.schedule == "cosine":
-            return self.lr * 0.5 * (1 + math.cos(math.pi * epoch / (self.epochs - len(self.warmup))))
-        return self.lr * self.gamma ** sum(epoch >= m for m in self.milestones)
-
-
-class Steering(Protocol):
-    """A method's hand in the training: called between steps, and saved and restored with every checkpoint."""
-
-    def before_epoch(self, epoch: int, optimiser: torch.optim.Optimizer) -> None: ...
-    def after_step(self) -> None: ...
-    def state_dict(self) -> dict[str, Any]: ...
-    def load_state_dict(self, state: dict[str, Any]) -> None: ...
+from benchmarks.training import processes
+from benchmarks.training.augmentation import augment
+from benchmarks.training.callback import Callback
+from benchmarks.training.layout import channels_last
+from benchmarks.training.recipe import Recipe
+from methods.interface import Run, Split, Task
 
 
 def bf16_is_fast(device: torch.device) -> bool:
@@ -70,27 +32,6 @@ def bf16_is_fast(device: torch.device) -> bool:
     return bool(torch.cpu._is_avx512_bf16_supported())
 
 
-def augment(
-    images: Tensor, how: Augmentation, generator: torch.Generator, of: int | None = None, own: slice = ALL
-) -> Tensor:
-    """Random crops after zero padding and random flips of a uint8 batch (B, C, H, W).
-
-    The draws come from a CPU generator, so that CPU and GPU runs see the same crops. Where `images` are the items `own` of
-    a batch of `of`, they get the crops that they would get in the whole batch.
-    """
-    batch, (_, height, width) = of or len(images), images.shape[1:]
-    if how.padding:
-        reach = 2 * how.padding + 1
-        top, left = torch.randint(reach, (2, batch), generator=generator)[:, own].to(images.device)
-        padded = nn.functional.pad(images, (how.padding,) * 4)
-        windows = padded.unfold(2, height, 1).unfold(3, width, 1)
-        images = windows[torch.arange(len(images), device=images.device), :, top, left]
-    if how.flip:
-        flips = torch.rand(batch, generator=generator)[own].to(images.device) < 0.5
-        images = torch.where(flips.view(-1, 1, 1, 1), images.flip(3), images)
-    return images
-
-
 def fit(
     network: nn.Module,
     task: Task,
@@ -98,20 +39,29 @@ def fit(
     recipe: Recipe,
     stage: str,
     masks: Mapping[str, Tensor] | None = None,
-    steering: Steering | None = None,
+    callback: Callback | None = None,
+    groups: Sequence[Mapping[str, Any]] | None = None,
 ) -> None:
     """Train `network` in place on `task.train`; leaves it in eval mode on the CPU.
 
     `stage` names this training within the run: it seeds shuffles and crops and keys the checkpoint. `masks` maps
-    parameter names to boolean tensors of their shapes; where False, the parameter is and stays exactly zero.
-    `steering` may change the network in place as training goes on.
-    Raises MethodError if the loss stops being finite.
+    parameter names to boolean tensors of their shapes; where False, the parameter is and stays exactly zero. `callback`
+    is called between the loop's own steps.
+
+    `groups` are parameter groups as torch.optim takes them: "params", and "lr", "weight_decay" or other settings of the
+    optimiser where they differ from the recipe's. Parameters in no group are trained as the recipe says. The schedule
+    multiplies the rate of every group.
+
+    Raises MethodError if the loss stops being finite, or if a parameter is in two groups or not one of the network's.
     """
     device = run.device
-    network.to(device, memory_format=torch.channels_last)
+    network.to(device)
+    channels_last(network)
     parameters = dict(network.named_parameters())
     kept = {parameters[name]: mask.to(device) for name, mask in (masks or {}).items()}
-    optimiser = _optimiser(network, recipe)
+    optimiser = recipe.optimiser(_groups(network, recipe, stage, groups or ()))
+    rates = [group["lr"] for group in optimiser.param_groups]
+    callback = Callback() if callback is None else callback
     done = 0
     saved = run.restore(stage)
     if saved is not None:
@@ -119,28 +69,49 @@ def fit(
         done = saved["epochs"]
         if saved["optimiser"] is not None:
             optimiser.load_state_dict(saved["optimiser"])
-        if steering is not None:
-            steering.load_state_dict(saved["steering"])
+        callback.load_state_dict(saved["callback"])
     total = math.ceil(recipe.epochs)
     train = task.train.to(device) if done < total else None
-    shared = processes.joined(network)
+    shared = processes.data_parallel(network)
+    training = _Training(shared, task, run, recipe, stage, optimiser, rates, kept, callback)
     for epoch in range(done, total):
         assert train is not None
-        if steering is not None:
-            steering.before_epoch(epoch, optimiser)
         with _seeded(seeds.derive("torch", run.seed, stage, epoch, processes.rank()), device):
-            loss = _epoch(shared, train, task, run, recipe, stage, epoch, optimiser, kept, steering)
+            callback.before_epoch(epoch, optimiser)
+            loss = training.epoch(train, epoch)
         processes.broadcast_buffers(network)
         if not math.isfinite(loss):
             msg = f"training {stage!r} diverged in epoch {epoch + 1}: the loss is {loss}; lower the learning rate"
             raise MethodError(msg)
         run.progress(f"{stage}: epoch {epoch + 1}/{total}, loss {loss:.3f}")
         last = epoch + 1 == total
-        state = {"network": network.state_dict(), "epochs": epoch + 1}
-        if steering is not None:
-            state["steering"] = steering.state_dict()
+        state = {"network": network.state_dict(), "epochs": epoch + 1, "callback": callback.state_dict()}
         run.checkpoint(stage, state | {"optimiser": None if last else optimiser.state_dict()})
     network.to("cpu").eval()
+
+
+def _groups(network: nn.Module, recipe: Recipe, stage: str, own: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The groups asked for, behind one or two of the parameters that are in none of them."""
+    names = {parameter: name for name, parameter in network.named_parameters()}
+    asked: list[dict[str, Any]] = [{"lr": recipe.lr, **group, "params": list(group["params"])} for group in own]
+    taken: set[nn.Parameter] = set()
+    for parameter in (parameter for group in asked for parameter in group["params"]):
+        if parameter not in names:
+            msg = f"training {stage!r}: a group has a parameter that is not the network's: use network.parameters()"
+            raise MethodError(msg)
+        if parameter in taken:
+            msg = f"training {stage!r}: the groups have the parameter {names[parameter]!r} twice: leave one of them out"
+            raise MethodError(msg)
+        taken.add(parameter)
+    norms: set[nn.Parameter] = set()
+    if not recipe.decay_norm:
+        norms = {p for m in network.modules() if isinstance(m, nn.BatchNorm1d | nn.BatchNorm2d) for p in m.parameters()}
+    rest = [parameter for parameter in names if parameter not in taken]
+    others: list[dict[str, Any]] = [
+        {"lr": recipe.lr, "params": [p for p in rest if p not in norms]},
+        {"lr": recipe.lr, "params": [p for p in rest if p in norms], "weight_decay": 0.0},
+    ]
+    return [group for group in others + asked if group["params"]]
 
 
 @contextlib.contextmanager
@@ -151,80 +122,69 @@ def _seeded(seed: int, device: torch.device) -> Iterator[None]:
         yield
 
 
-def _epoch(
-    network: nn.Module,
-    train: Split,
-    task: Task,
-    run: Run,
-    recipe: Recipe,
-    stage: str,
-    epoch: int,
-    optimiser: torch.optim.Optimizer,
-    kept: Mapping[nn.Parameter, Tensor],
-    steering: Steering | None,
-) -> float:
-    """One pass (the last may be a part of one) over the shuffled training set; returns the mean loss."""
-    device = train.inputs.device
-    generator = run.generator("fit", stage, epoch)
-    order = torch.randperm(len(train), generator=generator).to(device)
-    steps = processes.steps(len(train), recipe.batch)
-    pictures = train.inputs
-    if begin := getattr(pictures, "epoch", None):  # images on disk: decoded in this order, and ahead of their turn
-        shares = [batch[processes.share(len(batch))] for batch in order.split(recipe.batch)[:steps]]
-        pictures = begin(torch.cat(shares), seeds.derive("views", run.seed, stage, epoch))
-    last = max(1, round(min(1.0, recipe.epochs - epoch) * steps))
-    losses = torch.zeros((), device=device)
-    network.train()
-    for step in range(last):
-        chosen = order[step * recipe.batch : (step + 1) * recipe.batch]
-        own = processes.share(len(chosen))
-        images = augment(pictures[chosen[own]], task.augmentation, generator, len(chosen), own)
-        for group in optimiser.param_groups:
-            group["lr"] = recipe.lr_at(epoch + step / steps)
-        optimiser.zero_grad(set_to_none=True)
-        loss = _gradients(network, images, train.targets[chosen[own]], len(chosen), task)
-        optimiser.step()
-        with torch.no_grad():
-            for parameter, mask in kept.items():
-                parameter.mul_(mask)
-            if steering is not None:
-                steering.after_step()
-        losses += loss
-    return float(processes.total(losses)) / last
+@dataclass(frozen=True)
+class _Training:
+    """A training in progress; `rates` are those of the optimiser's groups, `kept` the masks of parameters."""
 
+    network: nn.Module
+    task: Task
+    run: Run
+    recipe: Recipe
+    stage: str
+    optimiser: torch.optim.Optimizer
+    rates: Sequence[float]
+    kept: Mapping[nn.Parameter, Tensor]
+    callback: Callback
 
-def _gradients(network: nn.Module, images: Tensor, labels: Tensor, batch: int, task: Task) -> Tensor:
-    """Leave the gradients of the mean loss over a batch, of which `images` are this process's; returns their part of it.
+    def epoch(self, train: Split, epoch: int) -> float:
+        """One pass (the last may be a part of one) over the shuffled training set; returns the mean loss."""
+        recipe, optimiser = self.recipe, self.optimiser
+        augmentation = self.task.augmentation if recipe.augmentation is None else recipe.augmentation
+        device, inputs = train.targets.device, train.inputs
+        generator = self.run.generator("fit", self.stage, epoch)
+        order = torch.randperm(len(train), generator=generator).to(device)
+        steps = processes.steps(len(train), recipe.batch)
+        if begin := getattr(inputs, "epoch", None):  # images on disk: decoded in this order, and ahead of their turn
+            shares = [batch[processes.share(len(batch))] for batch in order.split(recipe.batch)[:steps]]
+            inputs = begin(torch.cat(shares), seeds.derive("views", self.run.seed, self.stage, epoch))
+        last = max(1, round(min(1.0, recipe.epochs - epoch) * steps))
+        losses = torch.zeros((), device=device)
+        self.network.train()
+        for step in range(last):
+            chosen = order[step * recipe.batch : (step + 1) * recipe.batch]
+            own = processes.share(len(chosen))
+            batch = augment(inputs[chosen[own]], augmentation, generator, len(chosen), own)
+            factor = recipe.factor(epoch + step / steps)
+            for group, rate in zip(optimiser.param_groups, self.rates, strict=True):
+                group["lr"] = rate * factor
+            optimiser.zero_grad(set_to_none=True)
+            losses += self._gradients(batch, train.targets[chosen[own]], len(chosen))
+            with torch.no_grad():
+                self.callback.before_step(optimiser)
+            optimiser.step()
+            with torch.no_grad():
+                for parameter, mask in self.kept.items():
+                    parameter.mul_(mask)
+                self.callback.after_step()
+        return float(processes.total(losses)) / last
 
-    They go through the network in as many pieces as RATEBENCH_MICRO asks for.
-    """
-    device, pieces = images.device, processes.pieces(len(images))
-    found = torch.zeros((), device=device)
-    for number in range(pieces):
-        own = slice(number, None, pieces)
-        with contextlib.nullcontext() if number + 1 == pieces else processes.alone(network):
-            with torch.autocast(device.type, torch.bfloat16, enabled=bf16_is_fast(device)):
-                outputs = network(task.prepare(images[own]))
-            loss = task.loss(outputs.float(), labels[own]) * (len(outputs) / batch)
-            (loss * processes.count()).backward()  # processes take the mean of their gradients
-        found += loss.detach()
-    return found
+    def _gradients(self, inputs: Tensor, targets: Tensor, batch: int) -> Tensor:
+        """Leave the gradients of the mean loss over a batch, of which `inputs` are this process's; returns their part of it.
 
-
-def _optimiser(network: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
-    groups: list[dict[str, Any]] = [{"params": list(network.parameters())}]
-    if not recipe.decay_norm:
-        norms = {p for m in network.modules() if isinstance(m, nn.BatchNorm2d) for p in m.parameters()}
-        groups = [
-            {"params": [p for p in network.parameters() if p not in norms]},
-            {"params": [p for p in network.parameters() if p in norms], "weight_decay": 0.0},
-        ]
-    if recipe.optimiser == "sgd":
-        return torch.optim.SGD(
-            groups,
-            recipe.lr,
-            recipe.momentum,
-            weight_decay=recipe.weight_decay,
-            nesterov=recipe.nesterov,
-        )
-    return torch.optim.AdamW(groups, recipe.lr, weight_decay=recipe.weight_decay)
+        They go through the network in as many pieces as RATEBENCH_MICRO asks for.
+        """
+        device, pieces = inputs.device, processes.pieces(len(inputs))
+        found = torch.zeros((), device=device)
+        for number in range(pieces):
+            own = slice(number, None, pieces)
+            with contextlib.nullcontext() if number + 1 == pieces else processes.without_sync(self.network):
+                with torch.autocast(device.type, torch.bfloat16, enabled=bf16_is_fast(device)):
+                    prepared = self.task.prepare(inputs[own])
+                    outputs = self.network(prepared)
+                outputs = outputs.float()
+                loss = self.task.loss(outputs, targets[own])
+                term = self.callback.loss_term(prepared, outputs, targets[own])
+                loss = (loss if term is None else loss + term) * (len(outputs) / batch)
+                (loss * processes.count()).backward()  # processes take the mean of their gradients
+            found += loss.detach()
+        return found

@@ -1,6 +1,6 @@
-"""Several processes that train one network, as `torchrun` starts them; one process alone needs none of this.
+"""Data-parallel training in several processes, as `torchrun` starts them; a single process needs none of this.
 
-Every process runs the same method with the same seeds; only batches are shared out, and gradients added up.
+Every process runs the same method with the same seeds. Only batches are split between them, and gradients are averaged.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def count() -> int:
 
 
 def wait() -> None:
-    """Until all processes are here."""
+    """Wait until all processes have come this far."""
     if count() > 1:
         distributed.barrier()
 
@@ -40,36 +40,36 @@ def share(size: int) -> slice:
     return slice(rank(), size, count())
 
 
-def steps(images: int, batch: int) -> int:
-    """How many batches an epoch has; a last one that has not an image for every process is left out.
+def steps(items: int, batch: int) -> int:
+    """The number of batches of an epoch. A last batch with fewer items than there are processes is left out.
 
-    Raises MethodError where no batch has.
+    Raises MethodError if that would be every batch.
     """
-    if min(images, batch) < count():
-        msg = f"{min(images, batch)} images a step can't be shared out to {count()} processes: start fewer"
+    if min(items, batch) < count():
+        msg = f"{min(items, batch)} items a step can't be split between {count()} processes: start fewer processes"
         raise MethodError(msg)
-    whole, rest = divmod(images, batch)
+    whole, rest = divmod(items, batch)
     return whole + (rest >= count())
 
 
 def micro() -> int | None:
-    """How many images may go through the network at once (RATEBENCH_MICRO); None for as many as there are.
+    """How many items may go through the network at once (RATEBENCH_MICRO); None for no limit.
 
-    Raises RateBenchError for a setting that is no number above 0.
+    Raises RateBenchError for a setting that is not a whole number above 0.
     """
     wanted = os.environ.get(MICRO, "")
     if not wanted:
         return None
     if not wanted.isdecimal() or int(wanted) < 1:
-        msg = f"{MICRO} is {wanted!r}: set it to how many images may go through the network at once, or unset it"
+        msg = f"{MICRO} is {wanted!r}: set it to how many items may go through the network at once, or unset it"
         raise RateBenchError(msg)
     return int(wanted)
 
 
-def pieces(images: int) -> int:
+def pieces(items: int) -> int:
     """Into how many pieces a process cuts its share of a batch: gradients add up, BatchNorm sees one piece at a time."""
     most = micro()
-    return 1 if most is None else math.ceil(images / most)
+    return 1 if most is None else math.ceil(items / most)
 
 
 def broadcast(decide: Callable[[], T]) -> T:
@@ -81,19 +81,18 @@ def broadcast(decide: Callable[[], T]) -> T:
     return cast(T, found[0])
 
 
-def joined(network: nn.Module) -> nn.Module:
-    """The network with its gradients averaged over all processes; parameters are the very same ones."""
+def data_parallel(network: nn.Module) -> nn.Module:
+    """The network, its gradients averaged over all processes; it holds the same parameters, not copies."""
     if count() == 1:
         return network
     device = next(network.parameters()).device
     devices = [device] if device.type == "cuda" else None
-    return nn.parallel.DistributedDataParallel(
-        network, devices, broadcast_buffers=False
-    )  # `broadcast_buffers` sees to them
+    # Buffers are broadcast once an epoch, by `broadcast_buffers`.
+    return nn.parallel.DistributedDataParallel(network, devices, broadcast_buffers=False)
 
 
-def alone(network: nn.Module) -> AbstractContextManager[None]:
-    """While gradients of several passes pile up: don't exchange them yet."""
+def without_sync(network: nn.Module) -> AbstractContextManager[None]:
+    """A context in which backward passes of a `data_parallel` network add up gradients without averaging them yet."""
     if isinstance(network, nn.parallel.DistributedDataParallel):
         found: AbstractContextManager[None] = network.no_sync()
         return found
@@ -101,7 +100,7 @@ def alone(network: nn.Module) -> AbstractContextManager[None]:
 
 
 def broadcast_buffers(network: nn.Module) -> None:
-    """Give all processes the first one's buffers: each has seen only its own share of the batches (BatchNorm)."""
+    """Give all processes the buffers of the first: those of BatchNorm come from a process's own items alone."""
     if count() > 1:
         for buffer in network.buffers():
             distributed.broadcast(buffer, 0)
@@ -116,7 +115,7 @@ def total(value: Tensor) -> Tensor:
 
 
 def begin() -> None:
-    """Join the other processes if torchrun started this one, each with a GPU of its own where there are any."""
+    """Connect to the other processes if torchrun started this one; each takes a GPU of its own where there are any."""
     if not distributed.is_torchelastic_launched():
         return
     cuda = torch.cuda.is_available()
@@ -126,6 +125,6 @@ def begin() -> None:
 
 
 def end() -> None:
-    """Leave the other processes."""
+    """Disconnect from the other processes."""
     if distributed.is_initialized():
         distributed.destroy_process_group()

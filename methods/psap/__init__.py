@@ -42,10 +42,10 @@ def compress(task: Task, config: Config, run: Run) -> Iterator[Compressed]:
         if config.start == "scratch" and all(mask.all() for mask in keep.values()):
             initialise(dense, run.generator("init"))
         recipe, steps, every = soft_recipe(task, config, run)
-        steering = Protective(dense, prunable, keep, goal, config, task, run, steps, every)
-        train_softly(dense, prunable, keep, run, recipe, f"soft, {goal:.0f} MACs", steering)
-        left = {name: ~mask for name, mask in steering.zeroed.items()}
+        pruning = Protective(dense, prunable, keep, goal, config, task, run, steps, every)
+        train_softly(dense, prunable, keep, run, recipe, f"soft, {goal:.0f} MACs", pruning)
+        left = {name: ~mask for name, mask in pruning.zeroed.items()}
         table = [[group.name, group.size, int(left[group.name].sum())] for group in prunable.groups]
-        return left, {"layers": table, "restored": steering.restored}
+        return left, {"layers": table, "restored": pruning.restored}
 
     return curve(task, config, run, choose)

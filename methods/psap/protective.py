@@ -1,4 +1,4 @@
-"""The steering: sparsity ratios set the layers' shares, filters are set to zero, and pulses bring some of them back."""
+"""The callback: sparsity ratios set the layers' shares, filters are set to zero, and pulses bring some of them back."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.errors import MethodError
+from benchmarks.training import Callback
 from methods.families.structured import Group, Keep, Prunable, filters, highest, shares
 from methods.families.structured.allocation import writers, zero
 from methods.interface import Run, Split, Task
@@ -17,7 +18,7 @@ from methods.psap.pulse import pulses
 from methods.psap.sparsity import scheduled, sparsity_ratios
 
 
-class Protective:
+class Protective(Callback):
     """Prunes every `every` steps of `steps`: what `keep` lacks is gone already, and `goal` MACs are left at the end.
 
     State: the layers' shares r, the prunings for which a filter that came back is still protected, what is zero, and what

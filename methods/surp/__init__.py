@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from benchmarks.bitstream import blueprint
 from benchmarks.bitstream.codecs import raw
-from benchmarks.training import Recipe, fit, reestimate
+from benchmarks.training import Multistep, Recipe, fit, reestimate
 from methods.families import storage
 from methods.families.budget import shares, trains
 from methods.families.limits import Images, Share, check_order
@@ -144,7 +144,7 @@ def _retrained(task: Task, config: Config, run: Run) -> Iterator[tuple[float, nn
     network = task.reference()
     for sparsity, epochs in zip(config.rounds(run.budget), config.operating_points(run.budget), strict=True):
         recipe = (
-            Recipe(epochs, LEARNING_RATE, schedule="multistep", milestones=RETRAIN_MILESTONES)
+            Recipe(epochs, LEARNING_RATE, schedule=Multistep(RETRAIN_MILESTONES))
             if run.budget.epochs is None
             else Recipe(epochs, LEARNING_RATE)
         )

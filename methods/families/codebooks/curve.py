@@ -11,7 +11,7 @@ from msgspec import Meta
 from torch import nn
 
 from benchmarks.bitstream.codecs import codebook
-from benchmarks.training import Recipe, fit, reestimate
+from benchmarks.training import AdamW, Recipe, fit, reestimate
 from methods.families import storage
 from methods.families.budget import shares, trains
 from methods.families.codebooks.book import Book
@@ -89,7 +89,7 @@ def curve(task: Task, config: Settings, run: Run, quantise: Quantise) -> Iterato
         notes = {"shared": round(shared_codewords(books), 4)}
         if training:
             decoded = Decoded(network, books)
-            recipe = Recipe(epochs, LEARNING_RATE, config.batch, optimiser="adamw", weight_decay=0.0)
+            recipe = Recipe(epochs, LEARNING_RATE, config.batch, AdamW(weight_decay=0.0))
             fit(decoded, task, run, recipe, f"point {labels}")
             books = decoded.books()
         parts = [described(book) for book in books]

@@ -13,7 +13,7 @@ from benchmarks import bitstream
 from benchmarks.bitstream import blueprint
 from benchmarks.bitstream.codecs import uniform
 from benchmarks.errors import MethodError
-from benchmarks.training import Recipe, fit, reestimate
+from benchmarks.training import Multistep, Recipe, fit, reestimate
 from methods.families import storage
 from methods.families.budget import shares, trains
 from methods.families.limits import Bits, Count, Images, Positive, Ratio, check_order
@@ -109,14 +109,8 @@ def curve(task: Task, config: Settings, run: Run, decompose: Decompose) -> Itera
 
 def _recipe(config: Settings, budget: Budget, epochs: float) -> Recipe:
     if budget.epochs is None:
-        return Recipe(
-            epochs,
-            LEARNING_RATE,
-            schedule="multistep",
-            milestones=config.milestones,
-            decay_norm=False,
-            warmup=config.warmup,
-        )
+        warmup = tuple(rate / LEARNING_RATE for rate in config.warmup)
+        return Recipe(epochs, LEARNING_RATE, schedule=Multistep(config.milestones, warmup=warmup), decay_norm=False)
     return Recipe(epochs, SHORT_LEARNING_RATE, decay_norm=False)
 
 

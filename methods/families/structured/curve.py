@@ -8,7 +8,7 @@ from typing import TypeAlias
 
 from torch import nn
 
-from benchmarks.training import Recipe, fit, reestimate
+from benchmarks.training import SGD, Recipe, fit, reestimate
 from methods.families import storage
 from methods.families.budget import shares, trains
 from methods.families.limits import Count, NotNegative, Positive, Share, check_order
@@ -93,4 +93,4 @@ def curve(task: Task, config: Settings, run: Run, choose: Choose, whole: bool = 
 def recipe(config: Settings, run: Run, share: float) -> Recipe:
     """How a share of a point's epochs is trained."""
     epochs = config.operating_points(run.budget)[0]
-    return Recipe(epochs * share, config.lr, config.batch, weight_decay=config.weight_decay)
+    return Recipe(epochs * share, config.lr, config.batch, SGD(weight_decay=config.weight_decay))

@@ -13,8 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from benchmarks.training import Recipe, fit
-from benchmarks.training.loop import Steering
+from benchmarks.training import Callback, Recipe, fit
 from methods.families.limits import Count
 from methods.families.structured.allocation import zero
 from methods.families.structured.curve import Choose, Settings, recipe
@@ -49,7 +48,7 @@ def soft_recipe(task: Task, config: SoftSettings, run: Run) -> tuple[Recipe, int
 
 
 def train_softly(
-    dense: nn.Module, prunable: Prunable, keep: Keep, run: Run, recipe: Recipe, stage: str, steering: Steering
+    dense: nn.Module, prunable: Prunable, keep: Keep, run: Run, recipe: Recipe, stage: str, callback: Callback
 ) -> None:
     """Train the dense network in place; channels that are gone already stay gone, with their BatchNorm."""
     masks: dict[str, Tensor] = {}
@@ -59,19 +58,16 @@ def train_softly(
                 mask = torch.ones(len(parameter), *(1,) * (parameter.ndim - 1), dtype=torch.bool)
                 mask[member.entries] = keep[group.name][member.channels].view(-1, *(1,) * (parameter.ndim - 1))
                 masks[f"{member.path}.{name}"] = mask
-    fit(dense, prunable.task, run, recipe, stage, masks, steering)
+    fit(dense, prunable.task, run, recipe, stage, masks, callback)
 
 
-class Soft:
-    """Steering that now and then sets to zero what `choose` does not keep of a network; `kept` is its last choice."""
+class Soft(Callback):
+    """Every `every` steps, sets to zero what `choose` does not keep of a network; `kept` is its last choice."""
 
     def __init__(self, network: nn.Module, prunable: Prunable, choose: Callable[[nn.Module], Keep], every: int) -> None:
         self._network, self._prunable, self._choose, self._every = network, prunable, choose, every
         self._step = 0
         self.kept = prunable.all_kept()
-
-    def before_epoch(self, epoch: int, optimiser: torch.optim.Optimizer) -> None:
-        pass
 
     def after_step(self) -> None:
         self._step += 1
@@ -100,8 +96,8 @@ def softly(
         dense: nn.Module, prunable: Prunable, keep: Keep, goal: float
     ) -> tuple[Keep, Mapping[str, Json]]:
         training, _, every = soft_recipe(task, config, run)
-        steering = Soft(dense, prunable, lambda network: choose(network, prunable, keep, goal), every)
-        train_softly(dense, prunable, keep, run, training, f"soft, {goal:.0f} MACs", steering)
-        return steering.kept, {}
+        pruning = Soft(dense, prunable, lambda network: choose(network, prunable, keep, goal), every)
+        train_softly(dense, prunable, keep, run, training, f"soft, {goal:.0f} MACs", pruning)
+        return pruning.kept, {}
 
     return after_training
