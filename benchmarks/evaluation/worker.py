@@ -37,7 +37,7 @@ def score(wanted: Wanted, task: str, network_name: str, device: torch.device) ->
     network = bitstream.decode(data)
     decode_s = time.perf_counter() - start
     test = tasks.get(task).test(network_name)
-    network = channels_last(network.to(device))
+    channels_last(network.to(device))
     example = test.example.to(device)
     values, nonzero = measure.elements(network)
     sha256 = hashlib.sha256(data).hexdigest()
