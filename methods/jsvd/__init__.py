@@ -42,7 +42,7 @@ class Config(Settings):
 
 
 def unsupported(task: Task, config: Config) -> str | None:
-    """Needs the repeated blocks of a ResNet, named as torchvision's or He et al.'s are."""
+    """Needs the repeated blocks of a ResNet; `methods.families.lowrank.layers` says what they are."""
     if not 0 <= config.p <= 1:
         return f"p has to be between 0 and 1, not {config.p}"
     if config.sweeps < 1:
