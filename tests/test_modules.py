@@ -9,6 +9,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import methods
-from benchmarks import fingerprint, registry
+from benchmarks import fingerprint, networks, registry
 from benchmarks.bitstream import blueprint, decode, encode, modules
 from benchmarks.bitstream.codecs import codebook, constant, index, mask, raw, sparse, uniform
 from benchmarks.bitstream.modules import (
@@ -37,6 +38,7 @@ from benchmarks.bitstream.modules import (
     sequential,
 )
 from benchmarks.errors import BitstreamError
+from methods.baselines import reference
 from methods.interface import Compressed, ModuleSpec, Part
 
 ROOT = fingerprint.ROOT
@@ -334,6 +336,26 @@ def test_a_scalar_shares_a_part_with_other_tensors(value: float) -> None:
     found = raw.decode(coded.meta, [stream for _, stream in coded.streams], shapes)
     assert [a.shape for a in found] == shapes
     assert [a.tobytes() for a in found] == [own.tobytes(), vector.tobytes(), (-own).tobytes()]
+
+
+class Tempered(nn.Module):
+    """An architecture with a scalar of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(3, 2)
+        self.temperature = nn.Parameter(torch.tensor(0.1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.linear(x) / self.temperature
+
+
+def test_the_reference_stores_scalars_of_an_architecture(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(networks, "build", lambda *_: Tempered())
+    network = Tempered()
+    task: Any = SimpleNamespace(architecture="tempered", arguments={}, reference=lambda: network)
+    exact = decode(encode(next(reference.compress(task, reference.Config(), None))))  # type: ignore[arg-type]
+    assert digest(exact) == digest(network)
 
 
 # What a result depends on

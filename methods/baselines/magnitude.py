@@ -108,7 +108,7 @@ def describe(network: nn.Module, task: Task, value_bits: int, point: dict[str, f
     """Sparse weights on a grid of 2^value_bits − 1 levels per tensor; biases and BatchNorm in fp16."""
     tensors = {name: tensor.detach().numpy() for name, tensor in blueprint.state(network).items()}
     weights = [name for name, tensor in tensors.items() if tensor.ndim > 1]
-    others = [name for name, tensor in tensors.items() if tensor.ndim == 1]
+    others = [name for name, tensor in tensors.items() if tensor.ndim < 2]
     levels = 2 ** (value_bits - 1) - 1
     steps = [np.float32(max(np.abs(tensors[name]).max(), np.finfo(np.float32).tiny) / levels) for name in weights]
     codes = [uniform.quantise(tensors[name], step)[0] for name, step in zip(weights, steps, strict=True)]

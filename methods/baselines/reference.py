@@ -33,7 +33,7 @@ def compress(task: Task, config: Config, run: Run) -> Iterator[Compressed]:
     """Two points: every tensor as fp32 (exact), then as fp16."""
     tensors = blueprint.state(task.reference())
     weights = [name for name, tensor in tensors.items() if tensor.ndim > 1]
-    others = [name for name, tensor in tensors.items() if tensor.ndim == 1]
+    others = [name for name, tensor in tensors.items() if tensor.ndim < 2]
     for dtype in ("float32", "float16"):
         parts = (
             raw.part(weights, [tensors[n].detach().numpy() for n in weights], "weights", dtype),

@@ -191,7 +191,7 @@ def describe(
 ) -> Compressed:
     """The network in the storage asked for: raw, or with weights as `coded` and BatchNorm as the two vectors of inference."""
     tensors = {n: t.detach().numpy() for n, t in blueprint.state(network, factorised.tied).items()}
-    others = {name: values for name, values in tensors.items() if values.ndim == 1}
+    others = {name: values for name, values in tensors.items() if values.ndim < 2}
     if coded is not None:
         parts = [coded, *norm_parts(network, others)]
     else:
