@@ -17,11 +17,11 @@ import benchmarks.data.vision  # noqa: F401  # makes torchvision importable
 from benchmarks import bitstream, networks, tasks
 from benchmarks.errors import MethodError
 from benchmarks.evaluation import measure
-from benchmarks.networks.cifar_resnet import Shortcut
 from methods import hierarchical, psap
 from methods.baselines import fpgm, l1_filter, random_filter, sfp, torch_pruning, uniform_width
 from methods.families.structured import Group, Prunable, allocation, analyse, channels, cost, surgery
 from methods.families.structured.channels import Where
+from methods.families.structured.shortcuts import is_shortcut
 from methods.interface import Budget
 
 torch.set_num_threads(1)
@@ -70,7 +70,7 @@ def masked(network: nn.Module, groups: list[Group], keep: Mapping[str, Tensor], 
         mask = keep[group.name].float()
         for member in group.members:
             module = network.get_submodule(member.path)
-            if isinstance(module, nn.BatchNorm2d) or (isinstance(module, Shortcut) and member.side == "out"):
+            if isinstance(module, nn.BatchNorm2d) or (is_shortcut(module) and member.side == "out"):
                 shaped = mask[member.channels.argsort()].view(1, -1, 1, 1)
                 hooks.append(module.register_forward_hook(lambda _m, _x, y, mask=shaped: y * mask))
     with torch.no_grad():
@@ -198,21 +198,14 @@ class Odd(nn.Module):
 def test_networks_that_can_not_be_followed_are_refused(
     kind: str, complaint: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from types import ModuleType
-
-    from benchmarks import registry
-
-    module = ModuleType("odd")
-    module.odd = lambda **_: Odd(kind)  # type: ignore[attr-defined]
     digits = tasks.load("digits", "digits_cnn")
-    monkeypatch.setattr(registry, "find", lambda *_: module)
+    monkeypatch.setattr(networks, "build", lambda *_: Odd(kind))
     network = lively(Odd(kind))
     task: Any = SimpleNamespace(
         network="odd",
         architecture="odd",
         arguments={},
-        mean=digits.mean,
-        std=digits.std,
+        prepare=digits.prepare,
         reference=lambda: network,
         calibration=digits.calibration,
     )

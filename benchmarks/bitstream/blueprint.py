@@ -1,4 +1,4 @@
-"""The network as the decoder builds it: a named architecture, then edits from an allow-list, then shared tensors.
+"""The network as the decoder builds it: a named architecture, then edits of known kinds, then shared tensors.
 
 Everything is first built on PyTorch's `meta` device, where a tensor has a shape and no memory, so that a file's promises
 are checked before anything is allocated.
@@ -14,90 +14,25 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks import networks
-from benchmarks.errors import BitstreamError
+from benchmarks.bitstream import modules
+from benchmarks.errors import BitstreamError, RateBenchError
 from methods.interface import ModuleSpec
 
 MAX_ELEMENTS = 2**28  # tensor elements of one network: 1 GiB of fp32
-MAX_DIMENSION = 2**20
 MAX_DEPTH = 32  # of modules within modules
-
-
-class Gather(nn.Module):
-    """Selects channels: input (N, C, H, W) to output (N, len(index), H, W); an index of C gives a channel of zeros.
-
-    `index` is coded like any tensor.
-    """
-
-    index: Tensor
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.register_buffer("index", torch.zeros(channels, dtype=torch.int64))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return nn.functional.pad(x, (0, 0, 0, 0, 0, 1)).index_select(1, self.index)
-
-
-class JoinedConv2d(nn.Module):
-    """A convolution without bias whose kernel is joined from pieces, so that layers may share one of them.
-
-    `pieces` are channels along `axis`: 0 joins outputs, 1 inputs; `channels` is the size of the other axis. The weights
-    are (piece, channels, kH, kW) or (channels, piece, kH, kW).
-    """
-
-    def __init__(
-        self,
-        channels: int,
-        pieces: tuple[int, ...],
-        axis: int,
-        kernel_size: tuple[int, int],
-        stride: tuple[int, int],
-        padding: tuple[int, int],
-    ) -> None:
-        super().__init__()
-        if axis not in (0, 1) or not pieces or min(channels, *pieces, *kernel_size, *stride) < 1:
-            raise ValueError("a joined convolution needs an axis of 0 or 1 and sizes of at least 1")
-        self.axis, self.stride, self.padding = axis, stride, padding
-        shapes = ((p, channels) if axis == 0 else (channels, p) for p in pieces)
-        self.weights = nn.ParameterList(torch.empty(*shape, *kernel_size) for shape in shapes)
-
-    def forward(self, x: Tensor) -> Tensor:
-        kernel = torch.cat(list(self.weights), self.axis)
-        return nn.functional.conv2d(x, kernel, None, self.stride, self.padding)
-
-
-_ALLOWED: dict[str, type[nn.Module]] = {
-    "AvgPool2d": nn.AvgPool2d,
-    "BatchNorm2d": nn.BatchNorm2d,
-    "Conv2d": nn.Conv2d,
-    "Gather": Gather,
-    "Identity": nn.Identity,
-    "JoinedConv2d": JoinedConv2d,
-    "Linear": nn.Linear,
-    "Sequential": nn.Sequential,
-}
-
-
-def _bounded(value: Any) -> bool:
-    if isinstance(value, (list, tuple)):
-        return len(value) <= 4 and all(map(_bounded, value))
-    return value in ("zeros", "same") if isinstance(value, str) else abs(value) <= MAX_DIMENSION
 
 
 def _module(spec: ModuleSpec, path: str, depth: int) -> nn.Module:
     if depth > MAX_DEPTH:
         msg = f"module {path[:100]!r} is nested more than {MAX_DEPTH} deep: the file is damaged or hostile"
         raise BitstreamError(msg)
-    if spec.kind not in _ALLOWED:
-        msg = f"module {path!r} is to be a {spec.kind!r}: only {', '.join(_ALLOWED)} may stand in a file"
-        raise BitstreamError(msg)
+    children = [_module(child, path, depth + 1) for child in spec.children]
     try:
-        if not all(_bounded(v) for v in spec.arguments.values()) or {"device", "dtype"} & spec.arguments.keys():
-            raise ValueError("an argument is out of bounds or not to be chosen by a file")
-        children = [_module(child, path, depth + 1) for child in spec.children]
-        arguments = {k: tuple(v) if isinstance(v, list) else v for k, v in spec.arguments.items()}
-        return _ALLOWED[spec.kind](*children, **arguments)
-    except (TypeError, ValueError, RuntimeError) as error:
+        return modules.get(spec.kind).build(spec.arguments, children)
+    except RateBenchError as error:
+        msg = f"module {path!r} can't be built: {error}"
+        raise BitstreamError(msg) from error
+    except (ArithmeticError, LookupError, TypeError, ValueError, RuntimeError) as error:
         msg = f"module {path!r} can't be built as {spec.kind}: {error}"
         raise BitstreamError(msg) from error
 
@@ -107,8 +42,8 @@ def skeleton(
 ) -> nn.Module:
     """The network on the `meta` device: all shapes, no memory.
 
-    Raises BitstreamError for an unknown architecture, an edit outside the allow-list, a path that does not exist, or
-    more than MAX_ELEMENTS tensor elements.
+    Raises BitstreamError for an unknown architecture, an edit of an unknown kind or out of its bounds, a path that does not
+    exist, or more than MAX_ELEMENTS tensor elements.
     """
     with torch.device("meta"):
         try:

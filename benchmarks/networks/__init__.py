@@ -1,6 +1,9 @@
 """Architectures by name: the decoder's dictionary. A file names one and its arguments; nothing else is executed.
 
 The module `x.py` holds the architecture "x" as a function `x(**arguments)` that raises ValueError for bad arguments.
+
+A module without parameters that copies channels of its input may say so by a method `channel_map(inputs)` and a `stride`
+(`methods.families.structured.shortcuts`); structured pruning then follows channels through it.
 """
 
 from __future__ import annotations

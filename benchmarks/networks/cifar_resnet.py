@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -10,14 +11,20 @@ WIDTHS = (16, 32, 64)
 
 
 class Shortcut(nn.Module):
-    """Option A: every second pixel, and channels of zeros on both sides; no parameters."""
+    """Option A: every second pixel, and `channels` channels of zeros on both sides; no parameters."""
+
+    stride = 2
 
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.channels = channels
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.pad(x[:, :, ::2, ::2], (0, 0, 0, 0, self.channels, self.channels))
+        return F.pad(x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, self.channels, self.channels))
+
+    def channel_map(self, inputs: int) -> Tensor:
+        """(outputs,): for each output channel the input channel that it copies, or `inputs` for zeros."""
+        return F.pad(torch.arange(inputs), (self.channels, self.channels), value=inputs)
 
 
 class Block(nn.Module):

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from benchmarks.bitstream.modules import conv2d, sequential
 from methods.families import lowrank
 from methods.families.lowrank import Settings, base_rank, curve, groups
 from methods.families.lowrank.unfolding import RankError, check
@@ -78,16 +79,18 @@ def chain_ranks(layer: nn.Conv2d, share: float) -> tuple[int, int]:
 def chain(layer: nn.Conv2d, ranks: tuple[int, int]) -> ModuleSpec:
     """1×1 (I → r), k×k (r → r') with the layer's stride and padding, 1×1 (r' → O)."""
     outputs, inputs = ranks
-    window = {"kernel_size": layer.kernel_size, "stride": layer.stride, "padding": layer.padding}
-    plan = (
-        (layer.in_channels, inputs, {"kernel_size": 1}),
-        (inputs, outputs, window),
-        (outputs, layer.out_channels, {"kernel_size": 1}),
+    return sequential.spec(
+        conv2d.spec(layer.in_channels, inputs, bias=False, kernel_size=1),
+        conv2d.spec(
+            inputs,
+            outputs,
+            bias=False,
+            kernel_size=layer.kernel_size,
+            stride=layer.stride,
+            padding=layer.padding,
+        ),
+        conv2d.spec(outputs, layer.out_channels, bias=False, kernel_size=1),
     )
-    specs = (
-        ModuleSpec("Conv2d", {"in_channels": i, "out_channels": o, "bias": False, **kernel}) for i, o, kernel in plan
-    )
-    return ModuleSpec("Sequential", children=tuple(specs))
 
 
 def _tucker(weight: Tensor, ranks: tuple[int, int], path: str) -> tuple[Tensor, Tensor, Tensor]:

@@ -17,9 +17,9 @@ from scipy.linalg.lapack import dpstrf
 from torch import Tensor, nn
 
 from benchmarks.errors import MethodError
-from benchmarks.networks.cifar_resnet import Shortcut
 from benchmarks.seeds import generator
 from methods.families.structured import Group
+from methods.families.structured.shortcuts import is_shortcut
 from methods.interface import Run, Task
 
 Rank: TypeAlias = Literal["energy", "relative", "entropy"]
@@ -29,7 +29,7 @@ Order: TypeAlias = Literal["surgeon", "cholesky"]
 def readers(network: nn.Module, group: Group) -> Iterator[tuple[str, Tensor]]:
     """(path of a layer that reads the group, its weight's entries by channel (size, per channel))."""
     for member in group.side("in"):
-        if not isinstance(network.get_submodule(member.path), Shortcut):
+        if not is_shortcut(network.get_submodule(member.path)):
             yield member.path, member.entries[member.channels.argsort(stable=True)].view(group.size, -1)
 
 

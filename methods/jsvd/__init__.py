@@ -47,7 +47,7 @@ class Config(Settings):
 
 
 def unsupported(task: Task, config: Config) -> str | None:
-    """Needs the repeated blocks of a ResNet, named as torchvision's or He et al.'s are."""
+    """Needs the repeated blocks of a ResNet; `methods.families.lowrank.layers` says what they are."""
     return lowrank.unsupported(task)
 
 

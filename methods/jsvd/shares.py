@@ -8,6 +8,7 @@ from typing import Literal
 
 from torch import Tensor, nn
 
+from benchmarks.bitstream.modules import joined_conv2d, sequential
 from methods.families.lowrank.layers import Group, base_rank, exact, whole_rank, width
 from methods.families.lowrank.unfolding import first_of_pair, left_kernel, pair, right_kernel, second_of_pair, unfold
 from methods.interface import ModuleSpec
@@ -80,9 +81,9 @@ def structure(found: Sequence[Share]) -> tuple[dict[str, ModuleSpec], dict[str, 
 
 def _joined_pair(layer: nn.Conv2d, pieces: tuple[int, int]) -> ModuleSpec:
     """U_n V + U V_n as one pair: [U_n | U] · [V ; V_n], the same sum with half as many convolutions."""
-    first = {"channels": layer.in_channels, "pieces": pieces, "axis": 0, **first_of_pair(layer)}
-    second = {"channels": layer.out_channels, "pieces": pieces, "axis": 1, **second_of_pair(layer)}
-    return ModuleSpec("Sequential", children=(ModuleSpec("JoinedConv2d", first), ModuleSpec("JoinedConv2d", second)))
+    first = joined_conv2d.spec(layer.in_channels, pieces, 0, **first_of_pair(layer))
+    second = joined_conv2d.spec(layer.out_channels, pieces, 1, **second_of_pair(layer))
+    return sequential.spec(first, second)
 
 
 def factors(found: Sequence[Share], sweeps: int) -> dict[str, Tensor]:

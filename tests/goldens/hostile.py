@@ -15,6 +15,8 @@ from benchmarks.bitstream.bytesio import join_blocks, varints
 
 MiB = 2**20
 TARGETS = list(blueprint.state(blueprint.skeleton(ARCHITECTURE, ARGUMENTS, {}, {})))
+SMALL = {"in_channels": 1, "out_channels": 4, "kernel_size": 3}
+JOINED = {"channels": 2**20, "pieces": [4], "axis": 0, "kernel_size": 1, "stride": 1, "padding": 0}
 packb = msgspec.msgpack.encode
 
 
@@ -96,6 +98,20 @@ def hostile() -> dict[str, bytes]:
         "2^40 channels": described(edits={"0": built("Conv2d", in_channels=2**40, out_channels=2**40, kernel_size=1)}),
         "2^40 weights": described(edits={"12": built("Linear", in_features=2**20, out_features=2**20)}),
         "2^27 weights in a small file": described(edits={"12": built("Linear", in_features=2**13, out_features=2**14)}),
+        "2^60 channels gathered": described(edits={"2": built("Gather", channels=2**60)}),
+        "2^28 channels gathered": described(edits={"2": built("Gather", channels=2**28)}),
+        "windows of 2^40": described(edits={"2": built("AvgPool2d", kernel_size=2**40, stride=1)}),
+        "a padding of 2^40": described(edits={"0": built("Conv2d", **SMALL, padding=[2**40, 0])}),
+        "a kernel of 2^20 sides": described(edits={"0": built("Conv2d", **SMALL | {"kernel_size": [1] * 2**18})}),
+        "2^40 groups": described(edits={"0": built("Conv2d", **SMALL, groups=2**40)}),
+        "2^40 values in pieces": described(edits={"0": built("JoinedConv2d", **JOINED | {"pieces": [2**20] * 4})}),
+        "100,000 pieces": described(edits={"0": built("JoinedConv2d", **JOINED | {"pieces": [1] * 100_000})}),
+        "a variance of NaN": described(edits={"1": built("BatchNorm2d", num_features=4, eps=float("nan"))}),
+        "a list of lists": described(edits={"12": built("Linear", in_features=[[8] * 99] * 999, out_features=10)}),
+        "modules in a layer": described(
+            edits={"12": built("Linear", *[linear] * 1000, in_features=8, out_features=10)}, targets=TARGETS
+        ),
+        "a kind of 100,000 letters": described(edits={"2": built("Conv2d" * 16_667)}),
         "a device": described(edits={"12": built("Linear", in_features=8, out_features=10, device=0)}),
         "10,000 edits": described(
             edits={"2": built("Sequential", *[{"kind": "Identity"}] * 9999)} | {f"2.{i}": norm for i in range(9999)}

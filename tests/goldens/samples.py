@@ -18,6 +18,7 @@ from torch import nn
 
 from benchmarks.bitstream import blueprint, codecs
 from benchmarks.bitstream.codecs import codebook, constant, index, mask, raw, sparse, uniform
+from benchmarks.bitstream.modules import batch_norm2d, conv2d, gather, identity, joined_conv2d, linear, sequential
 from methods.interface import Compressed, ModuleSpec, Part
 
 FOLDER = Path(__file__).parent
@@ -76,7 +77,7 @@ def _constant() -> Compressed:
 
 def _index() -> Compressed:
     """Packed (a permutation of channels) and entropy coded (codewords, most of them alike)."""
-    edits = {"2": ModuleSpec("Gather", {"channels": 4})}
+    edits = {"2": gather.spec(4)}
     codewords = integers((8, 8, 3, 3), 0, 40, 1) // 39 * 200
     parts = [index.part(["2.index"], [np.array([2, 0, 3, 1])], 4)]
     return whole([*parts, index.part(["7.weight"], [codewords], 256)], edits)
@@ -115,17 +116,14 @@ def _uniform() -> Compressed:
 def _edits() -> Compressed:
     """A narrower convolution with what follows it, a pair of factors in place of a convolution, and an Identity."""
     edits = {
-        "0": ModuleSpec("Conv2d", {"in_channels": 1, "out_channels": 3, "kernel_size": 3, "padding": 1, "bias": False}),
-        "1": ModuleSpec("BatchNorm2d", {"num_features": 3}),
-        "2": ModuleSpec("Identity"),
-        "3": ModuleSpec(
-            "Sequential",
-            children=(
-                ModuleSpec("Conv2d", {"in_channels": 3, "out_channels": 2, "kernel_size": (3, 1), "padding": (1, 0)}),
-                ModuleSpec("Conv2d", {"in_channels": 2, "out_channels": 8, "kernel_size": (1, 3), "padding": (0, 1)}),
-            ),
+        "0": conv2d.spec(1, 3, kernel_size=3, padding=1, bias=False),
+        "1": batch_norm2d.spec(3),
+        "2": identity.spec(),
+        "3": sequential.spec(
+            conv2d.spec(3, 2, kernel_size=(3, 1), padding=(1, 0)),
+            conv2d.spec(2, 8, kernel_size=(1, 3), padding=(0, 1)),
         ),
-        "12": ModuleSpec("Linear", {"in_features": 8, "out_features": 10, "bias": True}),
+        "12": linear.spec(8, 10, bias=True),
     }
     targets, shapes = ["0.weight", "3.0.weight", "3.1.weight"], [(3, 1, 3, 3), (2, 3, 3, 1), (8, 2, 1, 3)]
     codes = [peaked(shape, salt) for salt, shape in enumerate(shapes)]
@@ -139,15 +137,21 @@ def _tied() -> Compressed:
 
 def _joined() -> Compressed:
     """Two convolutions in a row that share a piece of a kernel, each with a piece of its own."""
-    square = {"channels": 4, "kernel_size": (3, 3), "stride": (1, 1), "padding": (1, 1)}
     edits = {
-        "0": ModuleSpec("Conv2d", {"in_channels": 1, "out_channels": 4, "kernel_size": 3, "padding": 1, "bias": False}),
-        "2": ModuleSpec("JoinedConv2d", {**square, "pieces": (3, 1), "axis": 0}),
-        "5": ModuleSpec("Identity"),
-        "3": ModuleSpec("JoinedConv2d", {**square, "channels": 8, "pieces": (3, 1), "axis": 1}),
-        "7": ModuleSpec("JoinedConv2d", {**square, "channels": 8, "pieces": (3, 5), "axis": 1}),
+        "0": conv2d.spec(1, 4, kernel_size=3, padding=1, bias=False),
+        "2": _square(4, (3, 1), 0),
+        "5": identity.spec(),
+        "3": _square(8, (3, 1), 1),
+        "7": _square(8, (3, 5), 1),
     }
     return whole([], edits, {"7.weights.0": "3.weights.0"})
+
+
+def _square(channels: int, pieces: tuple[int, ...], axis: int) -> ModuleSpec:
+    """A joined 3×3 convolution, its arguments in the order in which the golden file has them."""
+    made = joined_conv2d.spec(channels, pieces, axis, kernel_size=(3, 3), stride=(1, 1), padding=(1, 1))
+    order = ("channels", "kernel_size", "stride", "padding", "pieces", "axis")
+    return ModuleSpec(made.kind, {name: made.arguments[name] for name in order})
 
 
 def _surp() -> Compressed:

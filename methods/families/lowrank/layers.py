@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
-from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
@@ -12,8 +10,6 @@ from fractions import Fraction
 from torch import nn
 
 from benchmarks.errors import MethodError
-
-_PATH = re.compile(r"layer(\d+)\.(\d+)\.conv(\d+)")
 
 
 @dataclass(frozen=True)
@@ -55,24 +51,32 @@ def exact(decimal: float) -> Fraction:
 def groups(network: nn.Module) -> list[Group]:
     """The groups of stages 2 and on; the stem, the first stage, shortcuts and the classifier stay as they are.
 
-    Raises MethodError where the members of a group differ in shape, so that they can't share a factor.
+    A stage is a sequence, directly in the network, of blocks: modules of one class with convolutions of their own. What
+    lies deeper in a block, such as a projection in its shortcut, is in no group. Raises MethodError where the members of a
+    group differ in shape, so that they can't share a factor.
     """
-    found: dict[tuple[int, int], dict[int, str]] = defaultdict(dict)
-    layers = {path: m for path, m in network.named_modules() if isinstance(m, nn.Conv2d)}
-    for path in layers:
-        if match := _PATH.fullmatch(path):
-            stage, block, position = map(int, match.groups())
-            if stage > 1:
-                found[stage, position][block] = path
-    return list(_grouped(found, layers))
+    stages = {name: blocks for name, child in network.named_children() if (blocks := _blocks(child))}
+    return [group for name in list(stages)[1:] for group in _grouped(name, stages[name])]
 
 
-def _grouped(found: Mapping[tuple[int, int], Mapping[int, str]], layers: Mapping[str, nn.Conv2d]) -> Iterator[Group]:
-    for (stage, position), blocks in sorted(found.items()):
-        name = f"layer{stage} conv{position}"
-        paths = [path for _, path in sorted(blocks.items())]
-        own = {path: layers[path] for path in paths}
-        odd = paths[0] if position == 1 and 0 in blocks else None
+def _blocks(stage: nn.Module) -> dict[str, dict[str, nn.Conv2d]]:
+    """By name, the blocks of a stage with their own convolutions; empty if it is not a stage."""
+    children = dict(stage.named_children()) if isinstance(stage, nn.Sequential) else {}
+    blocks = {
+        name: {place: m for place, m in block.named_children() if isinstance(m, nn.Conv2d)}
+        for name, block in children.items()
+    }
+    alike = len({type(block) for block in children.values()}) == 1
+    return blocks if alike and all(blocks.values()) else {}
+
+
+def _grouped(stage: str, blocks: Mapping[str, Mapping[str, nn.Conv2d]]) -> Iterator[Group]:
+    positions = list(dict.fromkeys(place for block in blocks.values() for place in block))
+    for position in positions:
+        name = f"{stage} {position}"
+        own = {f"{stage}.{block}.{position}": convs[position] for block, convs in blocks.items() if position in convs}
+        paths = list(own)
+        odd = paths[0] if position == positions[0] else None
         members = paths if odd is None else paths[1:]
         if odd is not None and members and own[odd].in_channels == own[members[0]].in_channels:
             odd, members = None, paths

@@ -6,12 +6,15 @@ Joint matrix decomposition, Neurocomputing 2023, Eq. 5.
 
 from __future__ import annotations
 
+from typing import TypedDict
+
 import numpy as np
 import torch
 from scipy.sparse import linalg as sparse
 from threadpoolctl import threadpool_limits
 from torch import Tensor, nn
 
+from benchmarks.bitstream.modules import conv2d, sequential
 from benchmarks.errors import MethodError
 from methods.interface import ModuleSpec
 
@@ -32,13 +35,21 @@ def right_kernel(right: Tensor, width: int) -> Tensor:
     return right.reshape(right.shape[0], width, -1).permute(2, 0, 1).unsqueeze(2).contiguous()
 
 
-def first_of_pair(layer: nn.Conv2d) -> dict[str, tuple[int, int]]:
+class Window(TypedDict):
+    """The window of a convolution, (vertical, horizontal)."""
+
+    kernel_size: tuple[int, int]
+    stride: tuple[int, int]
+    padding: tuple[int, int]
+
+
+def first_of_pair(layer: nn.Conv2d) -> Window:
     """Kernel, stride and padding of the (kH, 1) convolution: all that is vertical."""
     (height, _), (down, _), (above, _) = layer.kernel_size, layer.stride, layer.padding
     return {"kernel_size": (height, 1), "stride": (down, 1), "padding": (int(above), 0)}
 
 
-def second_of_pair(layer: nn.Conv2d) -> dict[str, tuple[int, int]]:
+def second_of_pair(layer: nn.Conv2d) -> Window:
     """Kernel, stride and padding of the (1, kW) convolution: all that is horizontal."""
     (_, width), (_, across), (_, beside) = layer.kernel_size, layer.stride, layer.padding
     return {"kernel_size": (1, width), "stride": (1, across), "padding": (0, int(beside))}
@@ -46,14 +57,9 @@ def second_of_pair(layer: nn.Conv2d) -> dict[str, tuple[int, int]]:
 
 def pair(layer: nn.Conv2d, rank: int) -> ModuleSpec:
     """What stands in place of `layer`: two convolutions without bias or non-linearity between them (§3.2)."""
-    thin = {"in_channels": layer.in_channels, "out_channels": rank, "bias": False}
-    wide = {"in_channels": rank, "out_channels": layer.out_channels, "bias": False}
-    return ModuleSpec(
-        "Sequential",
-        children=(
-            ModuleSpec("Conv2d", {**thin, **first_of_pair(layer)}),
-            ModuleSpec("Conv2d", {**wide, **second_of_pair(layer)}),
-        ),
+    return sequential.spec(
+        conv2d.spec(in_channels=layer.in_channels, out_channels=rank, bias=False, **first_of_pair(layer)),
+        conv2d.spec(in_channels=rank, out_channels=layer.out_channels, bias=False, **second_of_pair(layer)),
     )
 
 

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.errors import MethodError
-from benchmarks.networks.cifar_resnet import Shortcut
 from methods.families.structured.channels import Group
 from methods.families.structured.prunable import Keep, Prunable
+from methods.families.structured.shortcuts import is_shortcut
 
 
 def shares(
@@ -72,7 +72,7 @@ def highest(scores: Mapping[str, Tensor], keep: Keep, counts: Mapping[str, int])
 def writers(network: nn.Module, group: Group) -> dict[str, nn.Module]:
     """The layers that write the channels of a group, by path; shortcuts have no weights and are left out."""
     modules = {member.path: network.get_submodule(member.path) for member in group.side("out", "depthwise")}
-    return {path: module for path, module in modules.items() if not isinstance(module, Shortcut)}
+    return {path: module for path, module in modules.items() if not is_shortcut(module)}
 
 
 def by_channel(group: Group, weights: Mapping[str, Tensor]) -> Tensor:

@@ -17,8 +17,8 @@ import torch_pruning
 from torch import Tensor, nn
 
 from benchmarks.errors import MethodError
-from benchmarks.networks.cifar_resnet import Shortcut
 from benchmarks.training.batchnorm import conv_bn_pairs
+from methods.families.structured.shortcuts import is_shortcut
 
 Side = Literal["out", "in", "norm", "depthwise", "scatter"]
 
@@ -108,18 +108,25 @@ def _layers(network: nn.Module) -> dict[str, nn.Module]:
 
 def _replace_shortcuts(network: nn.Module, example: Tensor) -> set[str]:
     """Put a convolution in the place of each parameter-free shortcut; returns their paths."""
-    shortcuts = {path: m for path, m in network.named_modules() if isinstance(m, Shortcut)}
-    sizes: dict[nn.Module, int] = {}
-    hooks = [m.register_forward_pre_hook(lambda m, x: sizes.update({m: x[0].shape[1]})) for m in shortcuts.values()]
+    shortcuts = {path: m for path, m in network.named_modules() if is_shortcut(m)}
+    sizes: dict[str, int] = {}
+
+    def measure(path: str, x: Tensor) -> None:
+        sizes[path] = x.shape[1]
+
+    hooks = [
+        network.get_submodule(path).register_forward_pre_hook(lambda _m, x, path=path: measure(path, x[0]))
+        for path in shortcuts
+    ]
     with torch.no_grad():
         network(example)
     for hook in hooks:
         hook.remove()
     for path, module in shortcuts.items():
         parent, _, name = path.rpartition(".")
-        inputs, outputs = sizes[module], sizes[module] + 2 * module.channels
+        inputs, outputs = sizes[path], len(module.channel_map(sizes[path]))
         # Zeros: its weights count in no norm, and no random number is drawn for them.
-        projection = nn.utils.skip_init(nn.Conv2d, inputs, outputs, 1, stride=2, bias=False)
+        projection = nn.utils.skip_init(nn.Conv2d, inputs, outputs, 1, stride=module.stride, bias=False)
         nn.init.zeros_(projection.weight)  # type: ignore[arg-type]
         setattr(network.get_submodule(parent), name, projection)
     return set(shortcuts)

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from benchmarks.bitstream import blueprint
+from benchmarks.bitstream.modules import avg_pool2d, batch_norm2d, conv2d, gather, identity, linear, sequential
 from benchmarks.errors import MethodError
-from benchmarks.networks.cifar_resnet import Shortcut
 from methods.families.slim import Slim
 from methods.families.structured.channels import Group, Member
+from methods.families.structured.shortcuts import Shortcut, is_shortcut
 from methods.interface import ModuleSpec, Task
 
 
@@ -49,7 +49,7 @@ def plan(
     """
     gone = {path for path, inside in blocks.items() if not any(keep[name].any() for name in inside)}
     lost = {name for path in gone for name in blocks[path]}
-    edits = {path: ModuleSpec("Identity") for path in sorted(gone)}
+    edits = {path: identity.spec() for path in sorted(gone)}
     sources: dict[str, tuple[str, Tensor | None, Tensor | None]] = {}
     indices: dict[str, Tensor] = {}
     for path, sides in _kept([group for group in groups if group.name not in lost], keep).items():
@@ -57,7 +57,7 @@ def plan(
             continue
         module = network.get_submodule(path)
         rows, columns = sides.get("out"), sides.get("in")
-        if isinstance(module, Shortcut):
+        if is_shortcut(module):
             edits[path], indices[f"{path}.1.index"] = _gathered(module, groups, path, rows, columns)
         elif "scatter" in sides:
             edits[path], indices[f"{path}.1.index"] = _scattered(module, sides["scatter"])
@@ -90,29 +90,27 @@ def _entries(member: Member, mask: Tensor) -> Tensor:
 def _narrower(module: nn.Module, rows: Tensor | None, columns: Tensor | None) -> ModuleSpec:
     if isinstance(module, nn.BatchNorm2d):
         assert rows is not None
-        return ModuleSpec("BatchNorm2d", {"num_features": len(rows), "eps": module.eps})
+        return batch_norm2d.spec(len(rows), eps=module.eps)
     if isinstance(module, nn.Linear):
-        sizes = (
+        return linear.spec(
             module.in_features if columns is None else len(columns),
             module.out_features if rows is None else len(rows),
+            bias=module.bias is not None,
         )
-        names = ("in_features", "out_features")
-        return ModuleSpec("Linear", {**dict(zip(names, sizes, strict=True)), "bias": module.bias is not None})
     assert isinstance(module, nn.Conv2d)
     outputs = module.out_channels if rows is None else len(rows)
     inputs = module.in_channels if columns is None else len(columns)
     depthwise = module.groups > 1
-    arguments: dict[str, Any] = {
-        "in_channels": outputs if depthwise else inputs,
-        "out_channels": outputs,
-        "kernel_size": module.kernel_size,
-        "stride": module.stride,
-        "padding": module.padding,
-        "dilation": module.dilation,
-        "groups": outputs if depthwise else 1,
-        "bias": module.bias is not None,
-    }
-    return ModuleSpec("Conv2d", arguments)
+    return conv2d.spec(
+        outputs if depthwise else inputs,
+        outputs,
+        kernel_size=module.kernel_size,
+        stride=module.stride,
+        padding=module.padding,
+        dilation=module.dilation,
+        groups=outputs if depthwise else 1,
+        bias=module.bias is not None,
+    )
 
 
 def _cut(
@@ -132,24 +130,24 @@ def _places(kept: Tensor, size: int) -> Tensor:
 
 def _scattered(module: nn.Module, kept: Tensor) -> tuple[ModuleSpec, Tensor]:
     assert isinstance(module, nn.BatchNorm2d)
-    norm = ModuleSpec("BatchNorm2d", {"num_features": len(kept), "eps": module.eps})
-    gather = ModuleSpec("Gather", {"channels": module.num_features})
-    return ModuleSpec("Sequential", children=(norm, gather)), _places(kept, module.num_features)
+    norm = batch_norm2d.spec(len(kept), eps=module.eps)
+    return sequential.spec(norm, gather.spec(module.num_features)), _places(kept, module.num_features)
 
 
 def _gathered(
     shortcut: Shortcut, groups: Sequence[Group], path: str, rows: Tensor | None, columns: Tensor | None
 ) -> tuple[ModuleSpec, Tensor]:
     """A shortcut that reads what is left of its input into the places that its output still has."""
-    inputs, outputs = (
-        next((g.size for g in groups if any(m.path == path for m in g.side(side))), None) for side in ("in", "out")
-    )
-    inputs = outputs - 2 * shortcut.channels if inputs is None else inputs
-    rows = torch.arange(inputs + 2 * shortcut.channels) if rows is None else rows
-    columns = torch.arange(inputs) if columns is None else columns
-    places = nn.functional.pad(_places(columns, inputs), (shortcut.channels,) * 2, value=len(columns))
-    subsample = ModuleSpec("AvgPool2d", {"kernel_size": 1, "stride": 2})
-    return ModuleSpec("Sequential", children=(subsample, ModuleSpec("Gather", {"channels": len(rows)}))), places[rows]
+    inputs = next((g.size for g in groups if any(m.path == path for m in g.side("in"))), None)
+    if inputs is None:
+        msg = f"shortcut {path} reads channels that are in no group: what it copies to can't be made narrower"
+        raise MethodError(msg)
+    places = torch.arange(inputs) if columns is None else _places(columns, inputs)
+    zero = inputs if columns is None else len(columns)
+    origins = torch.cat([places, torch.tensor([zero])])[shortcut.channel_map(inputs)]
+    origins = origins if rows is None else origins[rows]
+    subsample = avg_pool2d.spec(kernel_size=1, stride=shortcut.stride)
+    return sequential.spec(subsample, gather.spec(len(origins))), origins
 
 
 @torch.no_grad()
