@@ -32,6 +32,7 @@ CARD = Card(
     budgets=("post-training", "short", "paper"),
     arxiv="2206.03596",
     note="Only the abstract and a summary of the introduction were available: every equation and setting is this module's.",
+    estimate="redundancy_macs",
 )
 
 
