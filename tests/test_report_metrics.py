@@ -145,6 +145,10 @@ def test_numbers_are_shown_in_the_metrics_unit(errors: Path, images: Path) -> No
     assert data["reported"][0]["quality"] == 1.0
     data = Page(images).data
     keys = [column["key"] for column in data["columns"]]
+    assert [column["key"] for column in data["columns"] if column["group"] == "rate" and column["shown"]] == [
+        "bytes",
+        "ratio",
+    ]
     assert [keys[9], data["columns"][9]["shown"], data["columns"][9]["unit"]] == ["quality.ssim", False, ""]
     texts = {data["lines"][row["line"]]["method"]: row["texts"] for row in data["rows"][::-1]}
     assert [texts[method][9] for method in ("alpha", "beta", "gamma")] == ["0.8500", "–", "–"]
@@ -261,6 +265,7 @@ def test_verdicts_and_claims_follow_the_metric(opened: Open, errors: Path) -> No
     page = opened(errors)
     open_details(page)
     assert page.inner_text("td .verdict.worse") == "0.200 mm above reported"
+    assert page.inner_text("tr:has(td .verdict.worse)").count("+0.200 ± 0.0417") == 1  # twice 0.1 × √(24 / 23 / 24)
     claims = page.locator("section[aria-labelledby=claims]")
     assert set(claims.locator("td .verdict").all_inner_texts()) == {"supported"}
     assert "difference mm, 95 %" in claims.inner_text() and "−" in claims.locator("tbody td.number").nth(4).inner_text()

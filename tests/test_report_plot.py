@@ -176,7 +176,7 @@ def test_times_come_with_what_they_are_worth(opened: Open, complete: Path) -> No
     page.check("input[name=x][value=latency128]", force=True)
     note = page.inner_text("#plot-note")
     assert "other cells may have run on the same machine" in note and "on an idle machine (nox -s perf)" in note
-    assert "1 of the shown points have no such time." in note
+    assert "1 of the shown points has no such time." in note
     assert page.locator("#front").is_enabled()
     page.check("input[name=x][value=latency1]", force=True)
     assert page.locator("#front").is_disabled()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -138,6 +139,27 @@ def test_cells_without_a_result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         ("gone", "the method's code can't be loaded"),
         ("reference", f"no record yet: `ratebench run {SUITE} --method reference {named}`"),
     }
+
+
+def test_a_configuration_is_what_it_changes_whatever_its_hash_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Records of before configurations were named by their changes: they are the first one, and their cells were run."""
+    wanted = [{"steps": [0.1, 0.2], "bits": 5}, {"steps": [0.1, 0.2], "bits": 6}]
+    monkeypatch.setattr(params, "configs", lambda suite, method, budget: wanted)
+    common: dict[str, Any] = {"suite": "digits", "network": "digits_cnn"}
+    records = [
+        made("beta", config=config, config_hash=name, **common) for name, config in zip("xy", wanted[::-1], strict=True)
+    ]
+    assert cells.first_configs("digits", records) == {("beta", "post-training", "y")}
+    monkeypatch.setattr(params, "configs", lambda suite, method, budget: [{"steps": [], "bits": 5}])
+    assert cells.first_configs("digits", records) == {("beta", "post-training", "x")}  # the nearest to the default
+
+    budget = Budget("post-training", 0)
+    planned = [Cell("digits", "digits", "digits_cnn", "reference", {}, budget, seed) for seed in (0, 1)]
+    monkeypatch.setattr(cells, "_planned", lambda suite: planned)
+    known = made("reference", config={}, config_hash="of another age", **common)
+    assert [gap.seeds for gap in cells.gaps(tmp_path, "digits", [known])] == [(1,)]
 
 
 def test_unsupported_cells_show_their_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

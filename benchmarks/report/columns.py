@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from benchmarks.records import described
 from benchmarks.records.rows import Row
@@ -214,9 +214,13 @@ _COST = (
 )
 
 
-def columns(metrics: Sequence[Metric]) -> tuple[Column, ...]:
-    """All columns of a suite with these metrics; of several metrics the table begins with the first alone."""
-    return (*_RATE, *(_score(metric, position) for position, metric in enumerate(metrics)), *_COST)
+def columns(metrics: Sequence[Metric], has_weights: bool) -> tuple[Column, ...]:
+    """All columns of a suite with these metrics; of several metrics the table begins with the first alone.
+
+    It begins without bits per weight where there is no reference network whose weights could be counted.
+    """
+    rate = (replace(column, shown=column.shown and (has_weights or column.key != "bits")) for column in _RATE)
+    return (*rate, *(_score(metric, position) for position, metric in enumerate(metrics)), *_COST)
 
 
 def _score(metric: Metric, position: int) -> Column:

@@ -52,7 +52,7 @@ def page(facts: Mapping[str, Any], contents: Contents) -> str:
     Rows name their line, and records, by position; `facts` are those of the whole page.
     """
     position, stale = {r.id: i for i, r in enumerate(contents.records)}, contents.stale
-    known, metric = columns(contents.metrics), contents.metric
+    known, metric = columns(contents.metrics, contents.has_weights), contents.metric
     rows = [
         {
             **_row(row, known, contents.metrics),

@@ -180,10 +180,10 @@ function layout(rows, reported, colour) {
 function plotNotes(rows) {
   const limit = limitOf(rows), timed = machines(), missing = rowsOf(shownLines()).length - rows.length;
   const beyond = rows.filter((row) => isBeyond(value(row, "quality"), limit)).length, { better, differenceUnit } = page.metric;
-  const lacking = state.x.startsWith("latency") ? "have no such time" : "have no place on this axis";
+  const lacking = `${missing === 1 ? "has" : "have"} no ${state.x.startsWith("latency") ? "such time" : "place on this axis"}`;
   return [
     rows.length > CROWD ? `${rows.length} points are too many to tell apart: only those on the front have markers and intervals.` : "",
-    beyond ? `${beyond} of ${rows.length} points lie more than ${`${page.axis.view} ${differenceUnit}`.trim()} ${better > 0 ? "below" : "above"} the reference, out of view.` : "",
+    beyond ? `${beyond} of ${rows.length} points ${beyond === 1 ? "lies" : "lie"} more than ${`${page.axis.view} ${differenceUnit}`.trim()} ${better > 0 ? "below" : "above"} the reference, out of view.` : "",
     missing ? `${missing} of the shown points ${lacking}.` : "",
     timed.size ? `${page.columns[page.place[state.x]].help}. Measured on: ${[...timed].sort().join("; ")}.` : "",
     timed.size > 1 ? "Times of different machines are not compared: there is no front." : "",

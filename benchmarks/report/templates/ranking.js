@@ -28,5 +28,5 @@ function drawRanking() {
     return line;
   });
   element("ranking-rows").tBodies[0].replaceChildren(...rows);
-  element("ranking-note").textContent = without ? `${without} of the shown lines have no file with such a ratio.` : "";
+  element("ranking-note").textContent = without ? `${without} of the shown lines ${without === 1 ? "has" : "have"} no file with such a ratio.` : "";
 }
