@@ -176,7 +176,9 @@ def test_a_task_that_is_gone_leaves_numbers_without_a_unit(tmp_path: Path) -> No
     data = Page(path).data
     assert [data["metrics"][0][key] for key in ("name", "unit", "kind")] == ["rmse", "", "mean"]
     assert described.score_text(described.metric("positions", "rmse"), 1.2) == "1.20"
-    assert described.score_text(described.metric("digits", "top-1"), 0.931) == "93.10 %"
+    top1 = described.metric("digits", "top-1")
+    assert described.score_text(top1, 0.931) == "93.10 %"
+    assert described.interval_text(top1, 0.921, 0.9402) == "92.10 … 94.02"
 
 
 def test_one_metric_compares_a_suite(tmp_path: Path) -> None:

@@ -40,7 +40,7 @@ def test_a_point_of_the_plot_leads_to_its_row(opened: Open, rendered: Path) -> N
 
 
 def test_rate_differences_are_scipys(opened: Open, tmp_path: Path) -> None:
-    """Mean of log bytes over the accuracies that both curves have, within the view of ten points below the reference."""
+    """Mean of log bytes over the qualities that both curves have, within the view of ten points below the reference."""
     ours, theirs = (
         ([9000, 6000, 3000, 2000, 500], [945, 930, 890, 860, 120]),
         ([15_000, 8000, 5200, 2500], [940, 915, 905, 800]),
@@ -76,7 +76,7 @@ def test_the_front_is_what_nothing_beats(opened: Open, tmp_path: Path) -> None:
 
 
 def test_ranks_are_shared_inside_the_noise(opened: Open, tmp_path: Path) -> None:
-    """Each line stands by its largest file of at most a quarter; intervals of 1,000 images are about ±2 points."""
+    """Each line is represented by its largest file of at most a quarter; intervals of 1,000 items are about ±2 points."""
     records = [
         *curve("alpha", [10_000, 4000], [900, 899]),
         *curve("beta", [9900, 9000], [910, 100]),

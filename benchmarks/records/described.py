@@ -73,6 +73,11 @@ def score_text(of: Metric, value: float) -> str:
     return f"{of.scale * value:,.{of.decimals}f} {of.unit}".rstrip()
 
 
+def interval_text(of: Metric, low: float, high: float) -> str:
+    """The two ends of an interval likewise, without the unit: "92.10 … 94.02"."""
+    return f"{of.scale * low:,.{of.decimals}f} … {of.scale * high:,.{of.decimals}f}"
+
+
 def _short(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.10g}"

@@ -22,7 +22,7 @@ Status = Literal["failed", "unfinished", "not applicable", "not run"]
 
 @dataclass(frozen=True, order=True)
 class Gap:
-    """Cells that differ in their seed alone and lack a result for the same reason."""
+    """Cells that differ only in their seed and lack a result for the same reason."""
 
     network: str
     method: str
@@ -74,7 +74,9 @@ def _ended_badly(results: Path, suite: str, configs: dict[str, str]) -> Iterator
             if ended.status == "failed":
                 yield replace(gap, reason=ended.error or "no reason was recorded")
         elif any(folder.glob("p*.json")):
-            yield replace(gap, status="unfinished", reason="it has points, but was interrupted or still runs")
+            yield replace(
+                gap, status="unfinished", reason="the cell has points, but was interrupted or is still running"
+            )
 
 
 def _planned(suite: str) -> Iterator[Cell | Gap]:
@@ -130,7 +132,7 @@ def _unsupported(cell: Cell) -> str | None:
     try:
         return cell.unsupported()
     except Exception as error:  # a method's own code: one that can't answer must not cost the whole report
-        return f"asking the method failed: {error}"
+        return f"the method could not say whether it applies: {error}"
 
 
 def gaps(results: Path, suite: str, records: Sequence[Record]) -> list[Gap]:
