@@ -12,10 +12,10 @@ from browsing import Open
 from invented import SUITE, everything, made, publish, several, store
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Request
 
-from benchmarks import record
-from benchmarks.record import CellState
+from benchmarks import records
+from benchmarks.records import CellState
 from benchmarks.report import render
-from benchmarks.running import execution
+from benchmarks.running import state
 
 CHROMIUM = next(
     (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None
@@ -64,7 +64,7 @@ def opened(browser: Browser) -> Iterator[Open]:
 def rendered(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("report")
     results = store(folder / "results", several())
-    ((results / made().id).parent / execution.LOG).write_text("0.1 s  epoch 1 <script>unsafe()</script>\n")
+    ((results / made().id).parent / state.LOG).write_text("0.1 s  epoch 1 <script>unsafe()</script>\n")
     return render(SUITE, results, folder / "reports")
 
 
@@ -73,8 +73,8 @@ def complete(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A page with all that a page can have: reported numbers, claims, costs, gaps, a README, times of two machines."""
     folder = tmp_path_factory.mktemp("complete")
     results = store(folder / "results", everything())
-    failed = CellState(record.SCHEMA, "x", "failed", 0, 1.0, "out of <b>memory</b>")
-    record.write(results / SUITE / "net/alpha/abc-short-s0/cell.json", failed)
+    failed = CellState(records.SCHEMA, "x", "failed", 0, 1.0, "out of <b>memory</b>")
+    records.write(results / SUITE / "net/alpha/abc-short-s0/cell.json", failed)
     with pytest.MonkeyPatch.context() as patch:
         publish(folder / "alpha", patch)
         return render(SUITE, results, folder / "reports")

@@ -6,6 +6,7 @@ import base64
 import gzip
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from html.parser import HTMLParser
 from pathlib import Path
@@ -14,33 +15,62 @@ from typing import Any
 
 import msgspec
 import pytest
+import torch
 
 import methods
-from benchmarks import record
-from benchmarks.evaluation import measure
-from benchmarks.record import CellState, Record
-from benchmarks.report import cards
-from methods.interface import Card
+from benchmarks import records as recorded
+from benchmarks import tasks
+from benchmarks.evaluation.metrics import interval, sums, wilson
+from benchmarks.records import CellState, Record, Score, described
+from methods.interface import Card, Metric
 
 SUITE = "invented"
 REFERENCE_BYTES = 40_000
+RMSE = Metric("rmse", "mm", "mean", "Root-mean-square error of the positions", more_is_better=False, decimals=3)
+PSNR = Metric("psnr", "dB", "mean", "Peak signal-to-noise ratio of the decoded images")
+SSIM = Metric("ssim", "", "mean", "Structural similarity of the decoded images", decimals=4)
+
+
+def invent_task(patch: pytest.MonkeyPatch, name: str, *metrics: Metric) -> None:
+    """A task that is at hand as long as the patch: its metrics are all that records and reports ask of it."""
+    names, get = tasks.names, tasks.get
+    module = SimpleNamespace(METRICS=metrics, NETWORKS={"net": None})
+    patch.setattr(tasks, "names", lambda: [*names(), name])
+    patch.setattr(tasks, "get", lambda key: module if key == name else get(key))
+
+
+def counted(correct: int, items: int = 1000) -> Score:
+    """A proportion of so many items."""
+    low, high = wilson(correct, items)
+    return Score(items=items, total=correct, squares=correct, value=correct / items, low=low, high=high)
+
+
+def averaged(metric: Metric, values: Sequence[float]) -> Score:
+    """The score of one value per item."""
+    found = sums(torch.tensor(values, dtype=torch.float64))
+    low, high = interval(metric, found)
+    return Score(items=found.items, total=found.total, squares=found.squares, value=found.value, low=low, high=high)
+
+
+def around(metric: Metric, mean: float, deviation: float = 1.0, items: int = 24) -> Score:
+    """The score of items that lie `deviation` to either side of a mean."""
+    return averaged(metric, [mean + (deviation if i % 2 else -deviation) for i in range(items)])
 
 
 def made(method: str = "alpha", seed: int = 0, index: int = 0, **changes: Any) -> Record:
-    """An invented record; keyword arguments replace fields, `correct` and `file_bytes` what follows from them too."""
+    """An invented record; keyword arguments replace fields, `correct` and `file_bytes` what follows from them, too."""
     correct, size = changes.pop("correct", 900 - 50 * index), changes.pop("file_bytes", 10_000 // (index + 1) + seed)
     network, budget = changes.pop("network", "net"), changes.pop("budget", "post-training")
     config = changes.pop("config", {"mode": "plain", "steps": 3})
     config_hash = hashlib.sha256(json.dumps(config).encode()).hexdigest()[:8]
-    low, high = measure.wilson(correct, 1000)
     fields: dict[str, Any] = {
-        "schema": record.SCHEMA,
+        "schema": recorded.SCHEMA,
         "id": f"{SUITE}/{network}/{method}/{config_hash}-{budget}-s{seed}/p{index:02d}",
         "suite": SUITE,
         "task": "digits",
         "network": network,
         "method": method,
-        "faithful": "reconstruction",
+        "fidelity": "reconstruction",
         "config": config,
         "config_hash": config_hash,
         "budget": budget,
@@ -48,18 +78,16 @@ def made(method: str = "alpha", seed: int = 0, index: int = 0, **changes: Any) -
         "seed": seed,
         "index": index,
         "point": {"sparsity": 0.5 + 0.1 * index},
-        "rate": record.Rate(
+        "rate": recorded.Rate(
             file_bytes=size,
             by_role={"weights": size - 300, "norm_bias": 200, "header": 100},
-            reference_bytes=REFERENCE_BYTES,
+            uncompressed_bytes=REFERENCE_BYTES,
             ratio=REFERENCE_BYTES / size,
             bits_per_weight=8 * size / (REFERENCE_BYTES / 4),
         ),
-        "counted": record.Counted(elements=10_000, nonzero=5_000 - 1_000 * index, macs=1_234_567),
-        "quality": record.Quality(
-            metric="top-1", correct=correct, total=1000, value=correct / 1000, low=low, high=high
-        ),
-        "speed": record.Speed(
+        "counted": recorded.Counted(elements=10_000, nonzero=5_000 - 1_000 * index, macs=1_234_567),
+        "metrics": {"top-1": counted(correct)},
+        "speed": recorded.Speed(
             device="a processor",
             threads=2,
             encode_s=0.5,
@@ -68,7 +96,7 @@ def made(method: str = "alpha", seed: int = 0, index: int = 0, **changes: Any) -
             latency_ms_batch128=30.0,
         ),
         "wall_s": 12.5,
-        "provenance": record.Provenance(
+        "provenance": recorded.Provenance(
             fingerprint="0123456789abcdef",
             commit="c" * 40,
             dirty=False,
@@ -91,22 +119,32 @@ def curve(method: str, sizes: list[int], correct: list[int]) -> list[Record]:
     ]
 
 
+def scored_curve(
+    method: str, task: str, sizes: list[int], scores: list[dict[str, Score]], **changes: Any
+) -> list[Record]:
+    """Points of a method on a task with other metrics than top-1."""
+    return [
+        made(method, index=i, file_bytes=size, task=task, metrics=score, **changes)
+        for i, (size, score) in enumerate(zip(sizes, scores, strict=True))
+    ]
+
+
 def reference(network: str = "net") -> Record:
-    return made("plain", network=network, file_bytes=REFERENCE_BYTES, correct=950, faithful="baseline", config={})
+    return made("plain", network=network, file_bytes=REFERENCE_BYTES, correct=950, fidelity="baseline", config={})
 
 
 def several() -> list[Record]:
     curves = [made(seed=seed, index=index) for seed in (0, 1, 2) for index in (0, 1)]
-    other = [made("beta", index=i, network="other", faithful="paper", budget="short", epochs=5) for i in (0, 1, 2)]
+    other = [made("beta", index=i, network="other", fidelity="paper", budget="short", epochs=5) for i in (0, 1, 2)]
     return [*curves, *other, reference(), reference("other")]
 
 
 def everything() -> list[Record]:
     """`several` and more: another configuration, a narrower network on another machine, times that are not known."""
-    slim = record.Counted(elements=9_000, nonzero=9_000, macs=700_000)
+    slim = recorded.Counted(elements=9_000, nonzero=9_000, macs=700_000)
     elsewhere = msgspec.structs.replace(made().speed, device="another processor", threads=1, latency_ms_batch128=None)
     extra = {"counted": slim, "speed": elsewhere, "notes": {"redundancy_macs": 0.3}}
-    beta = [made("beta", seed=seed, correct=870, file_bytes=9000, faithful="baseline", **extra) for seed in (0, 1)]
+    beta = [made("beta", seed=seed, correct=870, file_bytes=9000, fidelity="baseline", **extra) for seed in (0, 1)]
     unlike = [made("gamma", seed=seed, correct=correct) for seed, correct in ((0, 700), (1, 940))]
     return [*several(), *beta, *unlike, made(config={"mode": "plain", "steps": 4}, correct=910)]
 
@@ -192,10 +230,10 @@ def publish(package: Path, patch: pytest.MonkeyPatch) -> None:
     for name, content in {"README.md": README, "reported.toml": REPORTED, "claims.toml": CLAIMS}.items():
         (package / name).write_text(content)
     alpha = SimpleNamespace(CARD=CARD, Config=Config)
-    names, source, method = methods.names(), methods.source, cards._method
+    names, source, method = methods.names(), methods.source, described._method
     patch.setattr(methods, "names", lambda: [*names, "alpha"])
     patch.setattr(methods, "source", lambda key: package if key == "alpha" else source(key))
-    patch.setattr(cards, "_method", lambda key: alpha if key == "alpha" else method(key))
+    patch.setattr(described, "_method", lambda key: alpha if key == "alpha" else method(key))
 
 
 def store(results: Path, records: list[Record]) -> Path:
@@ -203,8 +241,8 @@ def store(results: Path, records: list[Record]) -> Path:
     for number, known in enumerate(records):
         parts = known.id.split("/")
         place = known.id if len(parts) == 5 and "<" not in known.id else f"{SUITE}/x/y{number}/z-s0/p00"
-        record.write(results / f"{place}.json", known)
-        record.write((results / place).parent / "cell.json", CellState(record.SCHEMA, "x", "complete", 1, 1.0))
+        recorded.write(results / f"{place}.json", known)
+        recorded.write((results / place).parent / "cell.json", CellState(recorded.SCHEMA, "x", "complete", 1, 1.0))
     return results
 
 

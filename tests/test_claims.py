@@ -10,11 +10,11 @@ import pytest
 from invented import made
 
 import methods
-from benchmarks import record
 from benchmarks.errors import RateBenchError
 from benchmarks.papers import claimed, claims
 from benchmarks.papers.claims import Claim, Side
-from benchmarks.report import cards, frame
+from benchmarks.records import Counted, described
+from benchmarks.records.rows import aggregate
 
 FILE = """
 [[claim]]
@@ -60,9 +60,9 @@ def test_a_bad_file_is_named(text: str, reason: str, tmp_path: Path) -> None:
 
 
 def test_judgement_by_hand() -> None:
-    assert claims.judge((91.0, 0.3), (90.0, 0.4)) == (1.0, pytest.approx(0.979982), "held")
-    assert claims.judge((90.0, 0.3), (91.0, 0.4))[2] == "not held"
-    assert claims.judge((90.9, 0.3), (90.0, 0.4))[2] == "undecided"
+    assert claims.judge((91.0, 0.3), (90.0, 0.4), True) == (1.0, pytest.approx(0.979982), "supported")
+    assert claims.judge((90.0, 0.3), (91.0, 0.4), True)[2] == "not supported"
+    assert claims.judge((90.9, 0.3), (90.0, 0.4), True)[2] == "inconclusive"
 
 
 def rows(**changes: Any) -> list[Any]:
@@ -74,12 +74,12 @@ def rows(**changes: Any) -> list[Any]:
         made("beta", 0, 1, correct=800, point={"target": 12.0}, **common),
         made("beta", 0, 2, correct=800, point={"sparsity": 0.5}, **common),
     ]
-    return frame.aggregate(records)
+    return aggregate(records)
 
 
 def judged(monkeypatch: pytest.MonkeyPatch, claim: Claim, table: list[Any], tasks: set[str]) -> list[claimed.Judged]:
     monkeypatch.setattr(methods, "names", lambda: ["alpha", "gone"])
-    monkeypatch.setattr(cards, "card", lambda key: None if key == "gone" else object())
+    monkeypatch.setattr(described, "card", lambda key: None if key == "gone" else object())
     monkeypatch.setattr(claims, "of", lambda key: claims.Claims(claim=[claim]))
     return list(claimed.judged(table, tasks))
 
@@ -100,7 +100,7 @@ def test_an_observation_holds_where_every_seed_is_above(monkeypatch: pytest.Monk
     (tmp_path / "claims.toml").write_text(OBSERVATION)
     known = claims.read(tmp_path / "claims.toml")
     monkeypatch.setattr(methods, "names", lambda: ["alpha"])
-    monkeypatch.setattr(cards, "card", lambda key: object())
+    monkeypatch.setattr(described, "card", lambda key: object())
     monkeypatch.setattr(claims, "of", lambda key: known)
     common: dict[str, Any] = {"budget": "short", "epochs": 2.5}
     values = {0: [0.9, 0.7], 1: [0.9, 0.5]}
@@ -110,13 +110,13 @@ def test_an_observation_holds_where_every_seed_is_above(monkeypatch: pytest.Monk
         for seed, value in enumerate(over_seeds)
     ]
     records.append(made("alpha", 0, 2, **common))  # without the note
-    found = list(claimed.observed(frame.aggregate(records), {"digits"}))
+    found = list(claimed.observed(aggregate(records), {"digits"}))
     assert [(o.outcome, o.note.mean, o.note.low) for o in found] == [
-        ("held", pytest.approx(0.8), 0.7),
-        ("not held", pytest.approx(0.7), 0.5),
+        ("supported", pytest.approx(0.8), 0.7),
+        ("not supported", pytest.approx(0.7), 0.5),
     ]
-    assert claimed.grouped(found)[0][2] == [("held", 1), ("not held", 1)]
-    assert not list(claimed.observed(frame.aggregate(records), {"cifar10"}))
+    assert claimed.grouped(found)[0][2] == [("supported", 1), ("not supported", 1)]
+    assert not list(claimed.observed(aggregate(records), {"cifar10"}))
 
 
 def test_points_meet_where_both_have_the_label(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -124,12 +124,12 @@ def test_points_meet_where_both_have_the_label(monkeypatch: pytest.MonkeyPatch, 
     (claim,) = claims.read(tmp_path / "claims.toml").claim
     found = judged(monkeypatch, claim, rows(), {"digits"})
     assert [(j.network, j.place, j.outcome) for j in found] == [
-        ("net", "target 8", "held"),
-        ("net", "target 12", "not held"),
+        ("net", "target 8", "supported"),
+        ("net", "target 12", "not supported"),
     ]
     assert found[0].difference == pytest.approx(10.1)
     ((first, points, tally),) = claimed.grouped(found)
-    assert first is found[0] and points == found and tally == [("held", 1), ("not held", 1)]
+    assert first is found[0] and points == found and tally == [("supported", 1), ("not supported", 1)]
     assert not judged(monkeypatch, claim, rows(), {"cifar10"})
     assert not judged(monkeypatch, claim, rows(budget="post-training"), {"digits"})
     other = Claim(
@@ -154,7 +154,7 @@ def test_curves_meet_at_equal_bytes(monkeypatch: pytest.MonkeyPatch, tmp_path: P
         for method, points in sizes.items()
         for index, (size, correct) in enumerate(points)
     ]
-    (found,) = judged(monkeypatch, claim, frame.aggregate(records), {"digits"})
+    (found,) = judged(monkeypatch, claim, aggregate(records), {"digits"})
     assert (found.place, found.better.size, found.worse.size) == ("equal bytes", 2000, 2000)
     assert found.worse.score == pytest.approx(85.0) and found.difference == pytest.approx(5.0)
 
@@ -162,7 +162,7 @@ def test_curves_meet_at_equal_bytes(monkeypatch: pytest.MonkeyPatch, tmp_path: P
 def test_pruning_can_be_counted_by_its_values(monkeypatch: pytest.MonkeyPatch) -> None:
     """4,000 and 1,000 values that are not zero are 16,000 and 4,000 bytes, or 1,250 more with a bit for each of 10,000."""
     common: dict[str, Any] = {"budget": "short", "epochs": 2.5}
-    counts = [record.Counted(elements=10_000, nonzero=nonzero, macs=1) for nonzero in (4000, 1000)]
+    counts = [Counted(elements=10_000, nonzero=nonzero, macs=1) for nonzero in (4000, 1000)]
     beta = [made("beta", 0, i, counted=c, correct=900 - 100 * i, **common) for i, c in enumerate(counts)]
     for counted, size in (("values", 8000), ("values and mask", 8000)):
         claim = Claim(
@@ -175,7 +175,7 @@ def test_pruning_can_be_counted_by_its_values(monkeypatch: pytest.MonkeyPatch) -
             worse=Side(method="beta", counted=counted),  # type: ignore[arg-type]
         )
         records = [made("alpha", file_bytes=size, correct=950, **common), *beta]
-        (found,) = judged(monkeypatch, claim, frame.aggregate(records), {"digits"})
+        (found,) = judged(monkeypatch, claim, aggregate(records), {"digits"})
         low, high = (4000, 16000) if counted == "values" else (5250, 17250)
         share = math.log(size / low) / math.log(high / low)
         assert found.worse.score == pytest.approx(80 + 10 * share)
@@ -183,11 +183,9 @@ def test_pruning_can_be_counted_by_its_values(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_of_several_configurations_the_one_nearest_to_the_default_answers(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cards, "changes", lambda method, config: {k: v for k, v in config.items() if v != 3})
+    monkeypatch.setattr(described, "changes", lambda method, config: {k: v for k, v in config.items() if v != 3})
     far, near = ({"mode": "plain", "steps": steps} for steps in (4, 3))
-    table = frame.aggregate(
-        [made(config=config, point={"target": 8}, budget="short", epochs=2.5) for config in (far, near)]
-    )
+    table = aggregate([made(config=config, point={"target": 8}, budget="short", epochs=2.5) for config in (far, near)])
     claim = Claim(
         text="t",
         source="s",

@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import json
 import re
 import shutil
 import subprocess
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import msgspec
 import pandas as pd
 import pytest
-from invented import REFERENCE_BYTES, SUITE, Page, made, reference, several, store
+from invented import CARD, REFERENCE_BYTES, SUITE, Page, made, reference, several, store
 
-from benchmarks import record
+from benchmarks import records as recorded
 from benchmarks.errors import RateBenchError, RecordError
-from benchmarks.papers import replication, reported
-from benchmarks.record import Record
-from benchmarks.report import cards, compare, costs, frame, payload, render, series
+from benchmarks.papers import answers, reported
+from benchmarks.papers.verdicts import Verdict
+from benchmarks.records import Counted, Record, compare, described, files, migration
+from benchmarks.records.rows import aggregate, references
+from benchmarks.records.schema import ROLES
+from benchmarks.records.snapshot import snapshot
+from benchmarks.records.table import plain_json
+from benchmarks.report import costs, payload, render, series
+from benchmarks.tasks.kinds.metrics import TOP1
 
 HOSTILE = (
     "</script><script>document.title='ran'</script><img src=x onerror=\"document.title='ran'\"><!-- $\\frac% {{ 7*7 }}"
@@ -39,12 +45,12 @@ def test_same_records_give_the_same_files(rendered: tuple[Path, list[Record]], t
     names = sorted(path.name for path in page.parent.iterdir())
     assert names == [
         "index.html",
-        "rate-accuracy-net-post-training.pdf",
-        "rate-accuracy-net-post-training.svg",
-        "rate-accuracy-other-post-training.pdf",
-        "rate-accuracy-other-post-training.svg",
-        "rate-accuracy-other-short.pdf",
-        "rate-accuracy-other-short.svg",
+        "rate-quality-net-post-training.pdf",
+        "rate-quality-net-post-training.svg",
+        "rate-quality-other-post-training.pdf",
+        "rate-quality-other-post-training.svg",
+        "rate-quality-other-short.pdf",
+        "rate-quality-other-short.svg",
         "records.csv",
         "snapshot.json",
     ]
@@ -86,18 +92,18 @@ def check_row(row: Any, line: Any, values: dict[str, Any], texts: dict[str, str]
     assert values["bytes"] == pytest.approx(mean, rel=1e-12)
     assert values["ratio"] == pytest.approx(REFERENCE_BYTES / mean, rel=1e-12)
     assert values["bits"] == pytest.approx(sum(r.rate.bits_per_weight for r in own) / n, rel=1e-12)
-    assert values["quality"] == pytest.approx(100 * sum(r.quality.correct for r in own) / (1000 * n), rel=1e-12)
+    assert values["quality"] == pytest.approx(100 * sum(r.quality.total for r in own) / (1000 * n), rel=1e-12)
     assert values["nonzero"] == pytest.approx(100 * sum(r.counted.nonzero for r in own) / (10_000 * n), rel=1e-12)
     assert values["macs"] == 1_234_567 and values["elements"] == 10_000
     assert values["decode"] == own[0].speed.decode_s
     assert values["hours"] == pytest.approx(12.5 * n / 3600)
-    assert (line["method"], line["faithful"]) == (own[0].method, own[0].faithful)
+    assert (line["method"], line["fidelity"]) == (own[0].method, own[0].fidelity)
     assert texts["bytes"] == f"{mean:,.0f}"
     assert texts["ratio"] == f"{REFERENCE_BYTES / mean:,.2f}"
     assert texts["quality"] == f"{values['quality']:.2f}"
     assert texts["nonzero"] == f"{values['nonzero']:.1f}"
     assert texts["macs"] == "1.23"
-    roles = dict(zip(frame.ROLES, row["roles"], strict=True))
+    roles = dict(zip(ROLES, row["roles"], strict=True))
     assert roles["weights"] == pytest.approx(mean - 300) and roles["norm_bias"] == 200
 
 
@@ -109,7 +115,7 @@ def test_csv_reads_back_exactly(rendered: tuple[Path, list[Record]]) -> None:
         row = table.loc[known.id]
         assert row["rate.file_bytes"] == known.rate.file_bytes
         assert row["rate.ratio"] == known.rate.ratio
-        assert row["quality.low"] == known.quality.low
+        assert row["metrics.top-1.low"] == known.quality.low
         assert row["speed.decode_s"] == known.speed.decode_s
         assert row["rate.by_role.indices"] == 0
         assert json.loads(str(row["point"])) == known.point
@@ -118,22 +124,27 @@ def test_csv_reads_back_exactly(rendered: tuple[Path, list[Record]]) -> None:
 
 def costing(method: str, *macs: int, **changes: Any) -> list[Record]:
     """Points of one method by their multiply-accumulates; the reference needs 1,234,567."""
-    counts = [record.Counted(elements=9_000, nonzero=9_000, macs=count) for count in macs]
+    counts = [Counted(elements=9_000, nonzero=9_000, macs=count) for count in macs]
     return [made(method, index=i, counted=counted, **changes) for i, counted in enumerate(counts)]
 
 
-def test_methods_that_compute_less_have_a_figure_of_their_own(tmp_path: Path) -> None:
+def test_methods_that_compute_less_have_a_figure_of_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a method estimates to be redundant stands in the note that its card names; all its configurations are drawn."""
     slim = costing("alpha", 800_000, 500_000, notes={"redundancy_macs": 0.4})
     page = render(SUITE, store(tmp_path / "results", [*slim, made("beta"), reference()]), tmp_path / "reports")
-    assert (page.parent / "macs-accuracy-net-post-training.pdf").exists()
+    assert (page.parent / "macs-quality-net-post-training.pdf").exists()
     text = page.read_text(encoding="utf-8")
-    assert "Accuracy and multiply-accumulates" in text
-    assert "<code>rate-accuracy-*</code> and <code>macs-accuracy-*</code>, each as" in text
+    assert "Quality and multiply-accumulates" in text
+    assert "<code>rate-quality-*</code> and <code>macs-quality-*</code>, each as" in text
 
+    card = dataclasses.replace(CARD, estimate="redundancy_macs")
+    monkeypatch.setattr(described, "card", lambda key: card if key == "alpha" else None)
     finer = costing("alpha", 900_000, config={"sparsity": 0.9}, notes={"redundancy_macs": 0.4})
-    other = costing("beta", 900_000)  # no configuration of the page's first view, and no estimate
-    rows = frame.aggregate([*slim, *finer, *other, reference()])
-    dense, lines = frame.references(rows)["net"], list(series.series(rows))
+    other = costing(
+        "beta", 900_000, notes={"redundancy_macs": 0.4}
+    )  # not in the first view; its card names no estimate
+    rows = aggregate([*slim, *finer, *other, reference()])
+    dense, lines = references(rows)["net"], list(series.series(rows))
     first = {line.identity for line in lines if line.method == "alpha" and len(line.rows) == 2}
     found = costs.narrower(dense, lines, first)
     assert [(line.method, len(line.rows)) for line in found] == [("alpha", 2), ("alpha", 1)]
@@ -141,20 +152,21 @@ def test_methods_that_compute_less_have_a_figure_of_their_own(tmp_path: Path) ->
     assert [costs.removed(dense, row) for row in line.rows] == pytest.approx(
         [100 * (1 - macs / 1_234_567) for macs in (800_000, 500_000)]
     )
-    (axes,) = costs.figure("top-1", dense, found).axes
+    (axes,) = costs.figure(TOP1, dense, found).axes
     (vertical,) = [drawn for drawn in axes.lines if "estimate" in str(drawn.get_label())]
     assert list(vertical.get_xdata()) == [40, 40]
 
 
 def test_structured_pruning_starts_at_the_reference(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A point that needs more than the reference squeezes nothing; the accuracies reach up to the reference's."""
+    """A point that needs more than the reference squeezes nothing; the qualities reach up to the reference's."""
     families = {"alpha": (costs.STRUCTURED,), "beta": ("low-rank factorisation",)}
-    monkeypatch.setattr(cards, "card", lambda key: SimpleNamespace(families=families[key]) if key in families else None)
+    cards = {key: dataclasses.replace(CARD, families=own) for key, own in families.items()}
+    monkeypatch.setattr(described, "card", cards.get)
     records = [*costing("alpha", 800_000, 500_000), *costing("beta", 2_000_000, 700_000), reference()]
-    rows = frame.aggregate(records)
-    dense = frame.references(rows)["net"]
+    rows = aggregate(records)
+    dense = references(rows)["net"]
     lines = list(series.series(rows))
-    (axes,) = costs.figure("top-1", dense, costs.narrower(dense, lines, {line.identity for line in lines})).axes
+    (axes,) = costs.figure(TOP1, dense, costs.narrower(dense, lines, {line.identity for line in lines})).axes
     starts = [drawn for drawn in axes.lines if list(drawn.get_xdata())[:1] == [0] and len(drawn.get_xdata()) == 2]
     (start,) = [drawn for drawn in starts if drawn.get_label() != "reference"]
     assert list(start.get_xdata()) == pytest.approx([0, 100 * (1 - 800_000 / 1_234_567)])
@@ -175,7 +187,7 @@ def test_hostile_names_are_text(tmp_path: Path) -> None:
 
 def test_data_has_no_number_that_json_does_not_know() -> None:
     with pytest.raises(ValueError, match="not JSON compliant"):
-        payload.packed(frame.plain_json(float("nan")))
+        payload.packed(plain_json(float("nan")))
 
 
 def test_no_records_writes_nothing(tmp_path: Path) -> None:
@@ -186,19 +198,19 @@ def test_no_records_writes_nothing(tmp_path: Path) -> None:
 
 def test_records_of_an_older_schema_are_migrated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     results = store(tmp_path / "results", several())
-    now = record.SCHEMA
-    monkeypatch.setattr(record, "SCHEMA", now + 1)
-    monkeypatch.setitem(record._MIGRATIONS, now, lambda plain: {**plain, "schema": now + 1})
+    now = recorded.SCHEMA
+    monkeypatch.setattr(files, "SCHEMA", now + 1)
+    monkeypatch.setitem(migration.STEPS, now, lambda plain: {**plain, "schema": now + 1})
     page = Page(render(SUITE, results, tmp_path / "reports"))
     assert {r["schema"] for r in page.records} == {now + 1} and len(page.records) == len(several())
-    monkeypatch.delitem(record._MIGRATIONS, now)
+    monkeypatch.delitem(migration.STEPS, now)
     with pytest.raises(RecordError, match=f"this release knows no schema {now}"):
         render(SUITE, results, tmp_path / "reports")
 
 
 def test_a_damaged_record_is_named(tmp_path: Path) -> None:
     results = store(tmp_path / "results", several())
-    victim = record.paths(results, SUITE)[2]
+    victim = recorded.paths(results, SUITE)[2]
     victim.write_bytes(victim.read_bytes()[:200])
     with pytest.raises(RecordError, match=re.escape(str(victim))):
         render(SUITE, results, tmp_path / "reports")
@@ -209,7 +221,7 @@ def test_the_index_leads_to_every_suite(tmp_path: Path) -> None:
     render(SUITE, store(tmp_path / "results", several()), tmp_path / "reports")
     other = [msgspec.structs.replace(r, suite="second", id=r.id.replace(SUITE, "second", 1)) for r in several()]
     for known in other:
-        record.write(tmp_path / "results" / f"{known.id}.json", known)
+        recorded.write(tmp_path / "results" / f"{known.id}.json", known)
     render("second", tmp_path / "results", tmp_path / "reports")
     index = Page(tmp_path / "reports" / "index.html")
     assert index.links == [f"{SUITE}/index.html", "second/index.html"] and not index.scripts
@@ -228,7 +240,7 @@ def test_snapshots_are_compared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert [r.id for r in found.new] == [records[0].id] and [r.id for r in found.gone] == [records[3].id]
     assert [(a.id, b.rate.file_bytes) for a, b in found.changed] == [(changed.id, 77)]
     assert found.same == len(records) - 3
-    assert [found.before, found.after] == [frame.snapshot(record.load(place, SUITE)) for place in (before, after)]
+    assert [found.before, found.after] == [snapshot(recorded.load(place, SUITE)) for place in (before, after)]
     same = compare.compare(SUITE, str(after), str(after))
     assert not (same.new or same.gone or same.changed) and same.before == same.after
 
@@ -250,11 +262,11 @@ def test_snapshots_are_compared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 def test_papers_points_stand_beside_ours() -> None:
     """Where a paper gives an accuracy and a ratio; the row that answers is named."""
-    row = frame.aggregate([made()])[0]
+    row = aggregate([made()])[0]
     size = reported.Size(value=12.5, unit="ratio", counts="weights only")
     wanted = reported.Reported(task="digits", network="net", metric="error", value=8.0, source="Table 1", size=size)
-    verdict = reported.Verdict("replicated")
-    found = payload._reported(replication.Comparison("alpha", wanted, row, None, verdict))
+    verdict = Verdict("replicated")
+    found = payload._reported(answers.Comparison("alpha", wanted, row, None, verdict), TOP1)
     assert found is not None and (found["quality"], found["ratio"], found["row"]) == (92.0, 12.5, row.key)
     unsized = msgspec.structs.replace(wanted, size=None)
-    assert payload._reported(replication.Comparison("alpha", unsized, row, None, verdict)) is None
+    assert payload._reported(answers.Comparison("alpha", unsized, row, None, verdict), TOP1) is None

@@ -9,8 +9,8 @@ from typing import Any
 from browsing import Open, shown
 from invented import SUITE, everything
 
-from benchmarks.evaluation import measure
-from benchmarks.record import Record
+from benchmarks.evaluation.metrics import Z95, wilson
+from benchmarks.records import Record
 from benchmarks.report.columns import significant
 
 pytest_plugins = ["chromium"]
@@ -22,8 +22,8 @@ def interval(own: list[Record]) -> tuple[float, float]:
         return own[0].quality.low, own[0].quality.high
     shares = [r.quality.value for r in own]
     mean = statistics.fmean(shares)
-    half = measure.Z95 * (mean * (1 - mean) / 1000 + statistics.variance(shares) / len(own)) ** 0.5
-    low, high = measure.wilson(round(1000 * mean), 1000)
+    half = Z95 * (mean * (1 - mean) / 1000 + statistics.variance(shares) / len(own)) ** 0.5
+    low, high = wilson(round(1000 * mean), 1000)
     return max(0, min(low, mean - half)), min(1, max(high, mean + half))
 
 
@@ -35,9 +35,9 @@ def expected(own: list[Record]) -> dict[str, str]:
     return {
         "seeds": str(n),
         "bytes": f"{size:,.0f}",
-        "ratio": f"{one.rate.reference_bytes / size:,.2f}",
-        "bits": f"{8 * size / (one.rate.reference_bytes / 4):,.3f}",
-        "quality": f"{sum(r.quality.correct for r in own) / n / 10:.2f} "
+        "ratio": f"{one.rate.uncompressed_bytes / size:,.2f}",
+        "bits": f"{8 * size / (one.rate.uncompressed_bytes / 4):,.3f}",
+        "quality": f"{sum(r.quality.total for r in own) / n / 10:.2f} "
         + "–".join(f"{100 * bound:.2f}" for bound in low_high),
         "nonzero": f"{100 * one.counted.nonzero / one.counted.elements:.1f}",
         "elements": f"{one.counted.elements:,}",
@@ -99,7 +99,7 @@ def test_families_and_labels_are_filtered(opened: Open, complete: Path) -> None:
     page.select_option("#family", "pruning")
     assert methods() == {"alpha"}
     page.select_option("#family", "")
-    page.select_option("#label", "baseline")
+    page.select_option("#fidelity", "baseline")
     assert methods() == {"beta", "plain"} and page.locator("#plot .legendtoggle").count() == 0
     assert page.evaluate("element('plot').data.filter(trace => trace.customdata).length") == 2
     assert page.inner_text("#count") == "2 of 6 operating points on net"
@@ -119,7 +119,9 @@ def test_a_link_holds_the_whole_view(opened: Open, rendered: Path) -> None:
     link = page.evaluate("key => permalink({ row: key, query: '', hide: [] })", key)
     third = opened(rendered, "#" + link.partition("#")[2])
     assert third.locator(f"tr[data-key='{key}'] .open").get_attribute("aria-expanded") == "true"
-    unknown = "#network=gone&x=up&columns=a,b&row=none&hide=zz&sort=nothing&budget=gone&family=gone&label=gone&at=abc"
+    unknown = (
+        "#network=gone&x=up&columns=a,b&row=none&hide=zz&sort=nothing&budget=gone&family=gone&fidelity=gone&at=abc"
+    )
     broken = opened(rendered, unknown)
     assert broken.evaluate("state.network") == "net" and len(shown(broken)) == 3
     assert broken.evaluate("[state.at, state.budget]") == ["10", ""]

@@ -15,7 +15,7 @@ from browsing import Open, saved, shown
 from invented import SUITE, made, reference, several, store
 
 from benchmarks.report import render
-from benchmarks.running import plan
+from benchmarks.running import params
 
 HOSTILE = (
     "</script><script>document.title='ran'</script><img src=x onerror=\"document.title='ran'\"> 100 % of $\\_{x}^~ & #1"
@@ -45,7 +45,17 @@ def test_what_is_displayed_can_be_saved(opened: Open, rendered: Path) -> None:
     page.evaluate("change({ sort: '-bytes', columns: ['point', 'bytes', 'quality'] })")
     rows = list(csv.DictReader(io.StringIO(saved(page, "csv"))))
     assert [row["row"] for row in rows] == shown(page) and float(rows[0]["bytes"]) == 40_000
-    assert set(rows[0]) == {"method", "label", "point", "bytes", "quality", "low", "high", "row", "snapshot"}
+    assert set(rows[0]) == {
+        "method",
+        "fidelity",
+        "point",
+        "bytes",
+        "quality",
+        "quality.low",
+        "quality.high",
+        "row",
+        "snapshot",
+    }
     whole = json.loads(saved(page, "json"))
     assert [row["row"] for row in whole["rows"]] == shown(page) and whole["snapshot"] == rows[0]["snapshot"]
     assert whole["view"] == page.evaluate("location.hash")[1:]
@@ -55,7 +65,7 @@ def test_what_is_displayed_can_be_saved(opened: Open, rendered: Path) -> None:
 
 
 def test_a_caution_goes_with_the_numbers(opened: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(plan, "caution", lambda _: "These are easy images: 5 % & no more.")
+    monkeypatch.setattr(params, "caution", lambda _: "These are easy images: 5 % & no more.")
     path = render(SUITE, store(tmp_path / "results", several()), tmp_path / "reports")
     page = opened(path)
     assert "These are easy images: 5 % & no more." in page.inner_text("header")
@@ -97,7 +107,7 @@ def test_no_name_and_no_note_is_run(opened: Open, hostile: Path) -> None:
         page.locator("tr.drawer table").wait_for()
     page.evaluate("goTo(page.rows.find(row => row.line.method !== 'plain'))")
     page.locator("tr.drawer table").wait_for()
-    noted = page.locator("tr.drawer tr:has(th:text-is('noted')) td").inner_text()
+    noted = page.locator("tr.drawer tr:has(th:text-is('notes')) td").inner_text()
     assert noted == f"{HOSTILE}={HOSTILE}"
     assert page.title().startswith("RateBench") and not page.query_selector_all("img[src=x]")
 

@@ -40,7 +40,7 @@ def test_a_point_of_the_plot_leads_to_its_row(opened: Open, rendered: Path) -> N
 
 
 def test_rate_differences_are_scipys(opened: Open, tmp_path: Path) -> None:
-    """Mean of log bytes over the accuracies that both curves have, within the view of ten points below the reference."""
+    """Mean of log bytes over the qualities that both curves have, within the view of ten points below the reference."""
     ours, theirs = (
         ([9000, 6000, 3000, 2000, 500], [945, 930, 890, 860, 120]),
         ([15_000, 8000, 5200, 2500], [940, 915, 905, 800]),
@@ -76,7 +76,7 @@ def test_the_front_is_what_nothing_beats(opened: Open, tmp_path: Path) -> None:
 
 
 def test_ranks_are_shared_inside_the_noise(opened: Open, tmp_path: Path) -> None:
-    """Each line stands by its largest file of at most a quarter; intervals of 1,000 images are about ±2 points."""
+    """Each line is represented by its largest file of at most a quarter; intervals of 1,000 items are about ±2 points."""
     records = [
         *curve("alpha", [10_000, 4000], [900, 899]),
         *curve("beta", [9900, 9000], [910, 100]),
@@ -86,7 +86,7 @@ def test_ranks_are_shared_inside_the_noise(opened: Open, tmp_path: Path) -> None
     page = opened(render(SUITE, store(tmp_path / "results", [*records, reference()]), tmp_path / "reports"), "#at=4")
     found = page.evaluate("standing().map(({ row, rank }) => [row.line.method, rank, row.values[page.place.bytes]])")
     assert found == [["beta", 1, 9900], ["alpha", 1, 10_000], ["gamma", 3, 9800]]
-    assert page.inner_text("#ranking-note") == "2 of the shown lines have no file that small."
+    assert page.inner_text("#ranking-note") == "2 of the shown lines have no file with such a ratio."
     counts = {"alpha": 940, "beta": 920, "gamma": 900}  # the third overlaps the second, but not the first
     chain = [made(name, file_bytes=9000, correct=correct) for name, correct in counts.items()]
     page = opened(render(SUITE, store(tmp_path / "chain", [*chain, reference()]), tmp_path / "reports2"), "#at=4")
@@ -157,7 +157,7 @@ def test_a_crowd_is_drawn_without_markers(opened: Open, tmp_path: Path) -> None:
     points, lines = page.locator("#plot .scatterlayer path.point"), page.locator("#plot .scatterlayer path.js-line")
     # The reference, which has no line, is drawn twice.
     assert (points.count(), lines.count(), best) == (31 + 1, 34 + 2, 31)
-    assert "1021 points are more than can be told apart" in page.inner_text("#plot-note")
+    assert "1021 points are too many to tell apart" in page.inner_text("#plot-note")
     keys = "element('plot').data.flatMap(trace => trace.customdata ?? []).filter(Boolean)"
     assert page.evaluate(f"new Set({keys}).size") == page.evaluate(f"{keys}.length") == 1021
     assert (
@@ -167,7 +167,7 @@ def test_a_crowd_is_drawn_without_markers(opened: Open, tmp_path: Path) -> None:
     page.evaluate("change({ front: false })")
     assert points.count() == 1
     page.evaluate("change({ front: true, hide: page.lines.slice(3).map(line => line.id) })")
-    assert points.count() >= 60 and "told apart" not in page.inner_text("#plot-note")
+    assert points.count() >= 60 and "tell apart" not in page.inner_text("#plot-note")
 
 
 def test_times_come_with_what_they_are_worth(opened: Open, complete: Path) -> None:
@@ -175,10 +175,8 @@ def test_times_come_with_what_they_are_worth(opened: Open, complete: Path) -> No
     assert page.locator("#front").is_enabled() and "idle machine" not in page.inner_text("#plot-note")
     page.check("input[name=x][value=latency128]", force=True)
     note = page.inner_text("#plot-note")
-    assert (
-        "other cells may have run on the same machine beside it" in note and "on an idle machine (nox -s perf)" in note
-    )
-    assert "1 of the shown points have no such time." in note
+    assert "other cells may have run on the same machine" in note and "on an idle machine (nox -s perf)" in note
+    assert "1 of the shown points has no such time." in note
     assert page.locator("#front").is_enabled()
     page.check("input[name=x][value=latency1]", force=True)
     assert page.locator("#front").is_disabled()

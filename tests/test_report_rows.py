@@ -5,33 +5,38 @@ from __future__ import annotations
 import math
 import re
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
 from invented import SUITE, made, reference, several, store
 
-from benchmarks import record
-from benchmarks.evaluation import measure
-from benchmarks.record import CellState
-from benchmarks.report import cards, cells, frame, series
+from benchmarks import records as recorded
+from benchmarks.evaluation.metrics import wilson
+from benchmarks.records import CellState
+from benchmarks.records.quality import Spread
+from benchmarks.records.rows import aggregate, references
+from benchmarks.records.snapshot import snapshot
+from benchmarks.report import cells, series
 from benchmarks.report.columns import significant
-from benchmarks.report.page import with_code
-from benchmarks.running import plan
-from benchmarks.running.plan import Cell
+from benchmarks.report.jinja import with_code
+from benchmarks.running import freshness, params
+from benchmarks.running.cell import Cell, config_hash
 from methods.interface import Budget
 
 
 def test_aggregation_on_a_hand_worked_case() -> None:
     """Three seeds: bytes 1000, 2000, 6000; correct 900, 910, 950 of 1000."""
     known = [(0, 1000, 900), (1, 2000, 910), (2, 6000, 950)]
-    (row,) = frame.aggregate([made(seed=s, file_bytes=b, correct=c) for s, b, c in reversed(known)])
+    (row,) = aggregate([made(seed=s, file_bytes=b, correct=c) for s, b, c in reversed(known)])
     assert [r.seed for r in row.records] == [0, 1, 2]
-    assert row.file_bytes == frame.Spread(3000, 1000, 6000)
+    assert row.file_bytes == Spread(3000, 1000, 6000)
     assert row.ratio == pytest.approx(40_000 / 3000)
     assert row.quality.mean == pytest.approx(0.92)
     # p(1-p)/N = 0.92 × 0.08 / 1000 = 7.36e-5; variance of (0.90, 0.91, 0.95) = 7e-4, over 3 seeds 2.3333e-4
-    assert row.standard_error == pytest.approx(math.sqrt(7.36e-5 + 7e-4 / 3))
-    assert row.interval == pytest.approx((0.92 - 1.96 * 0.017520, 0.92 + 1.96 * 0.017520), abs=1e-5)
+    assert row.quality.value == pytest.approx(92) and row.quality.over_seeds == Spread(row.quality.value, 90, 95)
+    assert row.quality.standard_error == pytest.approx(100 * math.sqrt(7.36e-5 + 7e-4 / 3))
+    assert row.quality.interval == pytest.approx((92 - 196 * 0.017520, 92 + 196 * 0.017520), abs=1e-3)
     assert row.by_role == {"weights": 2700, "norm_bias": 200, "header": 100}
     assert row.timed(lambda r: r.speed.latency_ms_batch1) == pytest.approx(1 + 1 / 7)
 
@@ -39,20 +44,20 @@ def test_aggregation_on_a_hand_worked_case() -> None:
 @pytest.mark.parametrize(
     ("counts", "interval"),
     [
-        ([900], measure.wilson(900, 1000)),
-        ([980, 980, 980], (measure.wilson(980, 1000)[0], 0.98 + 1.96 * 0.004427)),  # the wider one on either side
+        ([900], wilson(900, 1000)),
+        ([980, 980, 980], (wilson(980, 1000)[0], 0.98 + 1.96 * 0.004427)),  # the wider one on either side
         ([1000, 600, 980], (0.86 - 1.96 * 0.130589, 1.0)),  # 0.86 × 0.14 / 1000, and a variance of 0.0508 / 3
         ([20, 300], (0.0, 0.16 + 1.96 * 0.140479)),  # 0.16 × 0.84 / 1000, and a variance of 0.0392 / 2
     ],
 )
 def test_seeds_that_differ_widen_the_interval(counts: list[int], interval: tuple[float, float]) -> None:
-    (row,) = frame.aggregate([made(seed=seed, correct=correct) for seed, correct in enumerate(counts)])
-    assert row.interval == pytest.approx(interval, abs=1e-5)
+    (row,) = aggregate([made(seed=seed, correct=correct) for seed, correct in enumerate(counts)])
+    assert row.quality.interval == pytest.approx([100 * bound for bound in interval], abs=1e-3)
 
 
 def test_only_seeds_are_averaged() -> None:
     slow = msgspec.structs.replace(made(seed=1).speed, device="another processor")
-    rows = frame.aggregate(
+    rows = aggregate(
         [
             made(),
             made(seed=1, speed=slow),
@@ -67,31 +72,31 @@ def test_only_seeds_are_averaged() -> None:
     (pair,) = [row for row in rows if len(row.records) == 2]
     assert pair.timed(lambda r: r.speed.decode_s) is None
     untimed = msgspec.structs.replace(made().speed, latency_ms_batch128=None)
-    (row,) = frame.aggregate([made(speed=untimed)])
+    (row,) = aggregate([made(speed=untimed)])
     assert row.timed(lambda r: r.speed.latency_ms_batch128) is None
 
 
 def test_reference_is_the_baseline_that_compresses_nothing() -> None:
-    rows = frame.aggregate([*several(), made("half", faithful="baseline", file_bytes=20_000)])
-    assert {network: row.first.method for network, row in frame.references(rows).items()} == {
+    rows = aggregate([*several(), made("half", fidelity="baseline", file_bytes=20_000)])
+    assert {network: row.first.method for network, row in references(rows).items()} == {
         "net": "plain",
         "other": "plain",
     }
-    assert frame.references(frame.aggregate([made()])) == {}
+    assert references(aggregate([made()])) == {}
 
 
 def test_snapshot_depends_on_contents_alone() -> None:
     records = several()
-    known = frame.snapshot(records)
+    known = snapshot(records)
     assert re.fullmatch(r"[0-9a-f]{12}", known)
-    assert frame.snapshot(records[::-1]) == known
-    assert frame.snapshot(records[1:]) != known
-    assert frame.snapshot([msgspec.structs.replace(records[0], wall_s=12.6), *records[1:]]) != known
+    assert snapshot(records[::-1]) == known
+    assert snapshot(records[1:]) != known
+    assert snapshot([msgspec.structs.replace(records[0], wall_s=12.6), *records[1:]]) != known
 
 
 def test_a_method_keeps_its_colour_and_lines_differ() -> None:
     many = [made(f"m{i:02d}", network=network) for i in range(20) for network in ("net", "other")]
-    lines = list(series.series(frame.aggregate([*many, reference()])))
+    lines = list(series.series(aggregate([*many, reference()])))
     assert len({(line.method, line.colour, line.symbol) for line in lines}) == 21
     assert len({(line.colour, line.symbol) for line in lines}) == 21
     assert lines[0].name == "m00 · mode=plain, steps=3 · post-training [reconstruction]"
@@ -101,36 +106,60 @@ def test_code_changed_since() -> None:
     cell = Cell("digits", "digits", "digits_cnn", "reference", {}, Budget("post-training", 0), 0)
     known = made("reference", suite="digits", network="digits_cnn", config={}, epochs=0)
     same = msgspec.structs.replace(known.provenance, fingerprint=cell.fingerprint())
-    assert cards.is_current(msgspec.structs.replace(known, provenance=same)) is True
-    assert cards.is_current(known) is False
-    assert cards.is_current(made()) is None
+    records = [
+        msgspec.structs.replace(known, provenance=same),
+        msgspec.structs.replace(known, id="a/b/c/d/p00"),
+        made(),
+    ]
+    assert list(freshness.current(records).values()) == [True, False, None]
 
 
 def test_cells_without_a_result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "params.yaml").write_text(
-        f"{SUITE}: {{task: digits, networks: [digits_cnn], methods: [gone], baselines: [reference], seeds: [0]}}\n"
+        f"{SUITE}: {{task: digits, networks: [digits_cnn], methods: [gone, reference], seeds: [0]}}\n"
         "budgets: {post-training: {epochs: 0}}\nconfigs: {}\n"
     )
-    monkeypatch.setattr(plan, "PARAMS", tmp_path / "params.yaml")
-    plan._params.cache_clear()
-    failed = CellState(record.SCHEMA, "x", "failed", 0, 1.0, "out of <b>memory</b>")
+    monkeypatch.setattr(params, "PARAMS", tmp_path / "params.yaml")
+    params._params.cache_clear()
+    failed = CellState(recorded.SCHEMA, "x", "failed", 0, 1.0, "out of <b>memory</b>")
     results = store(tmp_path / "results", [made(), made("beta")])
     for seed in (0, 1):
-        record.write(results / SUITE / f"net/alpha/abc-short-s{seed}/cell.json", failed)
+        recorded.write(results / SUITE / f"net/alpha/abc-short-s{seed}/cell.json", failed)
     next((results / SUITE / "net" / "beta").glob("*/cell.json")).unlink()
     try:
         gaps = cells.gaps(results, SUITE, [made()])
     finally:
-        plan._params.cache_clear()
+        params._params.cache_clear()
     found = {gap.status: gap for gap in gaps}
     assert [gap.status for gap in gaps] == ["failed", "unfinished", "not run", "not run"]
     assert (found["failed"].seeds, found["failed"].reason) == ((0, 1), "out of <b>memory</b>")
     assert found["unfinished"].method == "beta"
-    named = f"--network digits_cnn --config {plan.config_hash('reference', {})} --budget post-training"
+    named = f"--network digits_cnn --config {config_hash('reference', {})} --budget post-training"
     assert {(gap.method, gap.reason) for gap in gaps[2:]} == {
         ("gone", "the method's code can't be loaded"),
         ("reference", f"no record yet: `ratebench run {SUITE} --method reference {named}`"),
     }
+
+
+def test_a_configuration_is_what_it_changes_whatever_its_hash_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Records of before configurations were named by their changes: they are the first one, and their cells were run."""
+    wanted = [{"steps": [0.1, 0.2], "bits": 5}, {"steps": [0.1, 0.2], "bits": 6}]
+    monkeypatch.setattr(params, "configs", lambda suite, method, budget: wanted)
+    common: dict[str, Any] = {"suite": "digits", "network": "digits_cnn"}
+    records = [
+        made("beta", config=config, config_hash=name, **common) for name, config in zip("xy", wanted[::-1], strict=True)
+    ]
+    assert cells.first_configs("digits", records) == {("beta", "post-training", "y")}
+    monkeypatch.setattr(params, "configs", lambda suite, method, budget: [{"steps": [], "bits": 5}])
+    assert cells.first_configs("digits", records) == {("beta", "post-training", "x")}  # the nearest to the default
+
+    budget = Budget("post-training", 0)
+    planned = [Cell("digits", "digits", "digits_cnn", "reference", {}, budget, seed) for seed in (0, 1)]
+    monkeypatch.setattr(cells, "_planned", lambda suite: planned)
+    known = made("reference", config={}, config_hash="of another age", **common)
+    assert [gap.seeds for gap in cells.gaps(tmp_path, "digits", [known])] == [(1,)]
 
 
 def test_unsupported_cells_show_their_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""Claims beside the records that bear them out or do not."""
+"""Claims beside the records that support them or do not."""
 
 from __future__ import annotations
 
@@ -12,16 +12,18 @@ from typing import TypeVar, get_args
 import methods
 from benchmarks.papers import claims
 from benchmarks.papers.claims import Claim, Claims, Observation, Outcome, Side
-from benchmarks.papers.replication import has
-from benchmarks.report import cards
-from benchmarks.report.frame import Row, Spread
+from benchmarks.papers.matching import changed, has
+from benchmarks.records import described
+from benchmarks.records.quality import Spread, spread
+from benchmarks.records.rows import Row
+from methods.interface import Metric
 
 T = TypeVar("T", "Judged", "Observed")
 
 
 @dataclass(frozen=True)
 class Point:
-    """Where a side stands: mean top-1 and its standard error in per cent, and mean bytes."""
+    """Where a side stands: its mean score and the standard error, as the metric is shown, and mean bytes."""
 
     score: float
     error: float
@@ -30,10 +32,11 @@ class Point:
 
 @dataclass(frozen=True)
 class Judged:
-    """One claim at one point of one network: two sides, their difference in points, and the outcome."""
+    """One claim at one point of one network: two sides, the difference of their scores, and the outcome."""
 
     method: str
     claim: Claim
+    metric: Metric
     network: str
     place: str
     better: Point
@@ -64,8 +67,9 @@ def judged(rows: Sequence[Row], tasks: set[str]) -> Iterator[Judged]:
             better, worse = (_fitting(side, claim, rows, claim.at) for side in (claim.better, claim.worse))
             meet = _at_equal_bytes if claim.at == claims.BYTES else _at_a_label
             for network, place, a, b in meet(claim, better, worse):
-                outcome = claims.judge((a.score, a.error), (b.score, b.error))
-                yield Judged(key, claim, network, place, a, b, *outcome)
+                metric = better[0].quality.metric
+                outcome = claims.judge((a.score, a.error), (b.score, b.error), metric.more_is_better)
+                yield Judged(key, claim, metric, network, place, a, b, *outcome)
 
 
 def observed(rows: Sequence[Row], tasks: set[str]) -> Iterator[Observed]:
@@ -76,14 +80,14 @@ def observed(rows: Sequence[Row], tasks: set[str]) -> Iterator[Observed]:
                 continue
             for row in _fitting(observation.of, observation, rows, claims.BYTES):
                 if all(observation.note in record.notes for record in row.records):
-                    note = row.over_seeds(lambda r, name=observation.note: r.notes[name])
-                    outcome: Outcome = "held" if note.low > observation.above else "not held"
-                    place = cards.named(row.first.point)
+                    note = spread(record.notes[observation.note] for record in row.records)
+                    outcome: Outcome = "supported" if note.low > observation.above else "not supported"
+                    place = described.named(row.first.point)
                     yield Observed(key, observation, row.first.network, place, note, outcome)
 
 
 def _known() -> Iterator[tuple[str, Claims]]:
-    yield from ((key, claims.of(key)) for key in methods.names() if cards.card(key) is not None)
+    yield from ((key, claims.of(key)) for key in methods.names() if described.card(key) is not None)
 
 
 def _fitting(side: Side, claim: Claim | Observation, rows: Sequence[Row], at: str) -> list[Row]:
@@ -97,7 +101,7 @@ def _fitting(side: Side, claim: Claim | Observation, rows: Sequence[Row], at: st
     ]
     if not fitting:
         return []
-    nearest = min(fitting, key=lambda row: len(cards.changes(row.first.method, row.first.config))).first.config_hash
+    nearest = min(fitting, key=changed).first.config_hash
     return [row for row in fitting if row.first.config_hash == nearest]
 
 
@@ -106,7 +110,7 @@ def _point(row: Row, side: Side) -> Point:
     if side.counted != "file":
         size = row.over_seeds(lambda r: 4 * r.counted.nonzero).mean
         size += row.first.counted.elements / 8 if side.counted == "values and mask" else 0
-    return Point(100 * row.quality.mean, 100 * row.standard_error, size)
+    return Point(row.quality.value, row.quality.standard_error, size)
 
 
 def _at_a_label(claim: Claim, better: Sequence[Row], worse: Sequence[Row]) -> Iterator[tuple[str, str, Point, Point]]:

@@ -1,7 +1,7 @@
-"""What papers claim in words ("joint beats separate at equal size"), as data, and whether the records bear it out.
+"""What papers claim in words ("joint beats separate at equal size"), as data, and when numbers support it.
 
-`methods/<key>/claims.toml` names two sides and the label at which their points meet. Like `reported.toml` it is no part of
-a method's fingerprint. Nothing here knows a record.
+`methods/<key>/claims.toml` names two sides and the label at which their points are compared. Like `reported.toml` it is
+no part of a method's fingerprint. Nothing here knows a record.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from typing import Any, Literal
 
 import msgspec
 
-from benchmarks.evaluation.measure import Z95
+from benchmarks.evaluation.metrics import Z95
 from benchmarks.papers import reported
 
-Outcome = Literal["held", "not held", "undecided"]
+Outcome = Literal["supported", "not supported", "inconclusive"]
 BYTES = "bytes"  # what `at` says where curves are compared at equal file sizes
 
 
@@ -26,7 +26,7 @@ class _Strict(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
 class Side(_Strict, frozen=True, kw_only=True):
     """One side of a comparison: a method, and the settings that its configuration has to have.
 
-    `counted` is how large it is taken to be where sides meet at equal bytes: its files; or, as pruning is often counted,
+    `counted` is how its size is counted where sides are compared at equal bytes: its files; or, as is common for pruning,
     four bytes for each value that is not zero ("values"), or those and a bit for every value ("values and mask").
     """
 
@@ -36,7 +36,7 @@ class Side(_Strict, frozen=True, kw_only=True):
 
 
 class Claim(_Strict, frozen=True, kw_only=True):
-    """`better` scores higher than `worse` at one budget, where their points have the same value of the label `at`.
+    """`better` scores better than `worse` at one budget, where their points have the same value of the label `at`.
 
     With `at` "bytes", each point of `better` is compared with what the curve of `worse` gives for files of its size.
     """
@@ -89,14 +89,16 @@ def read(path: Path) -> Claims:
     return reported.decode(path, Claims)
 
 
-def judge(better: tuple[float, float], worse: tuple[float, float]) -> tuple[float, float, Outcome]:
-    """(difference, half width of its 95 % interval, outcome) of two (mean, standard error).
+def judge(
+    better: tuple[float, float], worse: tuple[float, float], more_is_better: bool
+) -> tuple[float, float, Outcome]:
+    """(difference better − worse, half width of its 95 % interval, outcome) of two (mean, standard error).
 
-    Undecided where the interval holds zero. The errors are taken as independent: both sides see the same test images, so
-    the interval is wider than it has to be.
+    Inconclusive where the interval contains zero. The errors are taken as independent, although both sides are scored on
+    the same test items: that makes the interval wider than it has to be.
     """
     difference = better[0] - worse[0]
     margin = Z95 * math.hypot(better[1], worse[1])
     if abs(difference) <= margin:
-        return difference, margin, "undecided"
-    return difference, margin, "held" if difference > 0 else "not held"
+        return difference, margin, "inconclusive"
+    return difference, margin, "supported" if (difference > 0) == more_is_better else "not supported"

@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Page
 
-from benchmarks.record import Record
+from benchmarks.records import Record
 from benchmarks.report import render
 from tests.invented import REFERENCE_BYTES, SUITE, made, reference, store
 
@@ -30,8 +30,8 @@ CHOICES = {
     "axis": "change({ x: state.x === 'bytes' ? 'macs' : 'bytes' })",
     "network": "change({ network: page.networks.find(network => network.name !== state.network).name })",
     "budget": "change({ budget: state.budget ? '' : 'short' })",
-    "accuracies": "change({ y: state.y === 'near' ? 'all' : 'near' })",
-    "label": "change({ label: state.label ? '' : page.lines[0].faithful })",
+    "qualities": "change({ y: state.y === 'near' ? 'all' : 'near' })",
+    "fidelity": "change({ fidelity: state.fidelity ? '' : page.lines[0].fidelity })",
     "line": "change({ hide: toggled(state.hide, visibleLines()[1].id) })",
     "baseline": "change({ baseline: visibleLines()[state.baseline === visibleLines()[0].id ? 1 : 0].id })",
     "front": "change({ front: !state.front })",

@@ -1,21 +1,21 @@
-"""What the code at hand says about a recorded method: its card, its default configuration, whether it is the same code.
+"""What the code at hand says about a record: its method's card and default settings, its task's metrics; and all in words.
 
-Records outlive code: a method may be gone, renamed or broken. Nothing here fails on that; it answers None.
+Records outlive code: a method or a task may be gone, renamed or broken. Nothing here fails on that.
 """
 
 from __future__ import annotations
 
 import functools
 import json
-import re
-from typing import Any, cast
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
 
 import methods
-from benchmarks.record import Record
-from benchmarks.running.plan import Cell, plain
-from methods.interface import Budget, BudgetName, Card, Method
-
-_ARXIV = re.compile(r"\d{4}\.\d{4,5}(v\d+)?|[a-z-]+(\.[A-Z]{2})?/\d{7}")
+from benchmarks import tasks
+from benchmarks.records.schema import Record
+from methods.interface import Card, Method, Metric
 
 
 @functools.cache
@@ -32,9 +32,50 @@ def card(key: str) -> Card | None:
     return method.CARD if method else None
 
 
-def arxiv_url(known: Card) -> str | None:
-    """The paper's arXiv page, None for anything that is no arXiv identifier."""
-    return f"https://arxiv.org/abs/{known.arxiv}" if _ARXIV.fullmatch(known.arxiv) else None
+def changes(key: str, config: dict[str, Any]) -> dict[str, Any]:
+    """The settings that differ from the method's defaults; all of them where the defaults are not known."""
+    method = _method(key)
+    try:
+        defaults = msgspec.json.decode(msgspec.json.encode(method.Config())) if method else {}
+    except Exception:  # likewise
+        defaults = {}
+    return {name: value for name, value in config.items() if name not in defaults or defaults[name] != value}
+
+
+def metrics(task: str) -> tuple[Metric, ...]:
+    """The metrics of a task, the one that networks are compared by first; empty where the code at hand has no such task."""
+    try:
+        return tuple(tasks.get(task).METRICS)
+    except Exception:  # a task may lack a library that its module imports
+        return ()
+
+
+def metric(task: str, name: str) -> Metric:
+    """A task's metric; one without a unit, more of which is better, where the code at hand does not know it."""
+    known = {one.name: one for one in metrics(task)}
+    return known.get(name) or Metric(name, "", "mean", "A quality measure that the code at hand does not know")
+
+
+def all_metrics(records: Sequence[Record]) -> list[Metric]:
+    """The metrics that records have, and those that their tasks have by now; the one that networks are compared by first."""
+    found: dict[str, Metric] = {}
+    for record in records:
+        for name in record.metrics:
+            found.setdefault(name, metric(record.task, name))
+    for task in dict.fromkeys(record.task for record in records):
+        for known in metrics(task):
+            found.setdefault(known.name, known)
+    return list(found.values())
+
+
+def score_text(of: Metric, value: float) -> str:
+    """An average of a metric as it is shown, with its unit: "93.10 %"; `value` is before the metric's scale."""
+    return f"{of.scale * value:,.{of.decimals}f} {of.unit}".rstrip()
+
+
+def interval_text(of: Metric, low: float, high: float) -> str:
+    """The two ends of an interval likewise, without the unit: "92.10 … 94.02"."""
+    return f"{of.scale * low:,.{of.decimals}f} … {of.scale * high:,.{of.decimals}f}"
 
 
 def _short(value: Any) -> str:
@@ -50,16 +91,6 @@ def named(values: dict[str, Any]) -> str:
     return ", ".join(f"{name}={_short(value)}" for name, value in values.items())
 
 
-def changes(key: str, config: dict[str, Any]) -> dict[str, Any]:
-    """The settings that differ from the method's defaults; all of them where the defaults are not known."""
-    method = _method(key)
-    try:
-        defaults = plain(method.Config()) if method else {}
-    except Exception:  # likewise
-        defaults = {}
-    return {name: value for name, value in config.items() if name not in defaults or defaults[name] != value}
-
-
 def config_text(key: str, config: dict[str, Any]) -> str:
     """The configuration as its differences from the default, words first and lists last; "default" where there are none."""
     kinds = (str, bool, int, float)  # the first that fits; lists are long and come last
@@ -70,22 +101,7 @@ def config_text(key: str, config: dict[str, Any]) -> str:
 
 
 def budget_text(name: str, epochs: float | None) -> str:
-    """A budget with its epochs, where they are a number that says something."""
-    if name == "paper":  # "paper" alone reads like the label of a faithful method
+    """A budget with its epochs, where there is a number of them."""
+    if name == "paper":  # "paper" alone reads like a method's fidelity
         name = "paper's schedule"
     return f"{name}, {epochs:g} {'epoch' if epochs == 1 else 'epochs'}" if epochs else name
-
-
-def _fingerprint(record: Record) -> str:
-    budget = Budget(cast(BudgetName, record.budget), record.epochs)
-    return Cell(
-        record.suite, record.task, record.network, record.method, record.config, budget, record.seed
-    ).fingerprint()
-
-
-def is_current(record: Record) -> bool | None:
-    """Whether the code at hand would give the record the same fingerprint; None if it can't be told."""
-    try:
-        return record.provenance.fingerprint == _fingerprint(record)
-    except Exception:  # the method or the task is gone, or can't be imported
-        return None

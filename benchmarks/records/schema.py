@@ -5,13 +5,14 @@ Numbers are numbers with their unit in the name, times are ISO-8601 UTC, what is
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import msgspec
 
-from methods.interface import Fidelity
+from methods.interface import Fidelity, Role
 
 SCHEMA = 2
+ROLES: tuple[str, ...] = get_args(Role)  # of the bytes of a file, in the order in which they are shown
 
 
 class _Strict(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -13,11 +13,11 @@ from markdown_it import MarkdownIt
 from markupsafe import Markup
 
 import methods
-from benchmarks.papers import replication
-from benchmarks.papers.replication import Comparison
+from benchmarks.papers import answers
+from benchmarks.papers.answers import Comparison
 from benchmarks.papers.reported import Reported
-from benchmarks.report import cards
-from benchmarks.report.frame import Row
+from benchmarks.records import described
+from benchmarks.records.rows import Row
 from benchmarks.report.series import Series
 from methods.interface import Card
 
@@ -25,9 +25,12 @@ from methods.interface import Card
 _SCROLLED = r'<div class="scroll" tabindex="0" role="group" aria-label="table">\g<0></div>'
 
 
+_ARXIV = re.compile(r"\d{4}\.\d{4,5}(v\d+)?|[a-z-]+(\.[A-Z]{2})?/\d{7}")
+
+
 @dataclass(frozen=True)
 class Account:
-    """One operating point: how many times smaller than the reference by bytes, by values kept and by non-zero values."""
+    """One operating point: its compression ratio by bytes, by values kept and by non-zero values."""
 
     network: str
     point: dict[str, Any]
@@ -39,7 +42,7 @@ class Account:
 @dataclass(frozen=True)
 class About:
     key: str
-    faithful: str
+    fidelity: str
     card: Card | None
     url: str | None
     about: Markup
@@ -56,7 +59,7 @@ class About:
     @property
     def silent(self) -> bool:
         """Whether it is a paper's method without a number of the paper."""
-        return self.faithful != "baseline" and not self.answered and not self.open
+        return self.fidelity != "baseline" and not self.answered and not self.open
 
 
 def about(lines: Sequence[Series], references: dict[str, Row], comparisons: Sequence[Comparison]) -> list[About]:
@@ -69,19 +72,19 @@ def about(lines: Sequence[Series], references: dict[str, Row], comparisons: Sequ
 
 
 def _about(key: str, lines: list[Series], references: dict[str, Row], comparisons: Sequence[Comparison]) -> About:
-    card = cards.card(key)
+    card = described.card(key)
     own = [comparison for comparison in comparisons if comparison.method == key]
     rows = [row for line in lines for row in line.rows if row.first.network in references]
     return About(
         key=key,
-        faithful=lines[0].faithful,
+        fidelity=lines[0].fidelity,
         card=card,
-        url=cards.arxiv_url(card) if card else None,
+        url=_arxiv_url(card) if card else None,
         about=_readme(key),
         accounts=[_account(row, references[row.first.network]) for row in rows],
         answered=[comparison for comparison in own if comparison.measured],
         open=[comparison for comparison in own if not comparison.measured],
-        context=replication.context(key, {row.first.task for line in lines for row in line.rows}),
+        context=answers.context(key, {row.first.task for line in lines for row in line.rows}),
     )
 
 
@@ -93,6 +96,11 @@ def _account(row: Row, reference: Row) -> Account:
     )
     point = {**row.first.point, "budget": row.first.budget}
     return Account(row.first.network, point, row.ratio, whole / elements, whole / max(nonzero, 1))
+
+
+def _arxiv_url(known: Card) -> str | None:
+    """The paper's arXiv page, None for anything that is no arXiv identifier."""
+    return f"https://arxiv.org/abs/{known.arxiv}" if _ARXIV.fullmatch(known.arxiv) else None
 
 
 def _readme(key: str) -> Markup:

@@ -9,12 +9,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from benchmarks import record
+from benchmarks import records as recorded
 from benchmarks.errors import RateBenchError
-from benchmarks.record import Record
-from benchmarks.report import cards
-from benchmarks.running import execution, plan
-from benchmarks.running.plan import Cell
+from benchmarks.records import Record, described
+from benchmarks.records.table import plain_json
+from benchmarks.running import params, plan, state
+from benchmarks.running.cell import Cell
 from methods.interface import BudgetName
 
 Status = Literal["failed", "unfinished", "not applicable", "not run"]
@@ -22,7 +22,7 @@ Status = Literal["failed", "unfinished", "not applicable", "not run"]
 
 @dataclass(frozen=True, order=True)
 class Gap:
-    """Cells that differ in their seed alone and lack a result for the same reason."""
+    """Cells that differ only in their seed and lack a result for the same reason."""
 
     network: str
     method: str
@@ -36,7 +36,7 @@ class Gap:
 def logs(results: Path, records: Sequence[Record]) -> dict[str, str]:
     """Id of each record's cell -> what its run said, with seconds; cells without a log are left out."""
     ids = {record_id.rpartition("/")[0] for record_id in (r.id for r in records)}
-    files = {cell_id: results / cell_id / execution.LOG for cell_id in sorted(ids)}
+    files = {cell_id: results / cell_id / state.LOG for cell_id in sorted(ids)}
     return {cell_id: file.read_text("utf-8", "replace") for cell_id, file in files.items() if file.exists()}
 
 
@@ -47,13 +47,13 @@ def first_configs(suite: str, records: Sequence[Record]) -> set[tuple[str, str, 
     """
     found = set()
     for (method, budget), members in itertools.groupby(sorted(records, key=_kind), key=_kind):
-        known = {r.config_hash: r.config for r in members}
-        nearest = min(known, key=lambda name: (len(cards.changes(method, known[name])), name))
+        known = {r.config_hash: described.changes(method, r.config) for r in members}
+        nearest = min(known, key=lambda name: (len(known[name]), name))
         try:
-            wanted = plan.config_hash(method, plan.configs(suite, method, budget)[0])
+            wanted = described.changes(method, params.configs(suite, method, budget)[0])
         except Exception:  # a method of a third party can fail on import in any way
-            wanted = nearest
-        found.add((method, budget, wanted if wanted in known else nearest))
+            wanted = known[nearest]
+        found.add((method, budget, next((name for name, changes in known.items() if changes == wanted), nearest)))
     return found
 
 
@@ -70,42 +70,51 @@ def _ended_badly(results: Path, suite: str, configs: dict[str, str]) -> Iterator
         config = configs.get(f"{network}/{method}/{config_hash}", config_hash)
         gap = Gap(network, method, config, budget, "failed", "", (int(seed),) if seed.isdigit() else ())
         if (folder / "cell.json").exists():
-            state = record.read_cell(folder / "cell.json")
-            if state.status == "failed":
-                yield replace(gap, reason=state.error or "no reason was recorded")
+            ended = recorded.read_cell(folder / "cell.json")
+            if ended.status == "failed":
+                yield replace(gap, reason=ended.error or "no reason was recorded")
         elif any(folder.glob("p*.json")):
-            yield replace(gap, status="unfinished", reason="it has points, but was interrupted or still runs")
+            yield replace(
+                gap, status="unfinished", reason="the cell has points, but was interrupted or is still running"
+            )
 
 
 def _planned(suite: str) -> Iterator[Cell | Gap]:
     """Every cell that the suite asks for, at each budget that its method has a recipe for."""
     try:
-        known = plan.get(suite)
+        known = params.suite(suite)
     except RateBenchError:  # records of a suite that params.yaml no longer has can still be reported
         return
-    for key in (*known.methods, *known.baselines):
-        found = cards.card(key)
+    for key in known.methods:
+        found = described.card(key)
         if found is None:
             yield Gap("", key, "", "", "not run", "the method's code can't be loaded", ())
             continue
         for budget in typing.get_args(BudgetName):
             if budget in found.budgets:
                 try:
-                    yield from plan.plan(suite, chosen_methods=[key], budget_name=budget)
+                    yield from plan.cells(suite, chosen_methods=[key], budget_name=budget)
                 except RateBenchError as error:
                     yield Gap("", key, "", budget, "not run", str(error), ())
 
 
-def _not_run(results: Path, planned: Sequence[Cell | Gap]) -> Iterator[Gap]:
+def _not_run(results: Path, planned: Sequence[Cell | Gap], records: Sequence[Record]) -> Iterator[Gap]:
+    run = {_place(r, r.budget) for r in records}
     for cell in planned:
         if isinstance(cell, Gap):
             yield cell
-        elif not any((results / cell.id).glob("*.json")):
+        elif _place(cell, cell.budget.name) not in run and not any((results / cell.id).glob("*.json")):
             unsupported = _unsupported(cell)
             status: Status = "not applicable" if unsupported else "not run"
-            config = cards.config_text(cell.method, cell.config)
+            config = described.config_text(cell.method, cell.config)
             reason = unsupported or f"no record yet: `{_command(cell)}`"
             yield Gap(cell.network, cell.method, config, cell.budget.name, status, reason, (cell.seed,))
+
+
+def _place(known: Cell | Record, budget: str) -> tuple[str, str, str, str, int]:
+    """What tells a cell from the others of its suite; a configuration is what it changes, whatever its hash was."""
+    changes = plain_json(described.changes(known.method, known.config))
+    return known.network, known.method, changes, budget, known.seed
 
 
 def _command(cell: Cell) -> str:
@@ -114,16 +123,16 @@ def _command(cell: Cell) -> str:
 
 
 def _configs(records: Sequence[Record], planned: Sequence[Cell | Gap]) -> dict[str, str]:
-    """Folder names hold a configuration's hash alone: `network/method/hash` -> the configuration in words."""
+    """By `network/method/hash`, which is what folders are called, the configuration in words."""
     known: list[Cell | Record] = [*(cell for cell in planned if isinstance(cell, Cell)), *records]
-    return {f"{k.network}/{k.method}/{k.config_hash}": cards.config_text(k.method, k.config) for k in known}
+    return {f"{k.network}/{k.method}/{k.config_hash}": described.config_text(k.method, k.config) for k in known}
 
 
 def _unsupported(cell: Cell) -> str | None:
     try:
         return cell.unsupported()
     except Exception as error:  # a method's own code: one that can't answer must not cost the whole report
-        return f"asking the method failed: {error}"
+        return f"the method could not say whether it applies: {error}"
 
 
 def gaps(results: Path, suite: str, records: Sequence[Record]) -> list[Gap]:
@@ -133,7 +142,7 @@ def gaps(results: Path, suite: str, records: Sequence[Record]) -> list[Gap]:
         return typing.get_args(Status).index(gap.status), replace(gap, seeds=())
 
     planned = list(_planned(suite))
-    known = (*_ended_badly(results, suite, _configs(records, planned)), *_not_run(results, planned))
+    known = (*_ended_badly(results, suite, _configs(records, planned)), *_not_run(results, planned, records))
     found = sorted(known, key=lambda gap: (alike(gap), gap.seeds))
     return [
         replace(first, seeds=tuple(seed for gap in members for seed in gap.seeds))

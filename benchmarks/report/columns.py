@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
-from benchmarks.report import cards
-from benchmarks.report.frame import Row
+from benchmarks.records import described
+from benchmarks.records.rows import Row
+from methods.interface import Metric
 
 Value = float | int | str | None
 TIMED = (
-    "timed in the scoring process, other cells may have run on the same machine beside it: "
-    "to compare, time on an idle machine (nox -s perf)"
+    "timed in the scoring process, while other cells may have run on the same machine: "
+    "to compare times, measure them on an idle machine (nox -s perf)"
 )
 
 
@@ -19,7 +20,7 @@ TIMED = (
 class Column:
     """`value` is what is sorted by, at full precision; `text` is what is read. None shows as a dash.
 
-    An empty `head` stands for the name of the suite's metric; `shown` is whether the table begins with the column.
+    `metric` is the position of the suite's metric that the column shows, `shown` whether the table begins with the column.
     """
 
     key: str
@@ -31,6 +32,7 @@ class Column:
     text: Callable[[Row], str]
     numeric: bool = True
     shown: bool = True
+    metric: int | None = None
 
 
 def significant(value: float, digits: int = 3) -> str:
@@ -46,24 +48,20 @@ def significant(value: float, digits: int = 3) -> str:
     return f"{value:,.{decimals}f}"
 
 
-def percent(share: float) -> str:
-    return f"{100 * share:.2f}"
-
-
 def _maybe(value: float | None) -> str:
     return "–" if value is None else significant(value)
 
 
 def _config(row: Row) -> str:
-    return cards.config_text(row.first.method, row.first.config)
+    return described.config_text(row.first.method, row.first.config)
 
 
 def _budget(row: Row) -> str:
-    return cards.budget_text(row.first.budget, row.first.epochs)
+    return described.budget_text(row.first.budget, row.first.epochs)
 
 
 def _point(row: Row) -> str:
-    return cards.named(row.first.point)
+    return described.named(row.first.point)
 
 
 def _nonzero(row: Row) -> float:
@@ -102,7 +100,7 @@ def _count(row: Row) -> int:
     return len(row.records)
 
 
-COLUMNS = (
+_RATE = (
     _text("network", "network", "The reference network that was compressed", lambda row: row.first.network, False),
     _text("config", "config", "Settings that differ from the method's default", _config),
     _text("budget", "budget", "How much training the method could spend over its whole curve", _budget),
@@ -130,7 +128,7 @@ COLUMNS = (
         "rate",
         "ratio",
         "×",
-        "fp32 bytes of the reference / bytes of the file",
+        "Uncompressed bytes / bytes of the file",
         lambda row: row.ratio,
         lambda row: f"{row.ratio:,.2f}",
     ),
@@ -139,19 +137,12 @@ COLUMNS = (
         "rate",
         "bits",
         "/weight",
-        "Bits of the file / values of the reference",
+        "Bits of the file / values of the reference network",
         lambda row: row.bits_per_weight,
-        lambda row: f"{row.bits_per_weight:,.3f}",
+        lambda row: "–" if row.bits_per_weight is None else f"{row.bits_per_weight:,.3f}",
     ),
-    Column(
-        "quality",
-        "accuracy",
-        "",
-        "%",
-        "Test images that the decoded network classifies correctly, with the 95 % interval over images and seeds",
-        lambda row: 100 * row.quality.mean,
-        lambda row: percent(row.quality.mean),
-    ),
+)
+_COST = (
     Column(
         "nonzero",
         "decoded network",
@@ -177,7 +168,7 @@ COLUMNS = (
         "decoded network",
         "MACs",
         "10⁶",
-        "Multiply-accumulates of the decoded network for one image, zeros included",
+        "Multiply-accumulates of the decoded network for one item, zeros included",
         _macs,
         lambda row: f"{_macs(row) / 1e6:,.2f}",
     ),
@@ -221,3 +212,35 @@ COLUMNS = (
         shown=False,
     ),
 )
+
+
+def columns(metrics: Sequence[Metric], has_weights: bool) -> tuple[Column, ...]:
+    """All columns of a suite with these metrics; of several metrics the table begins with the first alone.
+
+    It begins without bits per weight where there is no reference network whose weights could be counted.
+    """
+    rate = (replace(column, shown=column.shown and (has_weights or column.key != "bits")) for column in _RATE)
+    return (*rate, *(_score(metric, position) for position, metric in enumerate(metrics)), *_COST)
+
+
+def _score(metric: Metric, position: int) -> Column:
+    def value(row: Row) -> float | None:
+        found = row.score(metric.name)
+        return None if found is None else found.value
+
+    def text(row: Row) -> str:
+        found = row.score(metric.name)
+        return "–" if found is None else found.text
+
+    name = metric.name.replace(",", " ")  # commas separate the columns in an address
+    return Column(
+        "quality" if position == 0 else f"quality.{name}",
+        "quality",
+        metric.name,
+        metric.unit,
+        f"{metric.help}, with the 95 % interval over test items and seeds",
+        value,
+        text,
+        shown=position == 0,
+        metric=position,
+    )

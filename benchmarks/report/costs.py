@@ -1,4 +1,4 @@
-"""Accuracy over multiply-accumulates removed, for methods that remove some, and what they themselves call redundant."""
+"""Quality over multiply-accumulates removed, for methods that remove some, and what they estimate to be redundant."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ from collections.abc import Collection, Sequence
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from benchmarks.report import cards, figures
-from benchmarks.report.frame import Row
+from benchmarks.records import described
+from benchmarks.records.rows import Row
+from benchmarks.report import figures
 from benchmarks.report.series import Series
+from methods.interface import Metric
 
-ESTIMATE = "redundancy_macs"  # the note of a method that estimates what share of the MACs its network does not need
 STRUCTURED = "structured pruning"  # the family whose networks are the reference where nothing is removed
 
 
@@ -26,8 +27,13 @@ def narrower(reference: Row, lines: Sequence[Series], first: Collection[tuple[st
 
 
 def estimates(line: Series) -> list[float]:
-    """What share of the MACs a method says its network does not need, at each of its points, in per cent."""
-    return [100 * row.first.notes[ESTIMATE] for row in line.rows if ESTIMATE in row.first.notes]
+    """What share of the MACs a method estimates that its network does not need, at each of its points, in per cent.
+
+    The method's card names the note that holds it.
+    """
+    card = described.card(line.method)
+    note = card.estimate if card else ""
+    return [100 * row.first.notes[note] for row in line.rows if note in row.first.notes]
 
 
 def removed(reference: Row, row: Row) -> float:
@@ -35,7 +41,7 @@ def removed(reference: Row, row: Row) -> float:
     return 100 * (1 - row.over_seeds(lambda r: r.counted.macs).mean / reference.first.counted.macs)
 
 
-def figure(metric: str, reference: Row, lines: Sequence[Series]) -> Figure:
+def figure(metric: Metric, reference: Row, lines: Sequence[Series]) -> Figure:
     """One network's plot; vertical lines are the methods' own estimates of the maximum redundancy."""
     noted = {line.method: values for line in lines if (values := estimates(line))}
     drawn, axes = figures.column(lines, len(noted))
@@ -49,16 +55,16 @@ def figure(metric: str, reference: Row, lines: Sequence[Series]) -> Figure:
     axes.set_xlim(left=0)  # factors can cost more than what they replace: such points would squeeze the rest
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
-    figures.draw_accuracy(axes, metric, reference, lines)
+    figures.draw_quality(axes, metric, reference, lines)
     figures.legend(drawn)
     return drawn
 
 
 def _draw_start(axes: Axes, reference: Row, line: Series) -> None:
     """From the reference, which is what pruning nothing gives, to the first point: else the knee would not show."""
-    card = cards.card(line.method)
+    card = described.card(line.method)
     if card and STRUCTURED in card.families:
         first = min(line.rows, key=lambda row: removed(reference, row))
         places, rows = (0, removed(reference, first)), (reference, first)
-        values = [100 * row.quality.mean for row in rows]
+        values = [row.quality.value for row in rows]
         axes.plot(places, values, color=line.colour, linestyle=line.dash.matplotlib, linewidth=figures.STROKE)

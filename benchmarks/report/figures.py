@@ -1,4 +1,4 @@
-"""Rate–accuracy figures for papers: SVG and PDF in a column's width, the same bytes for the same records."""
+"""Rate–quality figures for papers: SVG and PDF in a column's width, the same bytes for the same records."""
 
 from __future__ import annotations
 
@@ -12,8 +12,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedFormatter, FixedLocator, FuncFormatter, LogLocator, NullFormatter
 
-from benchmarks.report.frame import Row
-from benchmarks.report.series import VIEW, Series
+from benchmarks.records.rows import Row
+from benchmarks.report.series import Series
+from benchmarks.report.view import axis_title, pad, view
+from methods.interface import Metric
 
 WIDTH = 3.35  # inches: one column of a two-column paper
 STROKE = 0.9  # points: how thick lines are
@@ -56,10 +58,10 @@ def labelled(name: str) -> str:
 def draw_line(axes: Axes, line: Series, place: Callable[[Row], float]) -> None:
     """One line with 95 % intervals; `place` is where a row stands on the x axis."""
     rows = line.rows
-    bounds = [row.interval for row in rows]
-    values = [100 * row.quality.mean for row in rows]
-    below = [max(0.0, value - 100 * low) for value, (low, _) in zip(values, bounds, strict=True)]
-    above = [max(0.0, 100 * high - value) for value, (_, high) in zip(values, bounds, strict=True)]
+    bounds = [row.quality.interval for row in rows]
+    values = [row.quality.value for row in rows]
+    below = [max(0.0, value - low) for value, (low, _) in zip(values, bounds, strict=True)]
+    above = [max(0.0, high - value) for value, (_, high) in zip(values, bounds, strict=True)]
     axes.errorbar(
         [place(row) for row in rows],
         values,
@@ -77,46 +79,52 @@ def draw_line(axes: Axes, line: Series, place: Callable[[Row], float]) -> None:
     )
 
 
-def _draw_axes(axes: Axes, metric: str, reference: Row | None, lines: Sequence[Series]) -> None:
+def _draw_axes(axes: Axes, metric: Metric, reference: Row | None, lines: Sequence[Series]) -> None:
     axes.set_xscale("log")
     axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
     axes.xaxis.set_major_formatter(FuncFormatter(_bytes))
     axes.xaxis.set_minor_formatter(NullFormatter())
     axes.set_xlabel("rate: bytes of the whole file")
-    draw_accuracy(axes, metric, reference, lines)
+    draw_quality(axes, metric, reference, lines)
     if reference is None:
         axes.spines["top"].set_visible(False)
     else:
-        _draw_ratios(axes, reference.first.rate.reference_bytes)
+        _draw_ratios(axes, reference.first.rate.uncompressed_bytes)
 
 
-def draw_accuracy(axes: Axes, metric: str, reference: Row | None, lines: Sequence[Series]) -> None:
-    """The y axis, down to a little below the reference, which is a dotted line."""
-    axes.set_ylabel(_printable(f"{metric} accuracy, %"))
+def draw_quality(axes: Axes, metric: Metric, reference: Row | None, lines: Sequence[Series]) -> None:
+    """The y axis, as far from the reference as `view` says on its worse side; the reference is a dotted line."""
+    axes.set_ylabel(_printable(axis_title(metric)))
     axes.grid(alpha=0.25, linewidth=0.4)
     axes.set_axisbelow(True)
     if reference is not None:
-        value = 100 * reference.quality.mean
+        value, room = reference.quality.value, view(metric)
         axes.axhline(value, color="#333333", linestyle=":", linewidth=0.8, label="reference")
-        bounds = [100 * bound for line in lines for row in line.rows for bound in row.interval]
-        axes.set_ylim(max(min(bounds), value - 100 * VIEW) - 0.3, max(value, *bounds) + 0.3)
+        if room is not None:
+            bounds = [bound for line in lines for row in line.rows for bound in row.quality.interval]
+            low, high = min(value, *bounds), max(value, *bounds)
+            if metric.more_is_better:
+                low = max(min(bounds), value - room)
+            else:
+                high = min(max(bounds), value + room)
+            axes.set_ylim(low - pad(metric), high + pad(metric))
 
 
-def _draw_ratios(axes: Axes, reference_bytes: int) -> None:
+def _draw_ratios(axes: Axes, uncompressed_bytes: int) -> None:
     """The same axis again along the top, labelled with ratios."""
     top = axes.twiny()
     top.set_xscale("log")
     top.set_xlim(axes.get_xlim())
     low, high = axes.get_xlim()
     steps = [mantissa * 10.0**power for power in range(-1, 6) for mantissa in (1, 2, 5)]
-    shown = [step for step in steps if low <= reference_bytes / step <= high]
-    top.xaxis.set_major_locator(FixedLocator([reference_bytes / step for step in shown]))
+    shown = [step for step in steps if low <= uncompressed_bytes / step <= high]
+    top.xaxis.set_major_locator(FixedLocator([uncompressed_bytes / step for step in shown]))
     top.xaxis.set_major_formatter(FixedFormatter([f"{step:g}×" for step in shown]))
     top.xaxis.set_minor_locator(FixedLocator([]))
     top.set_xlabel("ratio: fp32 bytes of the reference / bytes of the file")
 
 
-def figure(metric: str, reference: Row | None, lines: Sequence[Series]) -> Figure:
+def figure(metric: Metric, reference: Row | None, lines: Sequence[Series]) -> Figure:
     """One network's plot: all its lines with 95 % intervals, the reference dotted, the legend below."""
     drawn, axes = column(lines)
     for line in lines:

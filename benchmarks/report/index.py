@@ -5,9 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import msgspec
+from markupsafe import Markup
 
 from benchmarks import storage
 from benchmarks.errors import RateBenchError
+from benchmarks.report import jinja
 
 SUMMARY = "snapshot.json"  # in each suite's folder
 
@@ -29,15 +31,10 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
 
 def write(reports: Path) -> Path:
     """Render `reports/index.html` from the summaries of the suites' folders; raises RateBenchError for a damaged one."""
-    from benchmarks.report import page
-
     found = [_read(path) for path in sorted(reports.glob(f"*/{SUMMARY}"))]
-    templates = page.environment()
-    assert templates.loader is not None
-    style = templates.loader.get_source(templates, "page.css")[0]
-    html = templates.get_template("index.html.j2").render(
-        suites=found, style=page.Markup(style), version=page.version()
-    )
+    templates = jinja.environment()
+    style = Markup(jinja.source(templates, "page.css"))
+    html = templates.get_template("index.html.j2").render(suites=found, style=style, version=jinja.version())
     storage.write(reports / "index.html", html.encode())
     return reports / "index.html"
 

@@ -38,7 +38,7 @@ def page_entry(suite: str, snapshot_id: str, year: str, note: str) -> str:
     """A BibTeX entry for the page."""
     return (
         f"@misc{{ratebench-{snapshot_id},\n"
-        f"  title  = {{RateBench: rate and accuracy of compressed neural networks, suite {tex(suite)}}},\n"
+        f"  title  = {{RateBench: rate and quality of compressed neural networks, suite {tex(suite)}}},\n"
         f"  author = {{{{RateBench contributors}}}},\n"
         f"  year   = {{{year}}},\n"
         f"  note   = {{{tex(note)}}}\n}}"

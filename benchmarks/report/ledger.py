@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from benchmarks.record import Record
+from benchmarks.records import Record
 
 
 @dataclass(frozen=True)

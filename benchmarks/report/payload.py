@@ -7,20 +7,21 @@ import functools
 import gzip
 import hashlib
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 from plotly.offline import get_plotlyjs
 
-from benchmarks.papers.replication import Comparison
-from benchmarks.record import Record
-from benchmarks.report import cards
-from benchmarks.report.columns import COLUMNS
-from benchmarks.report.frame import ROLES, Row, plain_json
-from benchmarks.report.series import VIEW, Series
-
-if TYPE_CHECKING:
-    from benchmarks.report.page import Contents
+from benchmarks.papers.answers import Comparison
+from benchmarks.records import Record, described
+from benchmarks.records.rows import Row
+from benchmarks.records.schema import ROLES
+from benchmarks.records.table import plain_json
+from benchmarks.report.columns import Column, columns
+from benchmarks.report.contents import Contents
+from benchmarks.report.series import Series
+from benchmarks.report.view import axis_title, least, pad, view
+from methods.interface import Metric
 
 
 def packed(text: str) -> str:
@@ -46,48 +47,69 @@ def records(known: Sequence[Record], current: Mapping[str, bool | None]) -> str:
 
 
 def page(facts: Mapping[str, Any], contents: Contents) -> str:
-    """Columns, networks, lines and rows, packed; numbers at full precision, in per cent where the page shows per cent.
+    """Metrics, columns, networks, lines and rows, packed; numbers at full precision, metrics times their scale.
 
     Rows name their line, and records, by position; `facts` are those of the whole page.
     """
     position, stale = {r.id: i for i, r in enumerate(contents.records)}, contents.stale
+    known, metric = columns(contents.metrics, contents.has_weights), contents.metric
     rows = [
-        _row(row, number, [position[r.id] for r in row.records], row.key in stale)
+        {
+            **_row(row, known, contents.metrics),
+            "line": number,
+            "records": [position[r.id] for r in row.records],
+            "stale": row.key in stale,
+        }
         for number, line in enumerate(contents.lines)
         for row in line.rows
     ]
     whole = {
         **facts,
-        "view": 100 * VIEW,
+        "metrics": [_metric(one) for one in contents.metrics],
+        "axis": {"title": axis_title(metric), "view": view(metric), "pad": pad(metric), "least": least(metric)},
         "roles": ROLES,
-        "columns": [_column(column, contents.metric) for column in COLUMNS],
+        "columns": [_column(column) for column in known],
         "networks": [_network(name, contents.references.get(name)) for name in contents.networks],
         "lines": [
             {"id": name, **_line(line), "first": line.identity in contents.first}
             for name, line in zip(_names(contents.lines), contents.lines, strict=True)
         ],
         "rows": rows,
-        "reported": [point for comparison in contents.comparisons if (point := _reported(comparison)) is not None],
+        "reported": [point for one in contents.comparisons if (point := _reported(one, metric)) is not None],
     }
     return packed(plain_json(whole))
 
 
-def _column(column: Any, metric: str) -> dict[str, Any]:
+def _metric(metric: Metric) -> dict[str, Any]:
+    """`better` is 1 or −1: on which side of another value a better one lies."""
+    return {
+        "name": metric.name,
+        "unit": metric.unit,
+        "differenceUnit": metric.difference_unit,
+        "kind": metric.kind,
+        "scale": metric.scale,
+        "better": 1 if metric.more_is_better else -1,
+        "decimals": metric.decimals,
+    }
+
+
+def _column(column: Column) -> dict[str, Any]:
     return {
         "key": column.key,
         "group": column.group,
-        "head": column.head or metric,
+        "head": column.head,
         "unit": column.unit,
         "help": column.help,
         "numeric": column.numeric,
         "shown": column.shown,
+        "metric": column.metric,
     }
 
 
 def _network(name: str, reference: Row | None) -> dict[str, Any]:
     if reference is None:
         return {"name": name, "reference": None, "bytes": None}
-    return {"name": name, "reference": 100 * reference.quality.mean, "bytes": reference.first.rate.reference_bytes}
+    return {"name": name, "reference": reference.quality.value, "bytes": reference.first.rate.uncompressed_bytes}
 
 
 def _names(lines: Sequence[Series]) -> list[str]:
@@ -104,12 +126,12 @@ def _names(lines: Sequence[Series]) -> list[str]:
 
 
 def _line(line: Series) -> dict[str, Any]:
-    card = cards.card(line.method)
+    card = described.card(line.method)
     return {
         "network": line.network,
         "name": line.name,
         "method": line.method,
-        "faithful": line.faithful,
+        "fidelity": line.fidelity,
         "families": list(card.families) if card else [],
         "budget": line.rows[0].first.budget,
         "colour": line.colour,
@@ -119,21 +141,17 @@ def _line(line: Series) -> dict[str, Any]:
     }
 
 
-def _row(row: Row, line: int, positions: list[int], stale: bool) -> dict[str, Any]:
-    low, high = row.interval
-    quality, size = row.quality, row.file_bytes
+def _row(row: Row, known: Sequence[Column], metrics: Sequence[Metric]) -> dict[str, Any]:
+    size, scores = row.file_bytes, [row.score(metric.name) for metric in metrics]
     return {
         "key": row.key,
-        "line": line,
-        "values": [column.value(row) for column in COLUMNS],
-        "texts": [column.text(row) for column in COLUMNS],
-        "interval": [100 * low, 100 * high],
-        "qualityRange": [100 * quality.low, 100 * quality.high],
+        "values": [column.value(row) for column in known],
+        "texts": [column.text(row) for column in known],
+        "intervals": [None if score is None else score.interval for score in scores],
+        "qualityRange": [row.quality.over_seeds.low, row.quality.over_seeds.high],
         "bytesRange": [size.low, size.high],
         "roles": [row.by_role.get(role, 0) for role in ROLES],
-        "records": positions,
         "machine": " and ".join(sorted({_machine(r) for r in row.records})),
-        "stale": stale,
     }
 
 
@@ -142,15 +160,15 @@ def _machine(record: Record) -> str:
     return f"{record.speed.device}, {threads} {'thread' if threads == 1 else 'threads'} used"
 
 
-def _reported(comparison: Comparison) -> dict[str, Any] | None:
-    """A paper's own point, where it gives an accuracy and a size that has a place on the axis of ratios."""
+def _reported(comparison: Comparison, metric: Metric) -> dict[str, Any] | None:
+    """A paper's own point, where it gives the metric or its complement, and a size that has a place on the axis of ratios."""
     known = comparison.reported
-    if known.metric not in ("top-1", "error") or known.size is None or known.size.unit != "ratio":
+    if known.metric not in (metric.name, metric.complement) or known.size is None or known.size.unit != "ratio":
         return None
     return {
         "network": known.network,
         "method": known.method or comparison.method,
-        "quality": known.value if known.metric == "top-1" else 100 - known.value,
+        "quality": known.value if known.metric == metric.name else metric.scale - known.value,
         "ratio": known.size.value,
         "counts": known.size.counts,
         "source": known.source,

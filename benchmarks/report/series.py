@@ -11,15 +11,14 @@ import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from benchmarks.report import cards
-from benchmarks.report.frame import Row
+from benchmarks.records import described
+from benchmarks.records.rows import Row
 
 COLOURS = (
     *("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#999933", "#7f5fd6"),
     *("#ff00ff", "#bb1188", "#776655", "#ff0066", "#007700", "#0055ff"),
     *("#bb00ee", "#7788aa", "#3388ff", "#cc0022", "#ff44bb"),
 )
-VIEW = 0.10  # the accuracy axis starts this far below the reference, so that collapsed points don't flatten the rest
 
 
 @dataclass(frozen=True)
@@ -65,7 +64,7 @@ class Series:
 
     network: str
     method: str
-    faithful: str
+    fidelity: str
     config: str
     budget: str
     colour: str
@@ -81,9 +80,9 @@ class Series:
 
     @property
     def name(self) -> str:
-        """Method, what differs from its default, budget and how faithful it is to a paper."""
+        """Method, what differs from its default, budget and fidelity."""
         parts = [self.method, *([] if self.config == "default" else [self.config]), self.budget]
-        return " · ".join(parts) + f" [{self.faithful}]"
+        return " · ".join(parts) + f" [{self.fidelity}]"
 
 
 def _looks(rows: Sequence[Row]) -> dict[tuple[str, str], tuple[str, Symbol]]:
@@ -91,9 +90,9 @@ def _looks(rows: Sequence[Row]) -> dict[tuple[str, str], tuple[str, Symbol]]:
     looks: dict[tuple[str, str], tuple[str, Symbol]] = {}
     colours = itertools.cycle(COLOURS)
     for baseline in (False, True):
-        kind = [r.first for r in rows if (r.first.faithful == "baseline") == baseline]
+        kind = [r.first for r in rows if (r.first.fidelity == "baseline") == baseline]
         colour = {method: next(colours) for method in sorted({r.method for r in kind})}
-        pairs = {(r.method, cards.config_text(r.method, r.config) != "default", r.config_hash) for r in kind}
+        pairs = {(r.method, described.config_text(r.method, r.config) != "default", r.config_hash) for r in kind}
         for position, (method, _, config_hash) in enumerate(sorted(pairs)):
             shift = position // len(SYMBOLS)  # where colours repeat, symbols are out of step with them
             looks[method, config_hash] = colour[method], SYMBOLS[(position + shift) % len(SYMBOLS)]
@@ -103,9 +102,9 @@ def _looks(rows: Sequence[Row]) -> dict[tuple[str, str], tuple[str, Symbol]]:
 def _line(row: Row) -> tuple[str | bool, ...]:
     """What rows of one line share, in the order in which lines are shown: papers first, default config first."""
     r = row.first
-    changed = cards.config_text(r.method, r.config) != "default"
-    budget = cards.budget_text(r.budget, r.epochs)
-    return r.network, r.faithful == "baseline", r.method, r.faithful, changed, r.config_hash, r.budget, budget
+    changed = described.config_text(r.method, r.config) != "default"
+    budget = described.budget_text(r.budget, r.epochs)
+    return r.network, r.fidelity == "baseline", r.method, r.fidelity, changed, r.config_hash, r.budget, budget
 
 
 def series(rows: Sequence[Row]) -> Iterator[Series]:
@@ -116,5 +115,5 @@ def series(rows: Sequence[Row]) -> Iterator[Series]:
         r = line[0].first
         colour, symbol = looks[r.method, r.config_hash]
         dash = DASHES.get(r.budget, DASHES["post-training"])
-        config, budget = cards.config_text(r.method, r.config), cards.budget_text(r.budget, r.epochs)
-        yield Series(r.network, r.method, r.faithful, config, budget, colour, symbol, dash, line)
+        config, budget = described.config_text(r.method, r.config), described.budget_text(r.budget, r.epochs)
+        yield Series(r.network, r.method, r.fidelity, config, budget, colour, symbol, dash, line)

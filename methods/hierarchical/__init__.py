@@ -31,6 +31,7 @@ CARD = Card(
     arxiv="2206.03596",
     estimate="redundancy_macs",
     note="Only the abstract and a summary of the introduction were available: every equation and setting is this module's.",
+    estimate="redundancy_macs",
 )
 
 

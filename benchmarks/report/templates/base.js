@@ -25,6 +25,16 @@ function rounded(number, digits) {
   return formats[digits].format(number);
 }
 
+// An average of a metric, with its unit.
+function scored(number, metric = page.metric) {
+  return metric.unit ? `${rounded(number, metric.decimals)} ${metric.unit}` : rounded(number, metric.decimals);
+}
+
+// The two ends of an interval of a metric; a dash beside a minus would read like one.
+function ends([low, high], metric = page.metric, between = low < 0 ? " to " : "–") {
+  return `${rounded(low, metric.decimals)}${between}${rounded(high, metric.decimals)}`;
+}
+
 function value(row, key) {
   return row.values[page.place[key]];
 }
@@ -37,7 +47,7 @@ function text(row, key) {
 function defaults() {
   return {
     network: page.networks[0].name, x: "bytes", y: "near", intervals: true, front: true, reported: true,
-    family: "", budget: "", label: "", configs: "first", hide: [], baseline: "", at: "10",
+    family: "", budget: "", fidelity: "", configs: "first", hide: [], baseline: "", at: "10",
     query: "", sort: "", columns: page.columns.filter((column) => column.shown).map((column) => column.key), row: "",
   };
 }
@@ -83,7 +93,7 @@ function change(choice) {
   if (focused && !focused.isConnected) document.querySelector(`[data-sort="${focused.dataset.sort}"] button`)?.focus(); // a keyboard goes on where it was
 }
 
-const FILTERS = ["network", "family", "budget", "label", "configs", "hide"];
+const FILTERS = ["network", "family", "budget", "fidelity", "configs", "hide"];
 const last = {}; // what each part of the page was drawn for
 
 // Whether a part has to be drawn again: one of the choices that it shows is another one than it was.
@@ -95,7 +105,7 @@ function isNew(part, names, more = "") {
 // Whether a line passes the filters of its network.
 function passes(line) {
   return (!state.family || line.families.includes(state.family)) && (!state.budget || line.budget === state.budget) &&
-    (!state.label || line.faithful === state.label) && (state.configs === "all" || line.first);
+    (!state.fidelity || line.fidelity === state.fidelity) && (state.configs === "all" || line.first);
 }
 
 function visibleLines() {
@@ -113,11 +123,13 @@ function rowsOf(lines) {
 
 async function loadData() {
   page = JSON.parse(await inflate("data"));
+  [page.metric] = page.metrics; // the one that networks are compared by
   page.place = Object.fromEntries(page.columns.map((column, index) => [column.key, index]));
   for (const line of page.lines) line.rows = [];
   for (const row of page.rows) {
     row.line = page.lines[row.line];
     row.line.rows.push(row);
+    [row.interval] = row.intervals;
     row.searched = [row.line.name, ...row.texts].join(" ").toLowerCase();
   }
   page.rowByKey = new Map(page.rows.map((row) => [row.key, row]));

@@ -6,20 +6,26 @@ const FACTS = [
   ["run it again", (r) => r.provenance.command, true],
   ["measured", (r) => `${r.provenance.started}, ${rounded(r.wall_s, 1)} s in all`],
   ["code", (r) => `${r.provenance.commit ?? "no commit"}${r.provenance.dirty ? ", with changes that are not committed" : ""}`],
-  ["fingerprint", (r) => `${r.provenance.fingerprint}, ${{ true: "the code at hand", false: "code changed since", null: "can't be compared with the code at hand" }[r.current]}`],
-  ["correct", (r) => `${rounded(r.quality.correct, 0)} of ${rounded(r.quality.total, 0)}: ${rounded(100 * r.quality.value, 2)} % (${rounded(100 * r.quality.low, 2)} to ${rounded(100 * r.quality.high, 2)}), ${r.quality.selection} epoch`],
+  ["fingerprint", (r) => `${r.provenance.fingerprint}, ${{ true: "the installed code", false: "the code has changed since", null: "can't be compared with the installed code" }[r.current]}`],
+  ["quality", (r) => page.metrics.flatMap((metric) => (r.metrics[metric.name] ? [scoreText(metric, r.metrics[metric.name])] : [])).join("; ") + `, ${r.selection} epoch`],
   ["file", (r) => `${rounded(r.rate.file_bytes, 0)} bytes: ${Object.entries(r.rate.by_role).map(([role, size]) => `${role} ${rounded(size, 0)}`).join(", ")}`],
   ["SHA-256 of the file", (r) => r.provenance.artefact_sha256, true],
   ["speed", (r) => `encode ${rounded(r.speed.encode_s, 3)} s, decode ${rounded(r.speed.decode_s, 3)} s, batch 1 ${rounded(r.speed.latency_ms_batch1, 2)} ms, batch 128 ${r.speed.latency_ms_batch128 === null ? "not measured" : `${rounded(r.speed.latency_ms_batch128, 2)} ms`}, on ${r.speed.device}, ${counted(r.speed.threads, "thread")} used`],
   ["machine", (r) => [r.provenance.cpu, r.provenance.gpu].filter(Boolean).join(", ")],
   ["configuration", (r) => named(r.config)],
-  ["noted", (r) => named(r.notes)],
+  ["notes", (r) => named(r.notes)],
   ["data", (r) => named(r.provenance.data)],
   ["versions", (r) => named(r.provenance.versions)],
 ];
 
+// What a record says of one metric; of a proportion how many items it counts, too.
+function scoreText(metric, { items, total, value, low, high }) {
+  const bounds = ends([metric.scale * low, metric.scale * high], metric, " to "), words = `${metric.name} ${scored(metric.scale * value, metric)} (${bounds})`;
+  return `${words}, ${metric.kind === "proportion" ? `${rounded(total, 0)} of ` : "over "}${counted(rounded(items, 0), "test item")}`;
+}
+
 function counted(number, thing) {
-  return `${number} ${thing}${number === 1 ? "" : "s"}`;
+  return `${number} ${thing}${String(number) === "1" ? "" : "s"}`;
 }
 
 function named(values) {

@@ -22,17 +22,18 @@ function displayedColumns() {
 
 function csv() {
   const quoted = (one) => (/[",\n\r]/.test(String(one)) ? `"${String(one).replaceAll('"', '""')}"` : String(one ?? ""));
-  const columns = displayedColumns(), bounds = state.columns.includes("quality") ? ["low", "high"] : [];
+  const columns = displayedColumns(), scores = columns.filter((column) => column.metric !== null);
+  const bounds = scores.flatMap((column) => [`${column.key}.low`, `${column.key}.high`]);
   const caution = page.caution ? { caution: page.caution } : {}; // a column only where there is one
-  const head = ["method", "label", ...columns.map((column) => column.key), ...bounds, "row", "snapshot", ...Object.keys(caution)];
-  const lines = ordered.map((row) => [row.line.method, row.line.faithful, ...columns.map((column) => value(row, column.key)), ...(bounds.length ? row.interval : []), row.key, page.snapshot, ...Object.values(caution)]);
+  const head = ["method", "fidelity", ...columns.map((column) => column.key), ...bounds, "row", "snapshot", ...Object.keys(caution)];
+  const lines = ordered.map((row) => [row.line.method, row.line.fidelity, ...columns.map((column) => value(row, column.key)), ...scores.flatMap((column) => row.intervals[column.metric] ?? ["", ""]), row.key, page.snapshot, ...Object.values(caution)]);
   return [head, ...lines].map((line) => line.map(quoted).join(",")).join("\n") + "\n";
 }
 
 function json() {
   const columns = displayedColumns();
   const rows = ordered.map((row) => ({
-    row: row.key, method: row.line.method, label: row.line.faithful,
+    row: row.key, method: row.line.method, fidelity: row.line.fidelity,
     ...Object.fromEntries(columns.map((column) => [column.key, value(row, column.key)])), interval: row.interval, by_role: Object.fromEntries(page.roles.map((role, i) => [role, row.roles[i]])),
   }));
   return JSON.stringify({ suite: page.suite, caution: page.caution, snapshot: page.snapshot, view: write(state), rows }, null, 1) + "\n";
@@ -46,7 +47,8 @@ function tex(words) {
 function latex() {
   const columns = displayedColumns().filter((column) => column.key !== "network");
   const head = ["method", ...columns.map((column) => (column.unit ? `${column.head} (${column.unit})` : column.head))];
-  const lines = ordered.map((row) => [row.line.method, ...columns.map((column) => text(row, column.key) + (column.key === "quality" ? ` [${row.interval.map((one) => rounded(one, 2)).join("–")}]` : ""))]);
+  const bounds = (row, { metric }) => (metric === null || !row.intervals[metric] ? "" : ` [${ends(row.intervals[metric], page.metrics[metric])}]`);
+  const lines = ordered.map((row) => [row.line.method, ...columns.map((column) => text(row, column.key) + bounds(row, column))]);
   const set = (line) => `${line.map(tex).join(" & ")} \\\\`;
   return [
     `% RateBench, suite ${page.suite}, network ${state.network}, snapshot ${page.snapshot}`.replace(/\s+/g, " "),
@@ -67,7 +69,7 @@ function fnv(words) {
 }
 
 function viewBibtex() {
-  return bibtex(`ratebench-${page.snapshot}-${fnv(write(state))}`, `RateBench: rate and accuracy of compressed neural networks, suite ${tex(page.suite)}`,
+  return bibtex(`ratebench-${page.snapshot}-${fnv(write(state))}`, `RateBench: rate and quality of compressed neural networks, suite ${tex(page.suite)}`,
     `Snapshot ${page.snapshot}, view \\texttt{${tex("#" + write(state))}}`);
 }
 
@@ -75,7 +77,7 @@ async function rowBibtex(row, own) {
   const hashes = (await Promise.all(own)).map((record) => record.provenance.artefact_sha256.slice(0, 12)).join(", ");
   const key = `ratebench-${page.snapshot}-${row.key}`.replace(/[^\w-]+/g, "-");
   return bibtex(key, `RateBench: ${tex(row.line.name)}, ${tex(text(row, "point"))}, on ${tex(row.line.network)}`,
-    `Suite ${tex(page.suite)}, snapshot ${page.snapshot}, row \\texttt{${tex(row.key)}}, ${text(row, "bytes")} bytes, ${text(row, "quality")} \\%, files ${hashes}`);
+    `Suite ${tex(page.suite)}, snapshot ${page.snapshot}, row \\texttt{${tex(row.key)}}, ${text(row, "bytes")} bytes, ${tex(`${page.metric.name} ${scored(value(row, "quality"))}`)}, files ${hashes}`);
 }
 
 const EXPORTS = {

@@ -8,7 +8,7 @@ function draw() {
   drawPlot(); // last: it measures, and what is not laid out until then is laid out for it
 }
 
-const CHECKS = ["intervals", "front", "reported"], CHOICES = ["family", "budget", "label", "at"];
+const CHECKS = ["intervals", "front", "reported"], CHOICES = ["family", "budget", "fidelity", "at"];
 
 function drawControls() {
   for (const input of document.querySelectorAll(".controls input[type=radio]")) input.checked = state[input.name] === input.value;
@@ -36,7 +36,7 @@ function lineButton(line, baseline) {
   if (baseline && line !== baseline) {
     const difference = bdRate(line, baseline);
     const words = difference === null ? "too little in common" : `${difference.percent < 0 ? "−" : "+"}${rounded(Math.abs(difference.percent), 1)} % bytes`;
-    const over = difference === null ? "" : `mean over ${rounded(difference.from, 1)} to ${rounded(difference.to, 1)} % accuracy`;
+    const over = difference === null ? "" : `BD-rate over ${page.metric.name} of ${ends([difference.from, difference.to], page.metric, " to ")} ${page.metric.unit}`.trim();
     button.append(cell("small", words, { className: "bd", title: over }));
   }
   button.dataset.line = line.id;

@@ -10,9 +10,9 @@ async function loadPlotly() {
 // `unit`: how the hover text calls a value that does not stand there anyway.
 const AXES = {
   bytes: { title: "bytes of the whole file (fewer is better)", tickformat: "~s" },
-  ratio: { title: "ratio to the fp32 reference (more is better)", tickformat: "~g" },
+  ratio: { title: "ratio: uncompressed bytes / bytes of the file (more is better)", tickformat: "~g" },
   bits: { title: "bits per weight (fewer is better)", tickformat: "~g" },
-  macs: { title: "multiply-accumulates for one image (fewer is better)", tickformat: "~s", unit: "million multiply-accumulates" },
+  macs: { title: "multiply-accumulates for one item (fewer is better)", tickformat: "~s", unit: "million multiply-accumulates" },
   latency1: { title: "milliseconds for a batch of 1 (fewer is better)", tickformat: "~g", unit: "ms for a batch of 1" },
   latency128: { title: "milliseconds for a batch of 128 (fewer is better)", tickformat: "~g", unit: "ms for a batch of 128" },
 };
@@ -23,12 +23,13 @@ function plain(words) {
 }
 
 function hover(row) {
-  const seeds = row.records.length, { unit } = AXES[state.x], range = row.qualityRange.map((one) => rounded(one, 2)).join(" to ");
+  const seeds = row.records.length, { unit } = AXES[state.x], range = ends(row.qualityRange, page.metric, " to ");
+  const bits = value(row, "bits") === null ? "" : ` · ${text(row, "bits")} bits per weight`;
   return `<b>${plain(row.line.name)}</b><br>${plain(text(row, "point"))}<br>` +
-    `${text(row, "bytes")} bytes · ${text(row, "ratio")}× · ${text(row, "bits")} bits per weight<br>` +
+    `${text(row, "bytes")} bytes · ${text(row, "ratio")}×${bits}<br>` +
     (unit ? `${text(row, state.x)} ${unit}<br>` : "") +
-    `${text(row, "quality")} % (95 %: ${rounded(row.interval[0], 2)} to ${rounded(row.interval[1], 2)})` +
-    (seeds > 1 ? `<br>${seeds} seeds: ${range} %` : "");
+    `${plain(page.metric.name)} ${plain(scored(value(row, "quality")))} (95 %: ${ends(row.interval, page.metric, " to ")})` +
+    (seeds > 1 ? `<br>${seeds} seeds: ${range}` : "");
 }
 
 // What smallest and largest file over seeds are in the unit of the axis; other quantities have no range.
@@ -98,7 +99,7 @@ function reportedHere() {
 // They are hollow, each joined to the measured point that answers it.
 function reportedTrace(one, lines, ink) {
   const row = page.rowByKey.get(one.row), joined = row && lines.includes(row.line) ? [row] : [];
-  const words = `<b>${plain(one.method)}, reported</b><br>${rounded(one.quality, 2)} % at ${rounded(one.ratio, 2)}×, counting ${plain(one.counts)}<br>${plain(one.source)}`;
+  const words = `<b>${plain(one.method)}, reported</b><br>${plain(scored(one.quality))} at ${rounded(one.ratio, 2)}×, counting ${plain(one.counts)}<br>${plain(one.source)}`;
   return {
     type: "scatter", mode: "lines+markers", x: [one.place, ...joined.map((row) => value(row, state.x))], y: [one.quality, ...joined.map((row) => value(row, "quality"))],
     hovertext: [words, ""], hoverinfo: "text", line: { color: ink, dash: "dot", width: 1 },
@@ -124,10 +125,23 @@ function machines() {
   return new Set(state.x.startsWith("latency") ? placedRows().map((row) => row.machine) : []);
 }
 
-// Where the accuracy axis begins; null where all points are in view.
-function floorOf(rows) {
-  const floor = networkHere().reference - page.view, below = rows.filter((row) => value(row, "quality") < floor).length;
-  return state.y === "near" && networkHere().reference !== null && below > 0 && below < rows.length ? floor : null;
+// The worst quality in view; null where all points are.
+function limitOf(rows) {
+  const { reference } = networkHere(), { view } = page.axis;
+  if (state.y !== "near" || reference === null || view === null) return null;
+  const limit = reference - page.metric.better * view, beyond = rows.filter((row) => isBeyond(value(row, "quality"), limit)).length;
+  return beyond > 0 && beyond < rows.length ? limit : null;
+}
+
+function isBeyond(quality, limit) {
+  return limit !== null && page.metric.better * (quality - limit) < 0;
+}
+
+// From where to where the axis of quality reaches where it does not show all points.
+function qualityRange(rows, limit) {
+  const { reference } = networkHere(), { pad } = page.axis;
+  if (page.metric.better > 0) return [limit - pad, Math.max(reference, ...rows.map((row) => row.interval[1])) + pad];
+  return [Math.min(reference, ...rows.map((row) => row.interval[0])) - pad, limit + pad];
 }
 
 // The range of an axis of logarithms: what is in view, with room for half a marker.
@@ -145,11 +159,10 @@ function steps(times) {
 
 // Margins are fixed: where Plotly chooses them, it draws all once more.
 function layout(rows, reported, colour) {
-  const { reference } = networkHere(), floor = floorOf(rows), seen = (quality) => floor === null || quality >= floor;
+  const { reference } = networkHere(), limit = limitOf(rows), seen = (quality) => !isBeyond(quality, limit);
   const axis = { color: colour("--soft"), gridcolor: colour("--faint"), linecolor: colour("--rule"), zeroline: false, ticks: "outside", tickcolor: colour("--rule"), tickangle: 0 };
   const ratio = state.x === "ratio"; // there the uncompressed network stands on the left, its label on the right
   const places = [...rows.filter((row) => seen(value(row, "quality"))).map((row) => value(row, state.x)), ...reported.filter((one) => seen(one.quality)).map((one) => one.place)];
-  const top = Math.max(reference ?? 0, ...rows.map((row) => row.interval[1])) + 0.3;
   return {
     paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", showlegend: false, hovermode: "closest",
     font: { family: colour("--sans"), size: 13, color: colour("--ink") },
@@ -157,20 +170,21 @@ function layout(rows, reported, colour) {
     hoverlabel: { bgcolor: colour("--raised"), bordercolor: colour("--rule"), font: { color: colour("--ink") }, align: "left" },
     modebar: { bgcolor: "rgba(0,0,0,0)", color: colour("--soft"), activecolor: colour("--accent") },
     xaxis: { ...axis, type: "log", ...steps(Math.max(...places) / Math.min(...places)), tickformat: AXES[state.x].tickformat, title: { text: AXES[state.x].title, font: { size: 13 } }, ...(places.length ? { range: span(places) } : {}) },
-    yaxis: { ...axis, title: { text: `${plain(page.metric)}, %`, font: { size: 13 } }, ...(floor === null ? {} : { range: [floor - 0.3, top] }) },
+    yaxis: { ...axis, title: { text: plain(page.axis.title), font: { size: 13 } }, ...(limit === null ? {} : { range: qualityRange(rows, limit) }) },
     shapes: reference === null ? [] : [{ type: "line", xref: "paper", x0: 0, x1: 1, y0: reference, y1: reference, line: { dash: "dot", width: 1.5, color: colour("--soft") } }],
-    annotations: reference === null ? [] : [{ xref: "paper", x: ratio ? 1 : 0, xanchor: ratio ? "right" : "left", y: reference, yanchor: "bottom", showarrow: false, text: `reference ${rounded(reference, 2)} %`, font: { size: 12, color: colour("--soft") } }],
+    annotations: reference === null ? [] : [{ xref: "paper", x: ratio ? 1 : 0, xanchor: ratio ? "right" : "left", y: reference, yanchor: "bottom", showarrow: false, text: `reference ${plain(scored(reference))}`, font: { size: 12, color: colour("--soft") } }],
   };
 }
 
 // What the plot does not show, and what its times are worth.
 function plotNotes(rows) {
-  const floor = floorOf(rows), timed = machines(), missing = rowsOf(shownLines()).length - rows.length;
-  const below = floor === null ? 0 : rows.filter((row) => value(row, "quality") < floor).length;
+  const limit = limitOf(rows), timed = machines(), missing = rowsOf(shownLines()).length - rows.length;
+  const beyond = rows.filter((row) => isBeyond(value(row, "quality"), limit)).length, { better, differenceUnit } = page.metric;
+  const lacking = `${missing === 1 ? "has" : "have"} no ${state.x.startsWith("latency") ? "such time" : "place on this axis"}`;
   return [
-    rows.length > CROWD ? `${rows.length} points are more than can be told apart: markers and intervals are left out but for the front's.` : "",
-    below ? `${below} of ${rows.length} points lie more than ${page.view} points below the reference, out of view.` : "",
-    missing ? `${missing} of the shown points have no such time.` : "",
+    rows.length > CROWD ? `${rows.length} points are too many to tell apart: only those on the front have markers and intervals.` : "",
+    beyond ? `${beyond} of ${rows.length} points ${beyond === 1 ? "lies" : "lie"} more than ${`${page.axis.view} ${differenceUnit}`.trim()} ${better > 0 ? "below" : "above"} the reference, out of view.` : "",
+    missing ? `${missing} of the shown points ${lacking}.` : "",
     timed.size ? `${page.columns[page.place[state.x]].help}. Measured on: ${[...timed].sort().join("; ")}.` : "",
     timed.size > 1 ? "Times of different machines are not compared: there is no front." : "",
   ].filter(Boolean).join(" ");

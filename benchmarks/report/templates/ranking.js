@@ -1,5 +1,5 @@
-// Lines in order of accuracy at one rate: each by its largest file that is small enough. The rate chooses the point, not its
-// score on the test images.
+// Lines in order of quality at one rate. A line is represented by its largest file with at least the chosen ratio: the rate
+// chooses the point, not its score on the test items.
 
 function standing() {
   const at = Number(state.at), found = [];
@@ -7,9 +7,10 @@ function standing() {
     const fitting = line.rows.filter((row) => value(row, "ratio") >= at);
     if (fitting.length) found.push(fitting.reduce((a, b) => (value(b, "ratio") < value(a, "ratio") ? b : a)));
   }
-  // A rank is one more than the number of those that are better beyond doubt: whose interval lies above.
-  const rank = (row) => 1 + found.filter((other) => other.interval[0] > row.interval[1]).length;
-  return found.map((row) => ({ row, rank: rank(row) })).sort((a, b) => a.rank - b.rank || value(b.row, "quality") - value(a.row, "quality"));
+  // A rank is one more than the number of lines whose interval lies entirely on the better side.
+  const isBetter = page.metric.better > 0 ? (a, b) => a.interval[0] > b.interval[1] : (a, b) => a.interval[1] < b.interval[0];
+  const rank = (row) => 1 + found.filter((other) => isBetter(other, row)).length;
+  return found.map((row) => ({ row, rank: rank(row) })).sort((a, b) => a.rank - b.rank || merit(b.row) - merit(a.row));
 }
 
 function drawRanking() {
@@ -22,10 +23,10 @@ function drawRanking() {
     name.append(link);
     const line = cell("tr", cell("td", String(rank), { className: "number" }));
     const quality = cell("td", text(row, "quality"), { className: "number" });
-    quality.append(" ", cell("small", row.interval.map((one) => rounded(one, 2)).join("–"), { className: "interval" }));
+    quality.append(" ", cell("small", ends(row.interval), { className: "interval" }));
     line.append(name, quality, cell("td", text(row, "ratio"), { className: "number" }), cell("td", text(row, "bytes"), { className: "number" }), cell("td", text(row, "point"), { className: "words" }));
     return line;
   });
   element("ranking-rows").tBodies[0].replaceChildren(...rows);
-  element("ranking-note").textContent = without ? `${without} of the shown lines have no file that small.` : "";
+  element("ranking-note").textContent = without ? `${without} of the shown lines ${without === 1 ? "has" : "have"} no file with such a ratio.` : "";
 }

@@ -1,14 +1,19 @@
-// Comparing curves: which points nothing beats, and Bjøntegaard's mean difference of rate (VCEG-M33, 2001; with monotone
-// piecewise cubics instead of one polynomial, as JCT-VC does).
+// Comparing curves: which points nothing beats, and Bjøntegaard's BD-rate (VCEG-M33, 2001; with monotone piecewise cubics
+// instead of one polynomial, as JCT-VC does).
 
 const fewer = (x) => (x === "ratio" ? -1 : 1); // on which side of the axis better is
 
-// The rows that no other one beats in both: the place on the axis and accuracy.
+// How good a row is: its quality, negated where less is better.
+function merit(row) {
+  return page.metric.better * value(row, "quality");
+}
+
+// The rows that no other one beats in both: the place on the axis and quality.
 function front(rows, x) {
   const ordered = rows.filter((row) => value(row, x) !== null)
-    .sort((a, b) => fewer(x) * (value(a, x) - value(b, x)) || value(b, "quality") - value(a, "quality"));
+    .sort((a, b) => fewer(x) * (value(a, x) - value(b, x)) || merit(b) - merit(a));
   let best = -Infinity;
-  return ordered.filter((row) => value(row, "quality") > best && ((best = value(row, "quality")), true));
+  return ordered.filter((row) => merit(row) > best && ((best = merit(row)), true));
 }
 
 // Slopes of a monotone piecewise cubic through the points (Fritsch & Carlson 1980; ends as in SciPy's PchipInterpolator).
@@ -47,20 +52,22 @@ function integral(x, y, from, to) {
   return sum;
 }
 
-const LEAST = 1; // points of accuracy that two curves have to share
-
-// Mean difference in bytes at equal accuracy, in per cent of the baseline's, and over which accuracies; null where the curves
-// share too few.
-// Only points that nothing of their own line beats count, and accuracies in view: a collapsed network has no rate.
+// BD-rate: the mean difference in bytes at equal quality, in per cent of the baseline's bytes, and over which qualities; null
+// where the curves share too few of them.
+// Only points that nothing of their own line beats count, and qualities in view: a collapsed network has no rate.
 function bdRate(line, baseline) {
   const curve = (one) => {
     const rows = front(one.rows, "bytes");
-    return [rows.map((row) => value(row, "quality")), rows.map((row) => Math.log(value(row, "bytes")))];
+    return [rows.map(merit), rows.map((row) => Math.log(value(row, "bytes")))];
   };
   const [[x, y], [u, v]] = [curve(line), curve(baseline)];
   if (x.length < 2 || u.length < 2) return null;
-  const { reference } = page.networks.find((network) => network.name === line.network);
-  const from = Math.max(x[0], u[0], reference === null ? -Infinity : reference - page.view), to = Math.min(x.at(-1), u.at(-1));
-  if (to - from < LEAST) return null;
-  return { percent: 100 * (Math.exp((integral(x, y, from, to) - integral(u, v, from, to)) / (to - from)) - 1), from, to };
+  const { reference } = page.networks.find((network) => network.name === line.network), { better } = page.metric, { view, least } = page.axis;
+  const worst = reference === null || view === null ? -Infinity : better * reference - view;
+  const from = Math.max(x[0], u[0], worst), to = Math.min(x.at(-1), u.at(-1));
+  const enough = least ?? (Math.max(x.at(-1), u.at(-1)) - Math.min(x[0], u[0])) / 10;
+  if (to - from < enough) return null;
+  const percent = 100 * (Math.exp((integral(x, y, from, to) - integral(u, v, from, to)) / (to - from)) - 1);
+  const [low, high] = [better * from, better * to].sort((a, b) => a - b);
+  return { percent, from: low, to: high };
 }

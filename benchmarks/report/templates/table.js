@@ -56,13 +56,14 @@ function rowElement(row) {
   const open = cell("button", "", { type: "button", className: "open" });
   open.setAttribute("aria-expanded", "false");
   open.setAttribute("aria-label", `details of ${line.method}, ${text(row, "point")}`);
-  head.append(open, marker(line), cell("span", line.method, { className: "name" }), " ", cell("span", line.faithful, { className: `label ${line.faithful}` }));
-  if (row.stale) head.append(" ", cell("span", "†", { className: "stale", title: "The code has changed since this was measured" }));
+  head.append(open, marker(line), cell("span", line.method, { className: "name" }), " ", cell("span", line.fidelity, { className: `label ${line.fidelity}` }));
+  if (row.stale) head.append(" ", cell("span", "†", { className: "stale", title: "The code has changed since this measurement" }));
   const cells = page.columns.flatMap((column, i) => {
     if (!state.columns.includes(column.key)) return [];
     const shown = cell("td", row.texts[i], { className: column.numeric ? "number" : "words" });
     if (!column.numeric) shown.title = row.texts[i];
-    if (column.key === "quality") shown.append(" ", cell("small", row.interval.map((one) => rounded(one, 2)).join("–"), { className: "interval" }));
+    const interval = column.metric === null ? null : row.intervals[column.metric];
+    if (interval) shown.append(" ", cell("small", ends(interval, page.metrics[column.metric]), { className: "interval" }));
     return column.key === "bytes" ? [shown, cell("td", roleBar(row))] : [shown];
   });
   row.element = cell("tr", head);
@@ -79,7 +80,7 @@ function drawHead() {
     const size = own.length + own.some((column) => column.key === "bytes"); // the bar by role has a column, too
     groups.append(cell("th", group, { scope: "colgroup", className: "group", colSpan: size }));
   }
-  const heads = cell("tr", headCell("method", "method", "", "The method, and how it stands to its paper", false));
+  const heads = cell("tr", headCell("method", "method", "", "The method and its fidelity to a paper", false));
   for (const column of shown) {
     heads.append(headCell(column.key, column.head, column.unit, column.help, column.numeric));
     if (column.key === "bytes") heads.append(cell("th", "by role", { scope: "col", title: "Where the file's bytes go" }));
@@ -127,7 +128,7 @@ function drawDrawer() {
 // Open and show a row, whatever is filtered: what keeps it from sight is given up, all of it in one drawing.
 function goTo(row) {
   const apart = ordered.includes(row) ? {} : { query: "", hide: state.hide.filter((id) => id !== row.line.id), network: row.line.network };
-  change({ ...apart, ...(passes(row.line) ? {} : { family: "", budget: "", label: "", configs: "all" }), row: row.key });
+  change({ ...apart, ...(passes(row.line) ? {} : { family: "", budget: "", fidelity: "", configs: "all" }), row: row.key });
   more(Math.max(0, ordered.indexOf(row) + 1 - made));
   drawDrawer();
   row.element.scrollIntoView({ block: "center" });

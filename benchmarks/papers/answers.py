@@ -2,31 +2,21 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import methods
 from benchmarks import tasks
-from benchmarks.papers import reported
-from benchmarks.papers.reported import Measured, Reported, Verdict
-from benchmarks.report import cards
-from benchmarks.report.frame import Row
+from benchmarks.papers import quantities, reported
+from benchmarks.papers.matching import changed, has
+from benchmarks.papers.quantities import Quantity
+from benchmarks.papers.reported import Reported
+from benchmarks.papers.verdicts import Measured, Verdict, verdict
+from benchmarks.records import described
+from benchmarks.records.rows import Row
 
 # The budget nearest to a paper's own protocol is the one that answers for it.
 _NEAREST = ("paper", "short", "post-training")
-_READ: dict[str, Callable[[Row], float]] = {
-    "top-1": lambda row: 100 * row.quality.mean,
-    "error": lambda row: 100 * (1 - row.quality.mean),
-    "ratio": lambda row: row.ratio,
-    "size_reduction": lambda row: 100 * (1 - 1 / row.ratio),
-    "bits_per_weight": lambda row: row.bits_per_weight,
-    "bytes": lambda row: row.file_bytes.mean,
-    "nonzero_share": lambda row: 100 * row.nonzero_share,
-    "macs": lambda row: row.over_seeds(lambda r: r.counted.macs).mean,
-    "flops": lambda row: 2 * row.over_seeds(lambda r: r.counted.macs).mean,
-}
 
 
 @dataclass(frozen=True)
@@ -38,17 +28,6 @@ class Comparison:
     row: Row | None
     measured: Measured | None
     verdict: Verdict
-
-
-def _same(wanted: Any, found: Any) -> bool:
-    if isinstance(wanted, int | float) and isinstance(found, int | float):
-        return math.isclose(wanted, found, rel_tol=1e-6)
-    return bool(wanted == found)
-
-
-def has(found: dict[str, Any], wanted: dict[str, Any]) -> bool:
-    """Whether all of `wanted` is in `found`; numbers may differ in their type and last digit."""
-    return all(name in found and _same(value, found[name]) for name, value in wanted.items())
 
 
 def find(wanted: Reported, rows: Sequence[Row]) -> tuple[Row | None, str]:
@@ -63,9 +42,9 @@ def find(wanted: Reported, rows: Sequence[Row]) -> tuple[Row | None, str]:
     steps: tuple[tuple[Callable[[Row], bool], str], ...] = (
         (lambda row: row.first.task == wanted.task, f"no record on {wanted.task}"),
         (lambda row: row.first.network == wanted.network, f"no record of {wanted.network}"),
-        (lambda row: wanted.budget in ("", row.first.budget), f"no record of the budget {wanted.budget}"),
-        (lambda row: has(row.first.config, wanted.config), f"no record with {cards.named(wanted.config)}"),
-        (lambda row: has(row.first.point, wanted.point), f"no record at {cards.named(wanted.point)}"),
+        (lambda row: wanted.budget in ("", row.first.budget), f"no record with the budget {wanted.budget}"),
+        (lambda row: has(row.first.config, wanted.config), f"no record with {described.named(wanted.config)}"),
+        (lambda row: has(row.first.point, wanted.point), f"no record at {described.named(wanted.point)}"),
     )
     for fits, missing in steps:
         left = [row for row in left if fits(row)]
@@ -77,23 +56,25 @@ def find(wanted: Reported, rows: Sequence[Row]) -> tuple[Row | None, str]:
 def _distance(row: Row) -> tuple[int, int, int, str]:
     r = row.first
     budget = _NEAREST.index(r.budget) if r.budget in _NEAREST else len(_NEAREST)
-    return len(cards.changes(r.method, r.config)), budget, r.index, row.key
+    return changed(row), budget, r.index, row.key
 
 
-def measured(metric: str, row: Row, reference: Row | None) -> Measured | None:
-    """The metric of a row in the unit that papers use; None for one that is not measured here."""
-    if metric not in _READ:
+def measured(quantity: Quantity, row: Row, reference: Row | None) -> Measured | None:
+    """A quantity of a row and, where changes are compared, of the reference; None where the row has no such number."""
+    found = quantity.value(row)
+    if found is None:
         return None
-    error = 100 * row.standard_error if metric in ("top-1", "error") else 0.0
-    known = None if reference is None or reported.METRICS[metric].is_rate else _READ[metric](reference)
-    return Measured(_READ[metric](row), error, known)
+    known = None if reference is None or quantity.is_rate else quantity.value(reference)
+    return Measured(found, quantity.error(row), known)
 
 
 def compare(key: str, wanted: Reported, rows: Sequence[Row], references: dict[str, Row]) -> Comparison:
     """Find, read and judge."""
-    row, why = find(wanted, rows)
-    found = measured(wanted.metric, row, references.get(wanted.network)) if row else None
-    return Comparison(key, wanted, row, found, reported.verdict(wanted, found, why))
+    quantity, (row, why) = quantities.find(wanted.task, wanted.metric), find(wanted, rows)
+    found = measured(quantity, row, references.get(wanted.network)) if quantity and row else None
+    if row and not found:
+        why = f"the record has no {wanted.metric}"
+    return Comparison(key, wanted, row, found, verdict(wanted, quantity, found, why))
 
 
 def comparisons(rows: Sequence[Row], references: dict[str, Row], on: set[str]) -> Iterator[Comparison]:
@@ -112,5 +93,5 @@ def context(key: str, on: set[str]) -> list[Reported]:
 
 
 def _reported(key: str) -> list[Reported]:
-    """Empty for a module that can't be imported; the page lists it among the cells not run."""
-    return reported.of(key) if cards.card(key) else []
+    """Empty for a module that can't be imported; the page lists it among the cells without a result."""
+    return reported.of(key) if described.card(key) else []

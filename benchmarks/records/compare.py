@@ -9,15 +9,18 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks import record
 from benchmarks.errors import RateBenchError
-from benchmarks.record import Record
-from benchmarks.report.frame import snapshot
+from benchmarks.records import files
+from benchmarks.records.schema import Record
+from benchmarks.records.snapshot import snapshot
 
 
 @dataclass(frozen=True)
 class Difference:
-    """Records by id: in one snapshot alone, in both with other bytes or another count, and how many are the same in both."""
+    """Records by id: in one snapshot alone, in both with other bytes or other scores, and how many are the same in both.
+
+    A metric that only one of two records has is no difference.
+    """
 
     before: str
     after: str
@@ -34,7 +37,7 @@ def compare(suite: str, before: str, after: str) -> Difference:
     """
     one, two = ({r.id: r for r in load(place, suite)} for place in (before, after))
     both = [(one[key], two[key]) for key in sorted(one.keys() & two.keys())]
-    changed = [(a, b) for a, b in both if (a.rate, a.quality) != (b.rate, b.quality)]
+    changed = [(a, b) for a, b in both if _differ(a, b)]
     return Difference(
         before=snapshot(one.values()),
         after=snapshot(two.values()),
@@ -45,14 +48,18 @@ def compare(suite: str, before: str, after: str) -> Difference:
     )
 
 
+def _differ(a: Record, b: Record) -> bool:
+    return a.rate != b.rate or any(a.metrics[name] != b.metrics[name] for name in a.metrics.keys() & b.metrics.keys())
+
+
 def load(place: str, suite: str) -> list[Record]:
     """The records of a suite in a results folder or at a git revision."""
     if Path(place).is_dir():
-        found = list(record.load(Path(place), suite))
+        found = list(files.load(Path(place), suite))
     else:
         with tempfile.TemporaryDirectory() as folder:
             _checkout(place, suite, Path(folder))
-            found = list(record.load(Path(folder) / "results", suite))
+            found = list(files.load(Path(folder) / "results", suite))
     if not found:
         msg = f"there are no records of {suite!r} in {place}"
         raise RateBenchError(msg)

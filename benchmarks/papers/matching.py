@@ -1,0 +1,25 @@
+"""Which configurations a paper's words mean."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from benchmarks.records import described
+from benchmarks.records.rows import Row
+
+
+def _same(wanted: Any, found: Any) -> bool:
+    if isinstance(wanted, int | float) and isinstance(found, int | float):
+        return math.isclose(wanted, found, rel_tol=1e-6)
+    return bool(wanted == found)
+
+
+def has(found: dict[str, Any], wanted: dict[str, Any]) -> bool:
+    """Whether all of `wanted` is in `found`; numbers may differ in their type and last digit."""
+    return all(name in found and _same(value, found[name]) for name, value in wanted.items())
+
+
+def changed(row: Row) -> int:
+    """How many of a row's settings are not the method's defaults: of several configurations, that with the fewest is meant."""
+    return len(described.changes(row.first.method, row.first.config))

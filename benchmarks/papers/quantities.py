@@ -1,0 +1,66 @@
+"""What papers report numbers of: a task's metrics, what their complements are called, and sizes and costs of networks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from benchmarks.records import described
+from benchmarks.records.quality import Quality
+from benchmarks.records.rows import Row
+from methods.interface import Metric
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """How a number is read and compared.
+
+    `value` gives it of a row, in the unit that papers use, and `error` its standard error; None where a row has no such
+    number. `unit` is that of a difference. `is_rate` says that it is a size, which is compared as it is, and not the
+    change from the uncompressed network.
+    """
+
+    value: Callable[[Row], float | None]
+    unit: str
+    more_is_better: bool
+    is_rate: bool = False
+    decimals: int = 2
+    error: Callable[[Row], float] = lambda row: 0.0
+
+
+def _macs(row: Row) -> float:
+    return row.over_seeds(lambda r: r.counted.macs).mean
+
+
+SIZES = {
+    "ratio": Quantity(lambda row: row.ratio, "×", True, is_rate=True),
+    # 100 × (1 − size / uncompressed size)
+    "size_reduction": Quantity(lambda row: 100 * (1 - 1 / row.ratio), "points", True, is_rate=True),
+    "bits_per_weight": Quantity(lambda row: row.bits_per_weight, "bits", False, is_rate=True),
+    "bytes": Quantity(lambda row: row.file_bytes.mean, "bytes", False, is_rate=True, decimals=0),
+    "nonzero_share": Quantity(lambda row: 100 * row.nonzero_share, "points", False),
+    "macs": Quantity(_macs, "MACs", False, decimals=0),
+    "flops": Quantity(lambda row: 2 * _macs(row), "FLOPs", False, decimals=0),  # 2 × MACs
+}
+
+
+def find(task: str, name: str) -> Quantity | None:
+    """The quantity that a paper calls `name` on a task; None for one that is not measured here."""
+    if name in SIZES:
+        return SIZES[name]
+    for metric in described.metrics(task):
+        if name == metric.name:
+            return _metric(metric, lambda quality: quality.value, metric.more_is_better)
+        if name == metric.complement:
+            return _metric(metric, lambda quality: quality.complement, not metric.more_is_better)
+    return None
+
+
+def _metric(metric: Metric, value: Callable[[Quality], float], more_is_better: bool) -> Quantity:
+    return Quantity(
+        value=lambda row: None if (found := row.score(metric.name)) is None else value(found),
+        unit=metric.difference_unit,
+        more_is_better=more_is_better,
+        decimals=metric.decimals,
+        error=lambda row: 0.0 if (found := row.score(metric.name)) is None else found.standard_error,
+    )

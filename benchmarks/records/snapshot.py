@@ -1,0 +1,16 @@
+"""The name of a set of records."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+
+import msgspec
+
+from benchmarks.records.schema import Record
+
+
+def snapshot(records: Iterable[Record]) -> str:
+    """12 hex digits that change with any field of any record and with nothing else, not with their order either."""
+    contents = sorted(msgspec.json.encode(record, order="deterministic") for record in records)
+    return hashlib.sha256(b"\n".join(contents)).hexdigest()[:12]

@@ -1,0 +1,56 @@
+"""Records as a flat table, complete, for CSV."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from typing import Any
+
+import msgspec
+import pandas as pd
+
+from benchmarks.records.schema import ROLES, Record
+
+# Plain dicts that stay one column of JSON each: their keys differ from method to method.
+_AS_JSON = {"config", "point", "notes", "versions", "data"}
+
+
+def plain_json(value: Any) -> str:
+    """Compact JSON with the order of keys kept; raises ValueError for NaN and infinities."""
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+
+
+def flat(records: Iterable[Record]) -> pd.DataFrame:
+    """One row per record, in the order given, every field of the schema; nested names are joined by a point.
+
+    The cells are Python's own objects: a metric that a record lacks does not turn the counts of the others into floats.
+    """
+    rows = []
+    for record in records:
+        row = dict(_flatten(msgspec.to_builtins(record)))
+        for role in ROLES:  # a role that no file has is zero bytes, not an absent column
+            row.setdefault(f"rate.by_role.{role}", 0)
+        rows.append(row)
+    return pd.DataFrame(rows, dtype=object)
+
+
+def _flatten(fields: dict[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:
+    for name, value in fields.items():
+        if name in _AS_JSON:
+            yield prefix + name, plain_json(value)
+        elif isinstance(value, dict):
+            yield from _flatten(value, f"{prefix}{name}.")
+        else:
+            yield prefix + name, value
+
+
+def csv(records: Iterable[Record], caution: str = "") -> bytes:
+    """UTF-8 CSV of `flat`; floats are written so that they read back as the same double.
+
+    A suite's caution is a last column: rows travel without the page that says it.
+    """
+    table = flat(records)
+    if caution:
+        table["caution"] = caution
+    text: str = table.to_csv(index=False, lineterminator="\n")
+    return text.encode()

@@ -1,0 +1,76 @@
+"""All that one suite's page is made of."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from benchmarks.papers.answers import Comparison
+from benchmarks.papers.claimed import Judged, Observed
+from benchmarks.records import Record
+from benchmarks.records.rows import Row
+from benchmarks.report.about import About
+from benchmarks.report.cells import Gap
+from benchmarks.report.series import Series
+from methods.interface import Metric
+
+
+@dataclass(frozen=True)
+class Contents:
+    """Everything that the templates and the script show.
+
+    `metrics` are the suite's, the one that networks are compared by first; `current` says of each record's id whether the
+    code at hand would measure the same (None: it can't be told); `first` has the identities of lines that are a method's
+    first configuration; `logs` maps cells' ids to what their runs said; `figures` maps a kind ("rate-quality",
+    "macs-quality"), a network and a budget to an SVG.
+    """
+
+    suite: str
+    caution: str
+    records: Sequence[Record]
+    metrics: Sequence[Metric]
+    current: Mapping[str, bool | None]
+    lines: Sequence[Series]
+    first: set[tuple[str, str, str]]
+    references: Mapping[str, Row]
+    gaps: Sequence[Gap]
+    logs: Mapping[str, str]
+    comparisons: Sequence[Comparison]
+    methods: Sequence[About]
+    claims: Sequence[Judged]
+    observations: Sequence[Observed]
+    figures: Mapping[tuple[str, str, str], bytes]
+
+    @property
+    def rows(self) -> list[Row]:
+        """In the order of the table: line by line."""
+        return [row for line in self.lines for row in line.rows]
+
+    @property
+    def metric(self) -> Metric:
+        """The metric that networks are compared by."""
+        return self.metrics[0]
+
+    @property
+    def networks(self) -> list[str]:
+        return list(dict.fromkeys(line.network for line in self.lines))
+
+    @property
+    def kinds(self) -> list[str]:
+        """What figures there are, as their file names begin."""
+        return list(dict.fromkeys(kind for kind, _, _ in self.figures))
+
+    @property
+    def further(self) -> bool:
+        """Whether a method has more than its first configuration."""
+        return any(line.identity not in self.first for line in self.lines)
+
+    @property
+    def has_weights(self) -> bool:
+        """Whether bits can be counted per weight: a task may have no reference network."""
+        return any(row.bits_per_weight is not None for row in self.rows)
+
+    @property
+    def stale(self) -> set[str]:
+        """Keys of rows with a seed that other code has measured; code that can't be compared is not called other."""
+        return {row.key for row in self.rows if any(self.current[r.id] is False for r in row.records)}

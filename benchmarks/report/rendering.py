@@ -1,0 +1,108 @@
+"""From a suite's records to the files of its report."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from functools import partial
+from hashlib import sha256
+from pathlib import Path
+
+import msgspec
+
+from benchmarks import records as recorded
+from benchmarks import storage
+from benchmarks.errors import RateBenchError
+from benchmarks.papers import answers, claimed
+from benchmarks.records import Record, described, table
+from benchmarks.records.rows import aggregate, references
+from benchmarks.records.snapshot import snapshot
+from benchmarks.report import about, cells, costs, figures, index, jinja, page, series
+from benchmarks.report.contents import Contents
+from benchmarks.running import freshness, params
+
+
+def render(suite: str, results: Path, reports: Path) -> Path:
+    """As `benchmarks.report.render` says."""
+    records = _load(suite, results)
+    contents, files = _contents(suite, results, records)
+    html, folder = page.render(contents), reports / suite
+    for name, content in files.items():
+        storage.write(folder / name, content)
+    storage.write(folder / "records.csv", table.csv(records, contents.caution))
+    storage.write(folder / "index.html", html)
+    summary = index.Summary(
+        suite=suite,
+        caution=contents.caution,
+        snapshot=snapshot(records),
+        records=len(records),
+        points=len(contents.rows),
+        methods=sorted({r.method for r in records}),
+        networks=contents.networks,
+        last=max(r.provenance.started for r in records),
+        version=jinja.version(),
+        figure=next(name for name in files if name.endswith(".svg")),
+    )
+    storage.write(folder / index.SUMMARY, msgspec.json.format(msgspec.json.encode(summary), indent=1) + b"\n")
+    index.write(reports)
+    return folder / "index.html"
+
+
+def _load(suite: str, results: Path) -> list[Record]:
+    """In the order of their ids."""
+    records = sorted(recorded.load(results, suite), key=lambda r: r.id)
+    if not records:
+        msg = f"there are no records of {suite!r} in {results}: `ratebench run {suite}` makes them"
+        raise RateBenchError(msg)
+    if len(compared := {r.metric for r in records}) > 1:
+        msg = (
+            f"records of {suite!r} in {results} are compared by different metrics ({', '.join(sorted(compared))}): "
+            "remove those that its task no longer has, or run them again"
+        )
+        raise RateBenchError(msg)
+    return records
+
+
+def _contents(suite: str, results: Path, records: Sequence[Record]) -> tuple[Contents, dict[str, bytes]]:
+    """What the page shows, and the figures beside it by their file names."""
+    rows, caution, tasks = aggregate(records), params.caution(suite), {r.task for r in records}
+    known, lines = references(rows), list(series.series(rows))
+    metrics, first = described.all_metrics(records), cells.first_configs(suite, records)
+    drawn: dict[tuple[str, str, str], dict[str, bytes]] = {}  # by kind, network and budget
+    for network, budget in sorted({(line.network, line.rows[0].first.budget) for line in lines}):
+        here = [line for line in lines if line.network == network and line.identity[1] == budget]
+        own = [line for line in here if line.identity in first]
+        reference = known.get(network)
+        if own:
+            draw = partial(figures.figure, metrics[0], reference, own)
+            drawn["rate-quality", network, budget] = figures.render(draw, caution)
+        if reference is not None and (slim := costs.narrower(reference, here, first)):
+            draw = partial(costs.figure, metrics[0], reference, slim)
+            drawn["macs-quality", network, budget] = figures.render(draw, caution)
+    comparisons = list(answers.comparisons(rows, known, tasks))
+    contents = Contents(
+        suite=suite,
+        caution=caution,
+        records=records,
+        metrics=metrics,
+        current=freshness.current(records),
+        lines=lines,
+        first=first,
+        references=known,
+        gaps=cells.gaps(results, suite, records),
+        logs=cells.logs(results, records),
+        comparisons=comparisons,
+        methods=about.about([line for line in lines if line.identity in first], known, comparisons),
+        claims=list(claimed.judged(rows, tasks)),
+        observations=list(claimed.observed(rows, tasks)),
+        figures={key: made.pop("page") for key, made in drawn.items()},
+    )
+    files = {f"{_figure_name(*key)}.{suffix}": data for key, made in drawn.items() for suffix, data in made.items()}
+    return contents, files
+
+
+def _figure_name(*names: str) -> str:
+    """A file name, whatever a network or a budget is called; two never share one."""
+    whole = "-".join(names)
+    safe = re.sub(r"[^\w-]", "_", whole, flags=re.ASCII)
+    return safe if safe == whole else f"{safe}-{sha256(whole.encode()).hexdigest()[:8]}"

@@ -1,0 +1,34 @@
+"""Whether records are those that the code at hand would give."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import cast
+
+from benchmarks.records.schema import Record
+from benchmarks.running.cell import Cell
+from methods.interface import Budget, BudgetName
+
+__fingerprint__ = False  # compares results, makes none
+
+
+def current(records: Sequence[Record]) -> dict[str, bool | None]:
+    """By the id of each record, whether the code at hand gives it the same fingerprint; None where that can't be told."""
+    fingerprints: dict[str, str | None] = {}  # by the cell's id
+    found = {}
+    for record in records:
+        cell_id = record.id.rpartition("/")[0]
+        if cell_id not in fingerprints:
+            fingerprints[cell_id] = _fingerprint(record)
+        expected = fingerprints[cell_id]
+        found[record.id] = None if expected is None else record.provenance.fingerprint == expected
+    return found
+
+
+def _fingerprint(record: Record) -> str | None:
+    budget = Budget(cast(BudgetName, record.budget), record.epochs)
+    cell = Cell(record.suite, record.task, record.network, record.method, record.config, budget, record.seed)
+    try:
+        return cell.fingerprint()
+    except Exception:  # the method or the task is gone, or can't be imported
+        return None
