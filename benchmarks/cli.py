@@ -18,6 +18,7 @@ from benchmarks import bitstream, records, scaffold, storage, tasks
 from benchmarks.data import download
 from benchmarks.errors import RateBenchError, UnknownName
 from benchmarks.evaluation.verify import verify as verified
+from benchmarks.records import described
 from benchmarks.running import environment, forecast, params, schedule
 from benchmarks.running.cell import Cell
 from benchmarks.running.plan import cells as planned_cells
@@ -178,38 +179,25 @@ def show(suite: Suite, results: Results = Path("results")) -> None:
     if not known:
         msg = f"there are no records of {suite!r} in {results}: `ratebench run {suite}` makes them"
         raise RateBenchError(msg)
-    metrics = {name: _metric(r.task, name) for r in known for name in r.metrics}
-    columns = [column for metric in metrics.values() for column in (_head(metric), "95 % interval")]
+    metrics = described.all_metrics(known)
+    columns = [column for m in metrics for column in (f"{m.name} {m.unit}".rstrip(), "95 % interval")]
     table = Table("record", "point", "bytes", "ratio", "bits/weight", *columns)
     for r in known:
         point = ", ".join(f"{k} {v}" for k, v in r.point.items())
         bits = "–" if r.rate.bits_per_weight is None else f"{r.rate.bits_per_weight:.3f}"
-        scores = [text for name, metric in metrics.items() for text in _score(metric, r.metrics.get(name))]
-        id_ = r.id.removeprefix(f"{suite}/")
-        table.add_row(id_, escape(point), f"{r.rate.file_bytes:,}", f"{r.rate.ratio:.2f}", bits, *scores)
+        scores = [text for metric in metrics for text in _score(metric, r.metrics.get(metric.name))]
+        name = r.id.removeprefix(f"{suite}/")
+        table.add_row(name, escape(point), f"{r.rate.file_bytes:,}", f"{r.rate.ratio:.2f}", bits, *scores)
     console.print(table)
     if caution := params.caution(suite):
         console.print(caution)
-
-
-def _metric(task: str, name: str) -> Metric:
-    """The metric of a record; plain numbers where its task is not at hand any more."""
-    try:
-        return tasks.metric(task, name)
-    except RateBenchError:
-        return Metric(name, "", "mean", "")
-
-
-def _head(metric: Metric) -> str:
-    return f"{metric.name} {metric.unit}".rstrip()
 
 
 def _score(metric: Metric, score: records.Score | None) -> tuple[str, str]:
     """A value and its interval as they are shown."""
     if score is None:
         return "–", "–"
-    value, low, high = (f"{metric.scale * x:,.{metric.decimals}f}" for x in (score.value, score.low, score.high))
-    return value, f"{low} … {high}"
+    return described.score_text(metric, score.value), described.interval_text(metric, score.low, score.high)
 
 
 @app.command()
@@ -343,7 +331,7 @@ def compare(
     after: Annotated[str, typer.Argument(help="Likewise; `results` is what is at hand.")] = "results",
 ) -> None:
     """Say what differs between two snapshots of a suite: records that came, went or changed."""
-    from benchmarks.report.compare import compare as compared
+    from benchmarks.records.compare import compare as compared
 
     found = compared(suite, before, after)
     table = Table("record", Column("bytes", justify="right"), Column("score", justify="right"))
@@ -361,8 +349,8 @@ def compare(
 
 def _total(r: records.Record) -> str:
     """The score that networks are compared by, as it is shown, and over how many items."""
-    metric = _metric(r.task, r.metric)
-    return f"{_score(metric, r.quality)[0]} {metric.unit}".rstrip() + f" of {r.quality.items:,} items"
+    metric = described.metric(r.task, r.metric)
+    return f"{described.score_text(metric, r.quality.value)} {metric.unit}".rstrip() + f", {r.quality.items:,} items"
 
 
 def main() -> None:
