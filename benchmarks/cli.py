@@ -180,7 +180,7 @@ def show(suite: Suite, results: Results = Path("results")) -> None:
         msg = f"there are no records of {suite!r} in {results}: `ratebench run {suite}` makes them"
         raise RateBenchError(msg)
     metrics = described.all_metrics(known)
-    columns = [column for m in metrics for column in (f"{m.name} {m.unit}".rstrip(), "95 % interval")]
+    columns = [column for m in metrics for column in (m.name, "95 % interval")]
     table = Table("record", "point", "bytes", "ratio", "bits/weight", *columns)
     for r in known:
         point = ", ".join(f"{k} {v}" for k, v in r.point.items())
@@ -350,7 +350,7 @@ def compare(
 def _total(r: records.Record) -> str:
     """The score that networks are compared by, as it is shown, and over how many items."""
     metric = described.metric(r.task, r.metric)
-    return f"{described.score_text(metric, r.quality.value)} {metric.unit}".rstrip() + f", {r.quality.items:,} items"
+    return f"{described.score_text(metric, r.quality.value)}, {r.quality.items:,} items"
 
 
 def main() -> None:

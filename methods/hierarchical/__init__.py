@@ -29,7 +29,6 @@ CARD = Card(
     fidelity="reconstruction",
     budgets=("post-training", "short", "paper"),
     arxiv="2206.03596",
-    estimate="redundancy_macs",
     note="Only the abstract and a summary of the introduction were available: every equation and setting is this module's.",
     estimate="redundancy_macs",
 )
