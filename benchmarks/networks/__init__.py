@@ -2,8 +2,9 @@
 
 The module `x.py` holds the architecture "x" as a function `x(**arguments)` that raises ValueError for bad arguments.
 
-A module without parameters that copies channels of its input may say so by a method `channel_map(inputs)` and a `stride`
-(`methods.families.structured.shortcuts`); structured pruning then follows channels through it.
+A module without parameters that copies channels may offer `channel_map(inputs)`, for each output channel the input channel
+that it copies or `inputs` for zeros, and the `stride` between the pixels that it keeps: channels can then be followed through
+it without running it.
 """
 
 from __future__ import annotations

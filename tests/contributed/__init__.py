@@ -1,4 +1,4 @@
-"""A throw-away method from outside of the project, with kinds of module of its own; `test_modules` installs it."""
+"""A throw-away method from outside of the project, with kinds of module of its own; `test_new_modules` installs it."""
 
 from __future__ import annotations
 
