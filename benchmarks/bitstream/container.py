@@ -87,7 +87,7 @@ def decode(data: bytes) -> nn.Module:
     _check_targets(tensors, [entry.targets for entry in header.parts])
     promised = sum(math.prod(t.shape) for t in tensors.values())
     if promised > max(2**20, ELEMENTS_PER_BYTE * len(data)):
-        msg = f"a file of {len(data)} bytes promises {promised} values: refused as damaged or hostile"
+        msg = f"a file of {len(data)} bytes promises {promised} values: it is damaged or hostile"
         raise BitstreamError(msg)
     blueprint.allocate(network, header.tied)
     tensors = blueprint.state(network, header.tied)
