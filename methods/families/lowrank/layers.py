@@ -48,7 +48,7 @@ def whole_rank(rank: Fraction) -> int:
 
 
 def exact(decimal: float) -> Fraction:
-    """The decimal that was written, not the binary number next to it: 0.07 · 100 is 7 and not a little less."""
+    """The decimal number as written, not its binary approximation: 0.07 · 100 is 7, not slightly less."""
     return Fraction(repr(decimal))
 
 

@@ -156,7 +156,7 @@ def _gathered(
 def widen(task: Task, network: nn.Module, cut: Plan) -> nn.Module:
     """The dense network with the narrower one's values, and zeros for weights, scales and shifts that were removed.
 
-    It computes the same, but where a shortcut without parameters still leads past a stage of a stream that was cut.
+    It computes the same function, except where a parameter-free shortcut bypasses a stage whose stream was cut.
     """
     dense = blueprint.skeleton(task.architecture, task.arguments, {}, {})
     blueprint.allocate(dense, {})
