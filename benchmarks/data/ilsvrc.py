@@ -140,7 +140,7 @@ def _verify(archive: Archive, say: Say) -> None:
     if digest != archive.md5:
         msg = f"{archive.path} has md5 {digest}, not {archive.md5}: it is damaged or another file; fetch it again"
         raise TaskError(msg)
-    with contextlib.suppress(storage.StorageError):  # no write permission beside the archives: they are hashed each time
+    with contextlib.suppress(storage.StorageError):  # without write permission, archives are hashed each time
         storage.write(notes, json.dumps({**known, archive.path.name: mark}).encode())
 
 

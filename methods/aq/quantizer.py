@@ -72,7 +72,7 @@ def improved(
     search: Search,
     device: torch.device = CPU,
 ) -> Iterator[Quantised]:
-    """One result per iteration: new codes, then least-squares codebooks. Without relaxation the error decreases until it stalls."""
+    """One result per iteration: new codes, then least-squares codebooks; without relaxation the error decreases."""
     generator = np.random.default_rng(0)
     spread, size, last = x.std(0), codebooks.shape[1], np.inf
     codebooks = least_squares(x, codes, size, search.ridge)

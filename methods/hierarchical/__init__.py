@@ -40,7 +40,7 @@ def unsupported(task: Task, config: Config) -> str | None:
 
 
 def compress(task: Task, config: Config, run: Run) -> Iterator[Compressed]:
-    """One point per share of MACs removed, with a table of layers in its notes; raises MethodError for a target that is too high."""
+    """One point per share of MACs removed, with a table of layers in its notes; raises MethodError if a target is too high."""
 
     def measured(network: nn.Module, prunable: Prunable, keep: Keep) -> dict[str, Tensor]:
         alive = [group for group in prunable.groups if keep[group.name].any()]

@@ -26,7 +26,7 @@ class Resumed:
 
     @contextmanager
     def since(self, changed: Collection[str] | None, network: nn.Module) -> Iterator[None]:
-        """A context in which `network` runs from its first `changed` layer (paths) on; all other layers equal the accepted ones.
+        """A context in which `network` runs from its first `changed` layer (paths) on; the others equal the accepted ones.
 
         None: any layer may have changed. All images go through the network once, always in the same batches. Layers that do
         not run are not touched: BatchNorm keeps its statistics, and they are not moved to another device.

@@ -36,7 +36,7 @@ class Knowledge:
         return ranks
 
     def gaps(self, fresh: Ints) -> tuple[Ints, Ints]:
-        """(gaps before the untouched coordinates `fresh`, ascending and each within its run; number of coordinates in each run)."""
+        """(gaps before the untouched coordinates `fresh`, ascending, each within its run; number of coordinates per run)."""
         ranks = fresh - np.searchsorted(self.coordinates, fresh)
         run = np.searchsorted(self.edges, fresh, side="right") - 1
         first = np.diff(run, prepend=-1) > 0

@@ -94,11 +94,11 @@ class _Candidates:
 
     def first(self, a: int, b: int, inverse: int) -> tuple[int, int]:
         """(position, coordinate) of the first candidate in the order (a, b)."""
-        if self.count * self.count <= 16 * self.prime:  # few candidates (a look-up costs 16 products): compute the position of each
+        if self.count * self.count <= 16 * self.prime:  # few: compute each position (a look-up costs 16)
             positions = (self.members[: self.count] * a + b) % self.prime
             nearest = int(positions.argmin())
             return int(positions[nearest]), int(self.members[nearest])
-        width = self.prime // self.count + 16  # many candidates: look up who comes first
+        width = self.prime // self.count + 16  # many: look up who comes first
         for start in range(0, self.prime, width):
             line = (np.arange(start - b, min(start + width, self.prime) - b) * inverse) % self.prime
             hits = self.where[line] >= 0

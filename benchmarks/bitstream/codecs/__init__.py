@@ -1,4 +1,4 @@
-"""Codecs by name. Each is a module with two symmetric functions, `encode` and `decode`, and a function `part()` that builds their input.
+"""Codecs by name. Each is a module with two symmetric functions, `encode` and `decode`, and `part()`, which builds the input.
 
 A method with its own storage format defines `CODECS` in its package; in a file the name is "<method>.<codec>".
 """

@@ -19,7 +19,7 @@ Masks = Mapping[str, npt.NDArray[np.bool_]]
 
 @dataclass(frozen=True)
 class Layer:
-    """One weight: its path, shape, scale (scalar or per output channel), vectors (n, d) and, if pruned, the mask of kept values."""
+    """One weight: path, shape, scale (scalar or per output channel), vectors (n, d) and, if pruned, the mask of kept values."""
 
     path: str
     shape: tuple[int, ...]

@@ -1,4 +1,4 @@
-"""From a choice of channels to operating points: remove channels, train if the budget allows, and describe the narrower network."""
+"""From a choice of channels to operating points: remove channels, train if the budget allows, describe the network."""
 
 from __future__ import annotations
 

@@ -86,7 +86,7 @@ class Soft(Callback):
 def softly(
     task: Task, config: SoftSettings, run: Run, choose: Callable[[nn.Module, Prunable, Keep, float], Keep]
 ) -> Choose:
-    """For `curve`: first train the dense network for the share SOFT and repeatedly set the channels that `choose` drops to zero.
+    """For `curve`: first train the dense network for the share SOFT, with channels that `choose` drops set to zero.
 
     The last of these choices is final. Another choice would compare filters that were zero a few steps ago, and BatchNorm
     lets these grow beyond their old size within a few steps.
