@@ -80,7 +80,7 @@ class Config(VectorSettings):
             msg = f"points may have {MOST:,} codewords in all their codebooks: least squares would take gigabytes"
             raise ValueError(msg)
         if self.ratios and (self.parts != 1 or self.pruned):
-            raise ValueError("ratios go with one part and nothing pruned")
+            raise ValueError("ratios need parts 1 and pruned 0")
 
     def operating_points(self, budget: Budget) -> list[float]:
         return shares(budget, len(self.ratios), EPOCHS) if self.ratios else super().operating_points(budget)

@@ -47,7 +47,7 @@ def compress(task: Task, config: Config, run: Run) -> Iterator[Compressed]:
         return grams(network, alive, task, run, config.batches, config.size, config.drawn)
 
     if run.budget.name == "post-training" and (config.judge == "loss" or config.drawn == "labels"):
-        msg = "judge loss and drawn labels look at labels, which no method sees without training: use another budget"
+        msg = "judge loss and drawn labels need labels, which a budget without training does not provide: use another budget"
         raise MethodError(msg)
     whole = config.blocks > 0
     first = analyse(task, config.where, whole)

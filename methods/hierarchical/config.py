@@ -40,4 +40,4 @@ class Config(Settings):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.where == "branches":
-            raise ValueError("where has to be inner or streams: a branch of a stream has no readers of its own")
+            raise ValueError("where has to be inner or streams: no layer reads only a branch of a stream")

@@ -75,7 +75,9 @@ def analyse(task: Task, where: Where = "inner", whole: bool = False) -> Prunable
     measured = cost.measure(network, groups, example)
     prunable = Prunable(task, groups, measured, blocks.find(network, groups, example) if whole else {})
     if whole and not prunable.blocks:
-        msg = f"{task.network} has no residual block that could go: no shortcut leads past layers of its own"
+        msg = (
+            f"{task.network} has no residual block that can be removed: no identity shortcut bypasses a prunable layer"
+        )
         raise MethodError(msg)
     _probe(prunable, network, example)
     return prunable

@@ -19,7 +19,7 @@ from methods.interface import ModuleSpec, Task
 
 @dataclass(frozen=True, eq=False)
 class Plan:
-    """How a narrower network comes from the dense one.
+    """How a narrower network is made from the dense one.
 
     `edits` are its modules; `sources` gives, for each of its tensors that was cut, the dense tensor's name and the entries
     kept of its first two dimensions (None: all); `indices` are tensors of its own: where gathered channels come from.
