@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""The verbs of RateBench. `nox -l` lists them; where nox is missing, `python3 noxfile.py -s digits` brings it along."""
+"""The sessions of RateBench; `nox -l` lists them. Without nox, `python3 noxfile.py -s digits` installs it first."""
 
 import os
 import subprocess
@@ -11,7 +11,7 @@ HERE = Path(__file__).resolve().parent
 
 try:
     import nox
-except ModuleNotFoundError:  # a bare machine: nox goes into .venv, which runs this file again
+except ModuleNotFoundError:  # nox is not installed: install it into .venv, and run this file again there
     python = HERE / ".venv" / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
     if __name__ != "__main__" or Path(sys.prefix) == python.parent.parent:
         raise
@@ -27,7 +27,7 @@ nox.options.default_venv_backend = "virtualenv"
 nox.options.reuse_venv = "yes"
 
 PYPROJECT = nox.project.load_toml("pyproject.toml")
-# torch is large: one environment serves every verb that needs it, instead of one each.
+# torch is large: all sessions that need it share one environment.
 ENVIRONMENT = HERE / ".nox" / "ratebench"
 BIN = ENVIRONMENT / ("Scripts" if os.name == "nt" else "bin")
 
@@ -38,7 +38,7 @@ def verb(function):
 
 
 def install(session: nox.Session, *groups: str) -> None:
-    """Bring the shared environment to what constraints.txt pins: the suite, its peers and some dependency groups."""
+    """Install the suite, its peers and some dependency groups into the shared environment, as pinned in constraints.txt."""
     if not BIN.exists():
         session.run(sys.executable, "-m", "venv", str(ENVIRONMENT), external=True)
     tools = nox.project.dependency_groups(PYPROJECT, *groups) if groups else ()
@@ -47,13 +47,13 @@ def install(session: nox.Session, *groups: str) -> None:
 
 
 def run(session: nox.Session, program: str, *arguments: str) -> None:
-    """Run a program of the shared environment, which is first on the path: DVC's stages call `ratebench` by name."""
+    """Run a program of the shared environment. It is first on PATH, because DVC stages call `ratebench` by name."""
     path = os.pathsep.join((str(BIN), os.environ.get("PATH", "")))
     session.run(str(BIN / program), *arguments, external=True, env={"PATH": path})
 
 
 def measure(session: nox.Session, suite: str) -> None:
-    """Run what is not recorded yet, then render the report over all records."""
+    """Run the cells without a valid record, then render the report of all records."""
     install(session)
     run(session, "ratebench", "run", suite, *session.posargs)
     run(session, "ratebench", "report", suite)
@@ -61,19 +61,19 @@ def measure(session: nox.Session, suite: str) -> None:
 
 @verb
 def digits(session: nox.Session) -> None:
-    """Compress, decode and score a small network on the embedded digits; prints where the report is."""
+    """Compress, decode and score small networks on the embedded digits; prints the path of the report."""
     measure(session, "digits")
 
 
 @verb
 def cifar10(session: nox.Session) -> None:
-    """Replicate the CIFAR-10 leaderboard; `-- --budget short --method surp` for more."""
+    """Reproduce the CIFAR-10 leaderboard, or a selection: `-- --budget short --method surp`."""
     measure(session, "cifar10")
 
 
 @verb
 def imagenet(session: nox.Session) -> None:
-    """Replicate on ImageNet (README: what it needs), or a part: `-- --method aq`; `-- --tiny` tries all on a few images."""
+    """Reproduce ImageNet (requirements: README), or a selection: `-- --method aq`; `-- --tiny` runs all on a few images."""
     if not session.posargs:
         install(session, "pipeline")
         run(session, "dvc", "repro", "imagenet")
@@ -92,7 +92,7 @@ def imagenet(session: nox.Session) -> None:
 
 @verb
 def report(session: nox.Session) -> None:
-    """Render the reports of suites (`-- digits`; cifar10 if none is named) from their records."""
+    """Render the reports of suites (`-- digits`; default: cifar10) from their records."""
     install(session)
     for suite in session.posargs or ["cifar10"]:
         run(session, "ratebench", "report", suite)
@@ -100,7 +100,7 @@ def report(session: nox.Session) -> None:
 
 @verb
 def verify(session: nox.Session) -> None:
-    """Decode and score the artefacts at hand again (`-- digits`; cifar10 if none is named)."""
+    """Decode and score existing artefacts again (`-- digits`; default: cifar10)."""
     install(session)
     for suite in session.posargs or ["cifar10"]:
         run(session, "ratebench", "verify", suite)
@@ -115,7 +115,7 @@ def new_method(session: nox.Session) -> None:
 
 @verb
 def repro(session: nox.Session) -> None:
-    """Reproduce the stages of dvc.yaml that are out of date; arguments go to `dvc repro`."""
+    """Run the stale stages of dvc.yaml; arguments go to `dvc repro`."""
     install(session, "pipeline")
     run(session, "dvc", "repro", *session.posargs)
 
@@ -129,7 +129,7 @@ def tests(session: nox.Session) -> None:
 
 @verb
 def perf(session: nox.Session) -> None:
-    """Time the hot paths against a naive loop or a peer, in one run; prints ratios."""
+    """Time the hot paths against a naive loop or another library in the same run; prints ratios."""
     install(session, "test")
     run(session, "pytest", "benchmarks/perf", "-q", "-s", *session.posargs)
 

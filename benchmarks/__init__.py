@@ -1,1 +1,1 @@
-"""How compression methods are measured: tasks, networks, bitstream, training, runner, records and report."""
+"""How compression methods are measured: data, tasks, networks, bitstream, training, evaluation, running, records, report."""

@@ -1,4 +1,4 @@
-"""The `ratebench` command. Each verb is a few lines: the work is in the modules that it calls."""
+"""The `ratebench` command. Each verb is a few lines that call other modules."""
 
 from __future__ import annotations
 
@@ -43,11 +43,11 @@ Configs = Annotated[
     list[str] | None, typer.Option("--config", "-c", help="Only the configuration of this hash (repeatable).")
 ]
 AllConfigs = Annotated[
-    bool, typer.Option("--all-configs", "-a", help="Every configuration in params.yaml, not each method's first alone.")
+    bool, typer.Option("--all-configs", "-a", help="All configurations in params.yaml, not only each method's first.")
 ]
 Seeds = Annotated[list[int] | None, typer.Option("--seed", "-s", help="Only this seed (repeatable).")]
 Results = Annotated[Path, typer.Option(help="The folder of records and artefacts.")]
-Note = Annotated[Path | None, typer.Option(help="Write here what was done, for pipelines: names and hashes.")]
+Note = Annotated[Path | None, typer.Option(help="Write names and hashes of the results to this file, for pipelines.")]
 
 
 def _plan(
@@ -59,7 +59,7 @@ def _plan(
     budget: str,
     seed: list[int] | None,
 ) -> list[tuple[Cell, str | None]]:
-    """Cells with the reason why they can't be run, or None; of each method the first configuration, unless told."""
+    """Cells, each with the reason why it can't be run, or None; by default each method's first configuration."""
     cells = planned_cells(suite, method or (), network or (), budget, seed or ())
     for wanted in config or ():
         if all(cell.config_hash != wanted for cell in cells):
@@ -82,7 +82,7 @@ def plan(
     seed: Seeds = None,
     results: Results = Path("results"),
 ) -> None:
-    """List the cells of a suite, what is to be done about each, and what it will cost on this machine."""
+    """List the cells of a suite, the status of each, and its expected cost on this machine."""
     table = Table(
         Column("cell", no_wrap=True), "status", Column("hours", justify="right"), Column("MB", justify="right")
     )
@@ -101,7 +101,7 @@ def plan(
     console.print(table)
     if costs:
         total = [sum(getattr(c, name) for c in costs if c) for name in ("seconds", "disk_bytes")]
-        unknown = f"; {costs.count(None)} have no record to judge by" if None in costs else ""
+        unknown = f"; {costs.count(None)} have no record to estimate from" if None in costs else ""
         where = environment.gpu() or environment.cpu()
         console.print(
             f"{len(costs)} cells: about {total[0] / 3600:,.1f} h on {where}, {total[1] / 1e6:,.0f} MB{unknown}"
@@ -121,14 +121,14 @@ def run(
     all_configs: AllConfigs = False,
     budget: BudgetOption = "post-training",
     seed: Seeds = None,
-    jobs: Annotated[int, typer.Option("--jobs", "-j", min=1, help="Cells at a time.")] = 1,
+    jobs: Annotated[int, typer.Option("--jobs", "-j", min=1, help="Number of cells to run at a time.")] = 1,
     address: Annotated[str | None, typer.Option("--cluster", help="Run on the Ray cluster at this address.")] = None,
     fresh: Annotated[bool, typer.Option(help="Discard checkpoints of unfinished cells.")] = False,
     results: Results = Path("results"),
 ) -> None:
-    """Compress, write, decode in a fresh process, score and record; what is recorded already is kept.
+    """Compress, write, decode in a fresh process, score and record; valid records are kept.
 
-    `torchrun --nproc-per-node N --no-python ratebench run …` shares each cell out to N processes, a GPU each.
+    `torchrun --nproc-per-node N --no-python ratebench run …` runs each cell in N processes, each with its own GPU.
     """
     processes.begin()
     if processes.count() > 1 and (jobs > 1 or address is not None):
@@ -143,7 +143,7 @@ def run(
         elif ended is None or ended.status == "failed":
             todo.append(cell)
     todo = processes.broadcast(lambda: todo)
-    console.print(f"{len(planned)} cells: {len(todo)} to run, the rest is recorded or does not apply")
+    console.print(f"{len(planned)} cells: {len(todo)} to run, the others are recorded or not supported")
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -163,11 +163,9 @@ def run(
             busy += outcome == "busy"
             progress.advance(bar)
     if busy:
-        console.print(f"{busy} cells are with another process: run again when it has ended")
+        console.print(f"{busy} cells are run by another process: run again when it has ended")
     if failed:
-        msg = (
-            f"{failed} of {len(todo)} cells failed: their reasons are above and in their cell.json; run again to retry"
-        )
+        msg = f"{failed} of {len(todo)} cells failed: the reasons are above and in their cell.json; run again to retry"
         raise RateBenchError(msg)
     processes.end()
 
@@ -194,7 +192,7 @@ def show(suite: Suite, results: Results = Path("results")) -> None:
 
 
 def _score(metric: Metric, score: records.Score | None) -> tuple[str, str]:
-    """A value and its interval as they are shown."""
+    """A value and its interval as text."""
     if score is None:
         return "–", "–"
     return described.score_text(metric, score.value), described.interval_text(metric, score.low, score.high)
@@ -202,7 +200,7 @@ def _score(metric: Metric, score: records.Score | None) -> tuple[str, str]:
 
 @app.command()
 def verify(suite: Suite, method: Methods = None, results: Results = Path("results")) -> None:
-    """Decode and score the artefacts at hand again and compare with their records."""
+    """Decode and score existing artefacts again and compare with their records."""
     known = [r for r in records.load(results, suite) if not method or r.method in method]
     counts = {"same": 0, "differs": 0, "no artefact": 0}
     for verdict in verified(known, results, environment.device()):
@@ -221,16 +219,16 @@ def verify(suite: Suite, method: Methods = None, results: Results = Path("result
 @app.command()
 def accept(
     revision: Annotated[str, typer.Argument(help="The git revision before the change, e.g. HEAD.")],
-    why: Annotated[str, typer.Option(help="What the change does, in a sentence.")],
-    jobs: Annotated[int, typer.Option("--jobs", "-j", min=1, help="Cells at a time.")] = 1,
+    why: Annotated[str, typer.Option(help="What the change does, in one sentence.")],
+    jobs: Annotated[int, typer.Option("--jobs", "-j", min=1, help="Number of cells to run at a time.")] = 1,
     results: Results = Path("results"),
 ) -> None:
-    """Show that a change of the code gives the same results, and keep the records of before valid."""
+    """Show that a change of the code gives the same results, and keep existing records valid."""
     from benchmarks.running.accept import accept as accepted
 
     evidence = accepted(revision, why, results, lambda text: console.print(escape(text), soft_wrap=True), jobs)
     if not evidence:
-        console.print("no record depends on what has changed: there is nothing to accept")
+        console.print("no record depends on the change: there is nothing to accept")
         return
     points = sum(one.points for one in evidence)
     console.print(
@@ -242,7 +240,7 @@ def accept(
 def decode(
     file: Path, to: Annotated[Path | None, typer.Option(help="Write the tensors here as .safetensors.")] = None
 ) -> None:
-    """Decode a compressed file; print what it holds, or export its tensors."""
+    """Decode a compressed file; print its content or export its tensors."""
     from safetensors.torch import save
 
     if not file.is_file():
@@ -263,7 +261,7 @@ def decode(
 
 @app.command()
 def fetch(task: Annotated[str, typer.Argument(help="cifar10, …")], network: Networks = None, note: Note = None) -> None:
-    """Download what a task needs, checked by hash; `RATEBENCH_MIRROR` (a folder or a URL) is tried first."""
+    """Download the files of a task and check their hashes; `RATEBENCH_MIRROR` (a folder or a URL) is tried first."""
     module = tasks.get(task)
     for name in network or ():
         tasks.load(task, name)
@@ -278,7 +276,7 @@ def fetch(task: Annotated[str, typer.Argument(help="cifar10, …")], network: Ne
 
 @app.command()
 def prepare(task: Annotated[str, typer.Argument(help="imagenet")], note: Note = None) -> None:
-    """Unpack the archives that a licence keeps from being fetched (data.dvc); goes on where it was interrupted."""
+    """Unpack archives whose licence forbids automatic download (data.dvc); resumes after an interruption."""
     module = tasks.get(task)
     if not hasattr(module, "prepare"):
         console.print(f"{task} needs no preparation")
@@ -301,7 +299,7 @@ def new_method(key: Annotated[str, typer.Argument(help="Short lower-case name, e
 
 @app.command("methods")
 def list_methods() -> None:
-    """List the methods at hand."""
+    """List the installed methods."""
     table = Table("method", "title", "year", "fidelity", "budgets")
     for key in methods.names():
         try:
@@ -328,7 +326,7 @@ def report(
 def compare(
     suite: Suite,
     before: Annotated[str, typer.Argument(help="A results folder, or a git revision.")],
-    after: Annotated[str, typer.Argument(help="Likewise; `results` is what is at hand.")] = "results",
+    after: Annotated[str, typer.Argument(help="A results folder, or a git revision.")] = "results",
 ) -> None:
     """Say what differs between two snapshots of a suite: records that came, went or changed."""
     from benchmarks.records.compare import compare as compared
@@ -343,7 +341,7 @@ def compare(
         table.add_row(escape(f"  {a.id}"), sizes, f"{_total(a)} → {_total(b)}")
     if table.row_count:
         console.print(table)
-    counts = f"{len(found.new)} new, {len(found.gone)} gone, {len(found.changed)} changed, {found.same} the same"
+    counts = f"{len(found.new)} new, {len(found.gone)} removed, {len(found.changed)} changed, {found.same} equal"
     console.print(f"{found.before} → {found.after}: {counts}")
 
 
@@ -361,8 +359,8 @@ def main() -> None:
         errors.print(f"error: {escape(str(error))}", soft_wrap=True)
         sys.exit(1)
     except SystemExit as end:
-        if end.code == 130:  # what Typer makes of a KeyboardInterrupt
-            errors.print("interrupted: what is recorded is kept; the same command goes on from there")
+        if end.code == 130:  # Typer's status for a KeyboardInterrupt
+            errors.print("interrupted: finished records are kept; run the same command again to continue")
         raise
 
 

@@ -1,6 +1,6 @@
 """Changes of the code that were shown to give the same results, so that records stay valid: equivalents.toml.
 
-`ratebench accept` writes that file, with its evidence. A later change of the same code needs a row of its own.
+`ratebench accept` writes this file, with the evidence. A later change of the same code needs its own entry.
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-__fingerprint__ = False  # names results, makes none
+__fingerprint__ = False  # identifies results, computes none
 
 PLACE = Path(__file__).with_name("equivalents.toml")
 
 
 @dataclass(frozen=True)
 class Same:
-    """Contents of files (hashes) that give what the contents before gave."""
+    """Contents of files (hashes) before and after a change that gives the same results."""
 
     now: frozenset[str]
     then: frozenset[str]
@@ -26,7 +26,7 @@ class Same:
 
 @functools.cache
 def rows(place: Path | None = None) -> Sequence[Same]:
-    """All accepted changes, the oldest first; of one change, those that concern fewer files first."""
+    """All accepted changes, oldest first; within one change, those of fewer files first."""
     place = place or PLACE
     if not place.exists():
         return ()
@@ -35,7 +35,7 @@ def rows(place: Path | None = None) -> Sequence[Same]:
 
 
 def before(contents: frozenset[str], accepted: Sequence[Same] | None = None) -> frozenset[str]:
-    """The oldest contents that are known to give the same results."""
+    """The oldest contents that are known to give the same results as these."""
     for same in reversed(rows() if accepted is None else accepted):
         if same.now <= contents:
             contents = contents - same.now | same.then

@@ -1,6 +1,6 @@
-"""Every error that a user can cause or meet: one sentence that says what, where and what to do.
+"""All errors that a user can cause: one sentence that says what, where and what to do.
 
-The command line prints the sentence and exits with status 1; a library caller catches `RateBenchError`.
+The command line prints the sentence and exits with status 1; library code catches `RateBenchError`.
 """
 
 from __future__ import annotations
@@ -8,23 +8,23 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
-__fingerprint__ = False  # sentences alone
+__fingerprint__ = False  # only error messages
 
 
 class RateBenchError(Exception):
-    """Base of all errors that carry a sentence for the user."""
+    """Base of all errors with a message for the user."""
 
 
 class BitstreamError(RateBenchError):
-    """A compressed file is damaged, foreign, hostile, or can't be written as described."""
+    """A compressed file is damaged, hostile or of another format, or can't be written as described."""
 
 
 class TaskError(RateBenchError):
-    """Data or a reference network is missing, damaged or not what its hash promises."""
+    """Data or a reference network is missing, damaged or has another hash."""
 
 
 class MethodError(RateBenchError):
-    """A method can't do what its configuration asks."""
+    """A method can't run with its configuration."""
 
 
 class RecordError(RateBenchError):
@@ -32,11 +32,11 @@ class RecordError(RateBenchError):
 
 
 class StaleCheckpoint(RateBenchError):
-    """A checkpoint was saved by other code, data or settings than those now in force."""
+    """A checkpoint was saved with other code, data or settings than the current ones."""
 
 
 class UnknownName(RateBenchError):
-    """A name that no registry knows; the message offers the nearest ones."""
+    """An unknown name; the message suggests the nearest ones."""
 
     def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
         names = sorted(known)

@@ -1,11 +1,11 @@
-"""What a result depends on, as a hash: code by its content, configuration, data, reference and seed.
+"""Hashes of everything that a result depends on: the content of code, configuration, data, reference and seed.
 
-Code counts by what it says: not comments, docstrings and formatting, not where a file lies or what it is called, not how
-the project's files import each other. Left out, too, are files with `__fingerprint__ = False` at their top, which can
-change no number, and the names `CARD` and `__all__`. What is looked up by name when a cell runs (its task, the
-architecture) is named by the caller; what is imported (codecs, decoder modules, families) is followed.
+The following do not count: comments, docstrings, formatting, names and folders of files, imports between the project's
+files, the names `CARD` and `__all__`, and files that assign `__fingerprint__ = False`, which can change no number. The caller
+names the files that are looked up by name when a cell runs (task, architecture); imported files (codecs, decoder modules,
+families) are found by following imports.
 
-Library versions are recorded beside it but are no part of it: a new torch must not throw away weeks of results.
+Library versions are recorded but are not part of the hash: a new torch must not invalidate weeks of results.
 """
 
 from __future__ import annotations
@@ -21,30 +21,30 @@ from typing import Any
 
 from benchmarks import equivalents
 
-__fingerprint__ = False  # names results, makes none
+__fingerprint__ = False  # identifies results, computes none
 
 ROOT = Path(__file__).resolve().parent.parent
 PROJECT = ("benchmarks", "methods")
-_BUILT_IN = ("__future__", "collections", "typing")  # what is imported from there is types, or can't be mistaken
-_UNCOUNTED = {"CARD", "__all__"}  # names at the top of a file that change no result
+_BUILT_IN = ("__future__", "collections", "typing")  # types, or names that are unambiguous without the import
+_UNCOUNTED = {"CARD", "__all__"}  # module-level names that change no result
 _EXEMPT = "__fingerprint__"
 
 
 @dataclass(frozen=True)
 class Source:
-    """What one file says: the hash of its content ("" if nothing that counts) and what it imports."""
+    """One file: the hash of its content ("" if nothing in it counts) and its imports."""
 
     content: str
-    imports: tuple[tuple[str, str | None, str], ...]  # (module, name in it or None, name here)
+    imports: tuple[tuple[str, str | None, str], ...]  # (module, name in the module or None, local name)
     exempt: bool
 
 
 @functools.lru_cache(maxsize=4096)
 def parsed(text: str) -> Source:
-    """A file's source by its text.
+    """Parse the text of a file.
 
-    An import counts by what its names stand for where that can't be seen otherwise: those of other projects, and names
-    of this one that are given another name.
+    Imports count where they change the meaning of names: imports from other projects, and imports from this project under
+    another name.
     """
     tree = ast.parse(text)
     body = [node for node in tree.body if not _for_type_checkers(node)]
@@ -76,13 +76,13 @@ def _is_docstring(node: Any) -> bool:
 
 
 def _assigned(node: ast.stmt) -> set[str]:
-    """Names that a statement at the top of a file assigns."""
+    """Names that a module-level statement assigns."""
     targets = node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
     return {target.id for target in targets if isinstance(target, ast.Name)}
 
 
 def _imports(body: Iterable[ast.stmt]) -> Iterator[tuple[str, str | None, str]]:
-    """Everything that is imported, anywhere in the statements."""
+    """All imports in the statements, at any depth."""
     for node in (inner for statement in body for inner in ast.walk(statement)):
         if isinstance(node, ast.Import):
             for alias in node.names:
@@ -93,9 +93,9 @@ def _imports(body: Iterable[ast.stmt]) -> Iterator[tuple[str, str | None, str]]:
 
 
 def _shape(node: Any) -> Iterator[str]:
-    """The syntax tree as text that comments, docstrings, imports, formatting and the Python version do not change.
+    """The syntax tree as text, independent of comments, docstrings, imports, formatting and the Python version.
 
-    Nodes and lists are closed by a bracket: without it, a statement would hash the same inside and after a loop.
+    Closing brackets of nodes and lists are needed: otherwise a statement inside a loop and after it would be equal.
     """
     if isinstance(node, ast.AST):
         yield f"{type(node).__name__}("
@@ -115,7 +115,7 @@ def _shape(node: Any) -> Iterator[str]:
 
 
 class Code:
-    """The project's code below a folder: files by the names of their modules, and what depends on what."""
+    """The project's code below a folder: the files of modules, and their dependencies."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -128,14 +128,14 @@ class Code:
         return self._sources[file]
 
     def module(self, name: str) -> Path | None:
-        """The file of a module of this project, by its dotted name; None for any other."""
+        """The file of a module of this project, by its dotted name; None for other modules."""
         if name.partition(".")[0] not in PROJECT:
             return None
         place = self.root.joinpath(*name.split("."))
         return next((file for file in (place.with_suffix(".py"), place / "__init__.py") if file.is_file()), None)
 
     def _origin(self, module: str, name: str | None) -> Path | None:
-        """The file that says what `name` of a module is: not a package that only hands it on."""
+        """The file that defines `name` of a module, not a package that only re-exports it."""
         file = self.module(module)
         if file is None or name is None:
             return file
@@ -155,7 +155,7 @@ class Code:
         return self._imported[file]
 
     def sources(self, *starts: str | Path) -> frozenset[Path]:
-        """The files that count among those named (modules, files, or folders with all in them) and all that they import."""
+        """The files that count among `starts` (modules, files or folders) and all files that they import, directly or not."""
         todo: list[Path] = []
         for start in starts:
             place = self.module(start) if isinstance(start, str) else start
@@ -170,13 +170,13 @@ class Code:
         return frozenset(file for file in seen if self.source(file).content)
 
     def contents(self, files: Iterable[Path]) -> frozenset[str]:
-        """What files say, as hashes."""
+        """Hashes of the contents of files."""
         return frozenset(content for file in files if (content := self.source(file).content))
 
 
 @functools.cache
 def here() -> Code:
-    """The code of this checkout, as it was when it was first asked for."""
+    """The code of this checkout, read once per process."""
     return Code(ROOT)
 
 
@@ -186,13 +186,13 @@ def sources(*starts: str | Path) -> frozenset[Path]:
 
 
 def code_hash(files: Iterable[Path]) -> str:
-    """Hash of what files say, seen through the changes that were accepted as giving the same results."""
+    """Hash of the contents of files, in which accepted changes (equivalents.py) make no difference."""
     known = equivalents.before(here().contents(files))
     return hashlib.sha256("\n".join(sorted(known)).encode()).hexdigest()
 
 
 def forget() -> None:
-    """Read the code anew: tests change it under this process."""
+    """Clear all caches, for tests that change the code during a process."""
     here.cache_clear()
     equivalents.rows.cache_clear()
 

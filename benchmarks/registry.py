@@ -1,4 +1,4 @@
-"""Names to modules: what lies in a package is found by its file name, so that adding one changes no other file."""
+"""Modules of a package by name, so that adding one changes no other file."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from types import ModuleType
 
 from benchmarks.errors import UnknownName
 
-__fingerprint__ = False  # what is found counts, not how
+__fingerprint__ = False  # the modules found count, not this code
 
 
 @functools.cache
 def names(package: str) -> list[str]:
-    """The modules directly in a package, sorted; packages within it are no entries."""
+    """The modules directly in a package, sorted, without subpackages."""
     return sorted(m.name for m in pkgutil.iter_modules(importlib.import_module(package).__path__) if not m.ispkg)
 
 

@@ -1,4 +1,4 @@
-"""A tree of seeds: every stage of every run has its own generator, so that resuming never shifts a stream."""
+"""A tree of seeds: every stage of every run has its own generator, so that resuming does not change random numbers."""
 
 from __future__ import annotations
 

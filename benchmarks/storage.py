@@ -1,4 +1,4 @@
-"""Where files live on this machine, and how they are written: whole or not at all."""
+"""The cache folder, and atomic writing and reading of files."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 
 from benchmarks.errors import RateBenchError, TaskError
 
-__fingerprint__ = False  # where files lie, not what they hold
+__fingerprint__ = False  # location of files, not their content
 
 
 class StorageError(RateBenchError):
@@ -26,7 +26,7 @@ class StorageError(RateBenchError):
 
 
 def cache_folder() -> Path:
-    """Downloads and trained references: `RATEBENCH_CACHE`, or the system's cache folder for this user."""
+    """The folder of downloads and trained references: `RATEBENCH_CACHE`, or the user's cache folder."""
     return Path(os.environ.get("RATEBENCH_CACHE") or pooch.os_cache("ratebench"))
 
 
@@ -37,9 +37,9 @@ def _umask() -> int:
 
 
 def write(path: Path, data: bytes) -> None:
-    """Write a file atomically: readers see the old content or the new, also after a kill or a full disk.
+    """Write a file atomically: readers see the old content or the new, also after a kill or with a full disk.
 
-    Raises StorageError with the reason; nothing is left behind then.
+    Raises StorageError with the reason and then leaves no file behind.
     """
     temporary = None
     try:
@@ -49,7 +49,7 @@ def write(path: Path, data: bytes) -> None:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        temporary.chmod(0o666 & ~_umask())  # temporary files are private, results are not
+        temporary.chmod(0o666 & ~_umask())  # temporary files are private by default, results must be readable
         temporary.replace(path)
     except OSError as error:
         reason = {

@@ -1,4 +1,4 @@
-"""The methods that are compared, one package (or module, for a baseline) each, found by name."""
+"""The compared methods: one package per paper, one module per baseline, found by name."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def _locations() -> dict[str, str]:
 
 
 def names() -> list[str]:
-    """Keys of all methods at hand, sorted."""
+    """Keys of all installed methods, sorted."""
     return list(_locations())
 
 
@@ -51,7 +51,7 @@ def get(key: str) -> Method:
 
 
 def source(key: str) -> Path:
-    """The folder of a method's package, or the file of a single-module method: what its fingerprint covers."""
+    """The folder of a method's package, or the file of a single-module method; its fingerprint covers this code."""
     module = cast(ModuleType, get(key))
     file = Path(cast(str, module.__file__))
     return file.parent if file.name == "__init__.py" else file

@@ -7,11 +7,12 @@ A method is a *module* with four names::
     def unsupported(task: Task, config: Config) -> str | None: ...
     def compress(task: Task, config: Config, run: Run) -> Iterator[Compressed]: ...
 
-A Config has bounds in its types (`Annotated[float, Meta(gt=0)]`, Literals) and a method `operating_points(budget)`, which
-gives the epochs of training of each operating point of a curve, in order.
+The types of a Config contain the bounds of its settings (`Annotated[float, Meta(gt=0)]`, Literals). Its method
+`operating_points(budget)` returns the training epochs of each operating point of a curve, in order.
 
-It never writes a file and never sees a test item: it yields descriptions (`Compressed`), which the suite turns into
-bytes, decodes in a fresh process and scores. Nothing here trains, codes or imports the rest of the suite.
+A method never writes a file and never sees a test item. It yields descriptions (`Compressed`); the suite turns them into
+bytes, decodes these in a fresh process and scores the result. This file does no training or coding and imports no other
+part of the suite.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-__fingerprint__ = False  # types and docstrings alone: no result depends on them
+__fingerprint__ = False  # only types and docstrings: no result depends on them
 
 Json: TypeAlias = "bool | int | float | str | list[Json] | tuple[Json, ...] | Mapping[str, Json] | None"
 Role = Literal["weights", "indices", "codebooks", "norm_bias", "header"]
@@ -35,13 +36,13 @@ CLASSIFICATION = "image classification"
 
 @dataclass(frozen=True)
 class Card:
-    """Who a method is by, what family it belongs to, and how close the module is to the paper.
+    """The source of a method, its families, and how close the module is to the paper.
 
-    `fidelity` is "paper" (written from the full text), "reconstruction" (the text was not available: `note` says what
-    it was rebuilt from) or "baseline" (no single paper stands behind it). `budgets` lists what the method can be run
-    with, `kinds` the kinds of task that it works on. `estimate` names the note in which the method records the share of
-    multiply-accumulates that, by its own estimate, a network does not need; "" if it makes none. A Config whose
-    attribute `random` is true has a post-training result that depends on the seed.
+    `fidelity` is "paper" (written from the full text), "reconstruction" (the full text was not available; `note` names the
+    sources) or "baseline" (not taken from a single paper). `budgets` lists the supported budgets, `kinds` the supported
+    kinds of task. `estimate` names the note that holds the method's own estimate of the redundant share of
+    multiply-accumulates; "" if there is none. If a Config has an attribute `random` that is true, its post-training
+    results depend on the seed.
     """
 
     key: str
@@ -61,7 +62,7 @@ class Card:
 
 @dataclass(frozen=True)
 class Budget:
-    """How much training a method may spend: `epochs` in all over one curve, or None for the paper's own schedule."""
+    """How much training a method may use: total `epochs` for one curve, or None for the paper's own schedule."""
 
     name: BudgetName
     epochs: float | None
@@ -69,11 +70,12 @@ class Budget:
 
 @dataclass(frozen=True)
 class Metric:
-    """A quality measure that a task owns: how single values are averaged, and how the average is shown.
+    """A quality measure of a task: how values are averaged, and how the average is shown.
 
     Each test item has one value. A "proportion" averages values of 0 and 1 (Wilson's interval), a "mean" any real
     values (Student's interval). The average is shown as `scale` times itself, in `unit`, with `decimals` decimals.
-    `complement` is what papers call `scale` minus the shown value ("" if nothing). `help` is one sentence for readers.
+    `complement` is the name of `scale` minus the shown value in papers, e.g. "error" ("" if there is none). `help` explains
+    the metric to readers in one sentence.
     """
 
     name: str
@@ -93,7 +95,7 @@ class Metric:
 
 @dataclass(frozen=True)
 class Split:
-    """Items with what is wanted of them: `inputs` (N, …), a tensor or what is indexed like one, and `targets` (N, …).
+    """Items and their targets: `inputs` (N, …), a tensor or an object indexed like one, and `targets` (N, …).
 
     Images are uint8 (N, C, H, W), class labels int64 (N,).
     """
@@ -110,20 +112,20 @@ class Split:
 
 @dataclass(frozen=True)
 class Augmentation:
-    """How images are varied in training: random crops after `padding` pixels of zeros, and random horizontal flips."""
+    """Augmentation of training images: random crops after zero padding by `padding` pixels, and random horizontal flips."""
 
     padding: int = 0
     flip: bool = False
 
 
 class Task(Protocol):
-    """What a method may know of a task. There is no test split here; only the harness has one.
+    """A task as methods see it. It has no test split; only the suite has access to that.
 
-    `kind` is compared with `Card.kinds`. `architecture` and `arguments` name the reference network; `metrics` are the
-    task's quality measures, the first of which is the one that networks are compared by. `augmentation` is what training
-    on the task customarily uses. `uncompressed_bytes` is the numerator of every ratio: the fp32 bytes of the reference
-    network's values or, where there is no reference network, the bytes of the data that is to be coded.
-    `reference_values` is the number of the reference network's values, None where there is no such network.
+    `kind` is compared with `Card.kinds`. `architecture` and `arguments` name the reference network. `metrics` are the
+    task's quality measures; networks are compared by the first. `augmentation` is the usual one for training on the task.
+    `uncompressed_bytes` is the numerator of every ratio: the fp32 bytes of the reference network's values or, without a
+    reference network, the bytes of the data to be coded. `reference_values` is the number of values of the reference
+    network, or None.
     """
 
     name: str
@@ -147,11 +149,11 @@ class Task(Protocol):
         ...
 
     def calibration(self, n: int) -> Split:
-        """The first `n` training items of a fixed shuffle; targets are there but post-training methods leave them."""
+        """The first `n` training items of a fixed shuffle. They have targets, but post-training methods must not use them."""
         ...
 
     def prepare(self, inputs: Tensor) -> Tensor:
-        """What a network takes: stored inputs (N, …) as its fp32 input, on the same device."""
+        """Convert stored inputs (N, …) to the network's fp32 input, on the same device."""
         ...
 
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
@@ -159,27 +161,27 @@ class Task(Protocol):
         ...
 
     def scores(self, outputs: Tensor, targets: Tensor) -> Mapping[str, Tensor]:
-        """By the name of each metric, one value (N,) per item."""
+        """For each metric, by name, one value (N,) per item."""
         ...
 
 
 class Run(Protocol):
-    """What the suite lends a method while it works."""
+    """What the suite provides to a method while it runs."""
 
     seed: int
     device: torch.device
     budget: Budget
 
     def generator(self, *names: str | int) -> torch.Generator:
-        """A CPU generator seeded by the run's seed and `names`: the same names give the same stream, always."""
+        """A CPU generator seeded by the run's seed and `names`: the same names always give the same stream."""
         ...
 
     def checkpoint(self, stage: str, state: Mapping[str, Any]) -> None:
-        """Store tensors and plain values under `stage`, atomically; only a run of the same fingerprint gets them back."""
+        """Store tensors and plain values under `stage`, atomically; only a run with the same fingerprint can restore them."""
         ...
 
     def restore(self, stage: str) -> dict[str, Any] | None:
-        """The last checkpoint of `stage` of this very run, or None."""
+        """The last checkpoint of `stage` in this run, or None."""
         ...
 
     def progress(self, message: str) -> None: ...
@@ -187,7 +189,7 @@ class Run(Protocol):
 
 @dataclass(frozen=True)
 class ModuleSpec:
-    """A module to build in place of the architecture's own: a kind that the decoder knows, and its arguments.
+    """A module that replaces one of the architecture: a kind that the decoder knows, and its arguments.
 
     Build specs with the decoder module's own `spec()` function (`benchmarks/bitstream/modules`), which documents them.
     """
@@ -201,8 +203,8 @@ class ModuleSpec:
 class Part:
     """One coded piece of a network: `codec` turns `data` into bytes and those bytes into the tensors `targets`.
 
-    A part may fill several tensors (joint coding, one codebook for all layers). What `data` holds is the codec's
-    affair: build parts with the codec's own `part()` function, which documents it.
+    A part may fill several tensors (joint coding, one codebook for all layers). The codec defines the content of
+    `data`: build parts with the codec's `part()` function, which documents it.
     """
 
     codec: str
@@ -213,11 +215,11 @@ class Part:
 
 @dataclass(frozen=True)
 class Compressed:
-    """All that the decoder will know of a network, at one operating point.
+    """Everything that the decoder gets to know about a network, at one operating point.
 
     `edits` replaces modules of the architecture by path; `tied` makes parameter paths share one tensor (path -> the
-    path that `parts` fills). Every tensor of the resulting network has to be the target of exactly one part. `point`
-    labels the operating point, the same for every seed; `notes` are what the method found out on the way, for the record.
+    path that `parts` fills). Every tensor of the resulting network must be the target of exactly one part. `point`
+    labels the operating point and is the same for every seed. `notes` are further results of the method, for the record.
     """
 
     architecture: str
@@ -231,29 +233,29 @@ class Compressed:
 
 @dataclass(frozen=True)
 class Coded:
-    """What a codec made of a part: `meta` for the header (small, JSON-like) and byte streams, each with its role."""
+    """An encoded part: `meta` for the header (small, JSON-like) and byte streams, each with its role."""
 
     meta: Mapping[str, Any]
     streams: tuple[tuple[Role, bytes], ...]
 
 
 class Codec(Protocol):
-    """Two symmetric functions; a module with both is a codec. A codec's meaning never changes once files exist."""
+    """Two symmetric functions; a module with both is a codec. Once files exist, a codec must decode them unchanged."""
 
     def encode(self, part: Part) -> Coded: ...
 
     def decode(
         self, meta: Mapping[str, Any], streams: list[bytes], shapes: list[tuple[int, ...]]
     ) -> list[np.ndarray[Any, Any]]:
-        """Arrays of exactly `shapes`; raises BitstreamError for anything else than what `encode` can write."""
+        """Arrays with exactly these `shapes`; raises BitstreamError for input that `encode` cannot have written."""
         ...
 
 
 class DecoderModule(Protocol):
-    """A kind of module that a file may name. A kind's meaning never changes once files exist."""
+    """A kind of module that a file may name. Once files exist, a kind must build the same module from their arguments."""
 
     def build(self, arguments: Mapping[str, Any], children: Sequence[nn.Module]) -> nn.Module:
-        """The module for a file's arguments, which may be anything; raises ValueError or TypeError if they are bad."""
+        """Build the module from a file's arguments, which are untrusted; raises ValueError or TypeError if they are invalid."""
         ...
 
 
@@ -261,8 +263,8 @@ class DecoderModule(Protocol):
 class Method(Protocol):
     """The four names above.
 
-    Where a paper brings its own storage format or kinds of module, `CODECS` (name -> Codec) and `MODULES` (name ->
-    DecoderModule) are there, too; in a file their names are "<method>.<name>".
+    A method with its own storage format or kinds of module also defines `CODECS` (name -> Codec) or `MODULES` (name ->
+    DecoderModule); in a file their names are "<method>.<name>".
     """
 
     CARD: Card

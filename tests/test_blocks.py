@@ -125,7 +125,7 @@ def test_a_block_stays_if_it_costs_too_much_after_the_others_or_more_than_is_ask
 
 def test_a_network_without_a_block_that_could_go_is_refused() -> None:
     config = hierarchical.Config(blocks=0.1)
-    with pytest.raises(MethodError, match="digits_cnn has no residual block that could go"):
+    with pytest.raises(MethodError, match="digits_cnn has no residual block that can be removed"):
         next(hierarchical.compress(tasks.load("digits", "digits_cnn"), config, planted.RUN))
 
 
@@ -190,7 +190,7 @@ def test_the_other_choices_lead_to_networks_that_meet_the_target(changes: dict[s
     assert bitstream.encode(plain) != bitstream.encode(point)
     assert ("loss" in point.point["notes"]) == ("judge" in changes) == ("agreement" not in point.point["notes"])
     if "order" not in changes:
-        with pytest.raises(MethodError, match="look at labels, which no method sees without training"):
+        with pytest.raises(MethodError, match="need labels, which a budget without training does not provide"):
             made("post-training", 0.0, **changes)
 
 

@@ -244,7 +244,7 @@ def test_an_interruption_ends_all_jobs_at_once(laboratory: Laboratory) -> None:
         os.killpg(process.pid, signal.SIGINT)
         _, complaint = process.communicate(timeout=120)
     assert process.returncode == 130
-    assert complaint == "interrupted: what is recorded is kept; the same command goes on from there\n"
+    assert complaint == "interrupted: finished records are kept; run the same command again to continue\n"
 
 
 def test_jobs_end_with_the_command_that_was_killed(laboratory: Laboratory) -> None:

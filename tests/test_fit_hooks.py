@@ -368,6 +368,6 @@ def test_statistics_of_vectors_are_reestimated() -> None:
 def test_what_is_no_image_can_not_be_augmented() -> None:
     recipe = Recipe(1, 0.05, augmentation=Augmentation(flip=True))
     with pytest.raises(
-        MethodError, match=r"inputs of shape \(128, 6\) are no images and can't be augmented: set an empty"
+        MethodError, match=r"inputs of shape \(128, 6\) are not images and can't be augmented: set an empty"
     ):
         fit(nn.Linear(6, 1), regression(6), Stopped(), recipe, "stage")

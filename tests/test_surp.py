@@ -293,5 +293,5 @@ def test_impossible_settings_are_refused_in_a_sentence(reason: str) -> None:
 
 def test_it_is_found_by_its_key_and_reports_no_invented_number() -> None:
     method = methods.get("surp")
-    assert method.CARD.key == "surp" and method.CARD.faithful == "reconstruction"
+    assert method.CARD.key == "surp" and method.CARD.fidelity == "reconstruction"
     assert all(row.comparable and row.source for row in reported.of("surp"))

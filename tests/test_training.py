@@ -312,7 +312,7 @@ def test_an_interrupted_command_resumes_from_its_last_epoch(laboratory: Laborato
         os.killpg(process.pid, signal.SIGINT)
         _, complaint = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert complaint == "interrupted: what is recorded is kept; the same command goes on from there\n"
+    assert complaint == "interrupted: finished records are kept; run the same command again to continue\n"
     assert not laboratory.files("*") and list(laboratory.results.glob(".work/*/*.pt"))
     outcomes, said = laboratory.run()
     epochs = [int(found[1]) for line in said if (found := re.search(r"epoch (\d)/5", line))]

@@ -1,4 +1,4 @@
-"""Networks as bytes: `encode` a description, `decode` a file, and the codecs between."""
+"""Networks as bytes: `encode` a description, `decode` a file."""
 
 from benchmarks.bitstream.container import bytes_by_role, decode, encode
 

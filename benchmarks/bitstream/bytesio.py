@@ -34,7 +34,7 @@ def varints(values: Iterable[int]) -> bytes:
 
 
 class Reader:
-    """Reads a stream from the front and refuses to read past its end or to leave bytes over."""
+    """Reads a stream from the front; reading past its end or leaving bytes over raises BitstreamError."""
 
     def __init__(self, data: bytes) -> None:
         self.data = data
@@ -79,7 +79,7 @@ def join_blocks(blocks: Iterable[bytes]) -> bytes:
 
 
 def split_blocks(stream: bytes, count: int) -> list[bytes]:
-    """Inverse of `join_blocks` for `count` blocks; every byte has to be used."""
+    """Inverse of `join_blocks` for `count` blocks; every byte must be used."""
     reader = Reader(stream)
     lengths = [reader.varint() for _ in range(count)]
     blocks = [reader.take(length) for length in lengths]
@@ -92,7 +92,7 @@ def pack_bits(bits: npt.ArrayLike) -> bytes:
 
 
 def unpack_bits(data: bytes, count: int) -> Bits:
-    """The first `count` bits of `data`, which has to be exactly as long as they need, with zeros as padding."""
+    """The first `count` bits of `data`, whose length must fit exactly, with zeros as padding."""
     if len(data) != (count + 7) // 8:
         msg = f"a bit stream of {len(data)} bytes can't hold exactly {count} bits: the file is damaged"
         raise BitstreamError(msg)
@@ -137,7 +137,7 @@ def read_fixed(data: bytes, count: int, width: int) -> Ints:
 
 
 def rice_parameter(probability: float) -> int:
-    """The number k of low bits that codes a geometric variable of this success probability best (Golomb-Rice)."""
+    """The best number k of low bits for a geometric variable with this success probability (Golomb-Rice)."""
     mean = max(1.0 / max(probability, 1e-300) - 1.0, 0.0)
     return max(0, int(np.ceil(np.log2(max(mean * np.log(2.0), 1e-9)) - 0.5)))
 

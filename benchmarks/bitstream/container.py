@@ -8,7 +8,7 @@
     …       …     the streams of all parts, in the order of the header
     -8      8     BLAKE2b-64 of everything before
 
-`decode` needs these bytes and this package, nothing else: no reference network, dataset, configuration or pickle.
+`decode` needs only these bytes and this package: no reference network, dataset, configuration or pickle.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ from methods.interface import Compressed, ModuleSpec, Role
 
 MAGIC = b"\x89RBN"
 VERSION = 1
-MAX_HEADER = 2**20  # uncompressed; one byte may become 64 of Python objects
-ELEMENTS_PER_BYTE = 4096  # 0.002 bits per weight: no real file promises more, a hostile one does
+MAX_HEADER = 2**20  # uncompressed; one byte may become 64 bytes of Python objects
+ELEMENTS_PER_BYTE = 4096  # 0.002 bits per weight: only a hostile file has fewer
 _PREFIX = struct.Struct("<4sHI")
 _CHECKSUM = 8
 
@@ -87,7 +87,7 @@ def decode(data: bytes) -> nn.Module:
     _check_targets(tensors, [entry.targets for entry in header.parts])
     promised = sum(math.prod(t.shape) for t in tensors.values())
     if promised > max(2**20, ELEMENTS_PER_BYTE * len(data)):
-        msg = f"a file of {len(data)} bytes promises {promised} values: refused as damaged or hostile"
+        msg = f"a file of {len(data)} bytes promises {promised} values: it is damaged or hostile"
         raise BitstreamError(msg)
     blueprint.allocate(network, header.tied)
     tensors = blueprint.state(network, header.tied)
@@ -124,7 +124,7 @@ def _fill(tensor: torch.Tensor, array: np.ndarray[Any, Any], target: str) -> Non
         msg = f"{target} decodes to NaN or infinite values: the file is damaged, or a step overflows fp32"
         raise BitstreamError(msg)
     with torch.no_grad():
-        tensor.copy_(torch.from_numpy(np.ascontiguousarray(array)).reshape(tensor.shape))  # numpy lifts a scalar to 1-D
+        tensor.copy_(torch.from_numpy(np.ascontiguousarray(array)).reshape(tensor.shape))  # numpy makes a scalar 1-D
 
 
 def _check_targets(wanted: Mapping[str, torch.Tensor], targets: Sequence[Sequence[str]]) -> None:
@@ -152,7 +152,7 @@ def _digest(body: bytes) -> bytes:
 
 
 def _parse(data: bytes) -> tuple[Header, list[list[bytes]]]:
-    """Header and the streams of each part, checked against the length and the checksum of the file."""
+    """The header and the streams of each part, checked against the file's length and checksum."""
     if data[: len(MAGIC)] != MAGIC:
         raise BitstreamError("not a RateBench file: its first bytes are wrong")
     if len(data) < _PREFIX.size + _CHECKSUM:

@@ -15,9 +15,9 @@ import numpy.typing as npt
 from benchmarks.bitstream.bytesio import Ints, Reader, unzigzag, varints, zigzag
 from benchmarks.errors import BitstreamError
 
-MAX_ALPHABET = 1024  # wider ranges escape: the table would cost more than it saves
+MAX_ALPHABET = 1024  # values outside are escaped: a larger table would cost more than it saves
 _GEOMETRIC_BITS = 20
-_SMALL = 2**16  # beside more values than these a table is small change, and trying both takes time
+_SMALL = 2**16  # with more values than these, the size of a table is negligible: don't try both models
 
 
 def _table_bits(alphabet: int) -> int:
@@ -32,7 +32,7 @@ def _dyadic(counts: Ints, bits: int) -> Ints:
     short = (1 << bits) - int(scaled.sum())
     if short > 0:
         scaled[np.argsort(-remainders, kind="stable")[:short]] += 1
-    while short < 0:  # many rare symbols were lifted to 1: take it back from the frequent ones
+    while short < 0:  # many rare symbols were raised to 1: subtract this from the frequent ones
         largest = int(np.argmax(scaled))
         take = min(-short, max(1, int(scaled[largest]) // 2))
         scaled[largest] -= take
@@ -41,7 +41,7 @@ def _dyadic(counts: Ints, bits: int) -> Ints:
 
 
 def _geometric(size: int, centre: int, ratio: int, escaped: int, inside: int) -> Ints:
-    """Frequencies that fall from `centre` on by ratio/4096 a step on both sides; the last one is for escapes, if any.
+    """Frequencies that decrease from `centre` by ratio/4096 per step on both sides; the last one is for escapes, if any.
 
     Two numbers instead of a table: shorter for the few hundred weights of a small layer. Integers only, so that every
     machine computes the same.
@@ -83,8 +83,8 @@ def _range_decode(data: bytes, count: int, frequencies: Ints) -> Ints:
 def encode_integers(values: npt.ArrayLike) -> bytes:
     """Entropy-code integers (any shape, |value| < 2^62) with their own static frequencies.
 
-    The frequencies cover a window of at most `MAX_ALPHABET` values; what falls outside is escaped and stored as varints.
-    They are a table or, where that is shorter in all, a two-sided geometric distribution.
+    The frequencies cover a window of at most `MAX_ALPHABET` values; values outside are escaped and stored as varints. The
+    model is a table or, if that gives fewer bytes in total, a two-sided geometric distribution.
     """
     flat = np.asarray(values).reshape(-1).astype(np.int64)
     if flat.size == 0:
@@ -117,7 +117,7 @@ def _with_frequencies(head: list[int], escapes: Ints, symbols: Ints, frequencies
 
 
 def decode_integers(data: bytes, count: int) -> Ints:
-    """Inverse of `encode_integers` for `count` values; raises BitstreamError on anything else than its output."""
+    """Inverse of `encode_integers` for `count` values; raises BitstreamError for bytes that it can't have written."""
     reader = Reader(data)
     if count == 0:
         reader.end()

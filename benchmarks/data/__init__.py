@@ -1,1 +1,1 @@
-"""Getting data: downloads, images on disk, ILSVRC2012, and torchvision's readers."""
+"""Access to data: downloads, images on disk, ILSVRC2012, and torchvision's readers."""

@@ -1,7 +1,7 @@
-"""Downloads: pinned by hash, resumed after an interruption, from a mirror first where one is set.
+"""Downloads: pinned by hash, resumed after an interruption, and taken from a mirror first if one is set.
 
-`RATEBENCH_MIRROR` is a folder or a URL that holds the same file names as the official sources (archives may be there
-unpacked). An air-gapped laboratory fills a folder once and needs no network afterwards.
+`RATEBENCH_MIRROR` is a folder or a URL that has the same file names as the official sources (archives may be
+unpacked there). With a filled folder, no network connection is needed.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, Trans
 from benchmarks import storage
 from benchmarks.errors import TaskError
 
-__fingerprint__ = False  # what is fetched is checked by hash
+__fingerprint__ = False  # fetched files are checked by hash
 _CHUNK = 1 << 20
 
 
@@ -30,9 +30,9 @@ _CHUNK = 1 << 20
 class RemoteFile:
     """A file to fetch: its official URL and hash ("md5:…", "sha256:…", or the first 8 digits of a sha256).
 
-    Without a URL, only a mirror has it.
+    Without a URL, the file must be in a mirror.
 
-    `members` lists, for an archive, the files in it that are needed, with their own hashes.
+    `members` lists the needed files of an archive, with their own hashes.
     """
 
     name: str
@@ -41,7 +41,7 @@ class RemoteFile:
     members: Mapping[str, str] = field(default_factory=dict)
 
     def targets(self) -> dict[str, str]:
-        """What has to lie in the cache folder in the end: name -> hash."""
+        """The files that must be in the cache folder afterwards: name -> hash."""
         return dict(self.members) or {self.name: self.known_hash}
 
 
@@ -52,9 +52,9 @@ def matches(path: Path, known_hash: str) -> bool:
 
 
 def fetch(file: RemoteFile) -> Path:
-    """The verified file in the cache folder (for an archive: the folder its members are in), fetched if need be.
+    """The verified file in the cache folder (for an archive: the folder its members are in), fetched if needed.
 
-    Raises TaskError, one sentence: no source reachable, a wrong hash (the bad file is removed), a damaged archive.
+    Raises TaskError if no source is reachable, a hash is wrong (the bad file is removed) or an archive is damaged.
     """
     cache = storage.cache_folder()
     if not _complete(file, cache):
@@ -74,7 +74,7 @@ def _complete(file: RemoteFile, cache: Path) -> bool:
 
 @contextlib.contextmanager
 def _alone(path: Path) -> Iterator[None]:
-    """Of several processes that want a file, one fetches it and the others wait."""
+    """If several processes need a file, one fetches it and the others wait."""
     lock = FileLock(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -113,7 +113,7 @@ def _from_mirror(mirror: str, file: RemoteFile, cache: Path) -> bool:
 
 
 def _place(source: Path, target: Path, digest: str, what: str) -> None:
-    """Copy through a `.part` file and check the hash before the name appears."""
+    """Copy to a `.part` file and check the hash before renaming it."""
     part = target.with_name(target.name + ".part")
     try:
         part.parent.mkdir(parents=True, exist_ok=True)
@@ -135,11 +135,11 @@ def _accept(part: Path, target: Path, digest: str, what: str) -> None:
 
 
 class _Missing(TaskError):
-    """The server answers, but does not have the file."""
+    """The server answers but does not have the file."""
 
 
 def _download(url: str, file: RemoteFile, cache: Path, mirror: str) -> None:
-    """Fetch over HTTP into `<name>.part`, going on where an earlier try stopped, then check the hash."""
+    """Fetch over HTTP into `<name>.part`, resuming an earlier try, then check the hash."""
     part = cache / f"{file.name}.part"
     try:
         part.parent.mkdir(parents=True, exist_ok=True)
@@ -148,7 +148,7 @@ def _download(url: str, file: RemoteFile, cache: Path, mirror: str) -> None:
         with requests.get(url, headers=headers, stream=True, timeout=30) as answer:
             if answer.status_code == requests.codes.not_found:
                 raise _Missing(_unavailable(file, mirror, url, "it is not there"))
-            if answer.status_code != requests.codes.requested_range_not_satisfiable:  # 416: all of it is here
+            if answer.status_code != requests.codes.requested_range_not_satisfiable:  # 416: the whole file is here
                 answer.raise_for_status()
                 resumed = answer.status_code == requests.codes.partial_content
                 _stream(answer, part, done if resumed else 0, file.name)
@@ -181,7 +181,7 @@ def _stream(answer: requests.Response, part: Path, done: int, name: str) -> None
 
 
 def _unpack(file: RemoteFile, cache: Path) -> None:
-    """Extract the members that are needed from a fetched archive, each checked by its own hash."""
+    """Extract the needed members of a fetched archive, each checked by its own hash."""
     if not file.members:
         return
     archive = cache / file.name
@@ -199,4 +199,4 @@ def _unpack(file: RemoteFile, cache: Path) -> None:
     except (tarfile.TarError, KeyError, EOFError, OSError) as error:
         msg = f"can't unpack {archive}: {error}; delete it and fetch it again"
         raise TaskError(msg) from error
-    archive.unlink()  # its members are what is used
+    archive.unlink()  # only its members are used

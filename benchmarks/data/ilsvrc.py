@@ -1,9 +1,9 @@
-"""ILSVRC2012 on disk: from the three archives that image-net.org gives out to a folder per class, and lists of its images.
+"""ILSVRC2012 on disk: unpacks image-net.org's three archives into a folder per class, and lists the images.
 
     <folder>/train/n01440764/*.JPEG … 1,000 classes      <folder>/val/n01440764/*.JPEG … 50 of each
 
-The same layout as torchvision's. Preparing can be interrupted anywhere: what is whole is kept, and the rest is done again.
-The same command brings back what was lost later: it compares names and sizes with those in the archives.
+The same layout as torchvision's. Preparation can be interrupted at any time: complete files are kept, the rest is done again.
+The same command restores files that were lost later: it compares names and sizes with those in the archives.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ TRAIN, VAL, DEVKIT = "ILSVRC2012_img_train.tar", "ILSVRC2012_img_val.tar", "ILSV
 CLASSES = 1000
 IMAGES = {"train": 1_281_167, "val": 50_000}
 VERIFIED = "verified.json"  # beside the archives: hashing 150 GB takes minutes
-PREPARED = "prepared.json"  # beside train/ and val/, written last: what they held when they were whole
-AGAIN = "unpack ILSVRC2012 again (`ratebench prepare imagenet` brings back what it unpacked)"
+PREPARED = "prepared.json"  # beside train/ and val/, written last: their contents when they were complete
+AGAIN = "unpack ILSVRC2012 again (`ratebench prepare imagenet` restores what it unpacked)"
 Say = Callable[[str], None]
 
 
@@ -44,7 +44,7 @@ class Archive:
 
 
 def pinned(pins: Path = PINS) -> dict[str, Archive]:
-    """The archives that data.dvc pins, by file name, whether they are there or not."""
+    """The archives that data.dvc pins, by file name, whether they exist or not."""
     try:
         outs = yaml.safe_load(pins.read_text(encoding="utf-8"))["outs"]
     except (OSError, yaml.YAMLError, KeyError, TypeError) as error:
@@ -54,7 +54,7 @@ def pinned(pins: Path = PINS) -> dict[str, Archive]:
 
 
 def archives(pins: Path = PINS) -> dict[str, Archive]:
-    """The pinned archives; raises TaskError with where each missing one belongs."""
+    """The pinned archives; raises TaskError that says where each missing one must be put."""
     found = pinned(pins)
     if missing := [archive for archive in found.values() if not archive.path.is_file()]:
         places = ", ".join(str(archive.path) for archive in missing)
@@ -67,9 +67,9 @@ def archives(pins: Path = PINS) -> dict[str, Archive]:
 
 
 def prepare(target: Path, say: Say, pins: Path = PINS) -> None:
-    """Unpack the pinned archives into `target`, class by class; does nothing where all of it is there.
+    """Unpack the pinned archives into `target`, class by class; does nothing if everything is there.
 
-    Raises TaskError for a missing, foreign or truncated archive and StorageError where the disk is too small or full.
+    Raises TaskError for a missing, wrong or truncated archive, and StorageError if the disk is too small or full.
     """
     if _read(target / PREPARED) == _contents(target):
         say(f"{target} is prepared")
@@ -79,7 +79,7 @@ def prepare(target: Path, say: Say, pins: Path = PINS) -> None:
         _unpack(found, target, say)
     except OSError as error:
         reason = "the disk is full" if error.errno == errno.ENOSPC else error.strerror or str(error)
-        msg = f"can't unpack into {target}: {reason}; the same command goes on from here"
+        msg = f"can't unpack into {target}: {reason}; run the same command again to continue"
         raise storage.StorageError(msg) from error
     say(f"{target}: {CLASSES} classes of training images and {IMAGES['val']} validation images")
 
@@ -97,7 +97,7 @@ def _unpack(found: dict[str, Archive], target: Path, say: Say) -> None:
 
 
 def done(target: Path) -> bool:
-    """Whether everything was there once; `listed` sees what was lost since."""
+    """Whether everything was complete once; `listed` detects later losses."""
     return (target / PREPARED).is_file()
 
 
@@ -108,7 +108,7 @@ def _contents(target: Path) -> dict[str, dict[str, int]]:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    """What a note of this module says; nothing where it is missing or damaged."""
+    """The content of a note of this module; empty if it is missing or damaged."""
     try:
         noted = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -117,7 +117,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _room(target: Path, found: dict[str, Archive]) -> None:
-    """Raise StorageError unless what is not yet unpacked fits on the disk."""
+    """Raise StorageError unless the files that are not yet unpacked fit on the disk."""
     target.mkdir(parents=True, exist_ok=True)
     there = sum(part["bytes"] for part in _contents(target).values())
     needed = sum(found[name].path.stat().st_size for name in (TRAIN, VAL)) - there
@@ -140,13 +140,13 @@ def _verify(archive: Archive, say: Say) -> None:
     if digest != archive.md5:
         msg = f"{archive.path} has md5 {digest}, not {archive.md5}: it is damaged or another file; fetch it again"
         raise TaskError(msg)
-    with contextlib.suppress(storage.StorageError):  # archives that may not be written beside: hashed each time
+    with contextlib.suppress(storage.StorageError):  # without write permission, archives are hashed each time
         storage.write(notes, json.dumps({**known, archive.path.name: mark}).encode())
 
 
 @contextlib.contextmanager
 def _opened(path: Path) -> Iterator[tarfile.TarFile]:
-    """The archive at `path`; TaskError names it, whatever turns out to be wrong inside."""
+    """A context with the archive at `path`; raises TaskError with its name if it is damaged."""
     try:
         with tarfile.open(path) as tar:
             yield tar
@@ -170,12 +170,12 @@ def _devkit(path: Path) -> tuple[dict[int, str], list[int]]:
 
 
 def _there(place: Path, member: tarfile.TarInfo) -> bool:
-    """Whether a file of an archive is unpacked, as far as its size tells."""
+    """Whether a file of an archive is unpacked, judged by its size."""
     return place.is_file() and place.stat().st_size == member.size
 
 
 def _train(path: Path, target: Path, say: Say) -> None:
-    """One archive for each class in the archive: unpacked beside, then renamed, so that a class is whole or not there."""
+    """Unpack the archive of each class to a temporary folder, then rename it, so that a class is complete or missing."""
     with _opened(path) as outer:
         for number, member in enumerate(outer):
             folder = target / Path(member.name).stem
@@ -188,7 +188,7 @@ def _train(path: Path, target: Path, say: Say) -> None:
                 shutil.rmtree(part, ignore_errors=True)
                 part.mkdir(parents=True)
                 images.extractall(part, filter="data")
-            shutil.rmtree(folder, ignore_errors=True)  # lacks something
+            shutil.rmtree(folder, ignore_errors=True)  # incomplete
             part.rename(folder)
             say(f"train: {number + 1} of {CLASSES} classes")
     if (count := len(_synsets(target))) != CLASSES:
@@ -197,7 +197,7 @@ def _train(path: Path, target: Path, say: Say) -> None:
 
 
 def _val(path: Path, target: Path, synsets: list[str], say: Say) -> None:
-    """Each image into the folder of its class, under a temporary name until it is whole."""
+    """Unpack each image into the folder of its class, under a temporary name until it is complete."""
     with _opened(path) as tar:
         members = sorted((member for member in tar if member.isfile()), key=lambda member: member.name)
         if len(members) != len(synsets):
@@ -219,13 +219,13 @@ def _val(path: Path, target: Path, synsets: list[str], say: Say) -> None:
 
 
 def folder() -> Path:
-    """Where the images are: RATEBENCH_IMAGENET, or what `prepare` made in the cache; raises TaskError where there is none."""
+    """Where the images are: RATEBENCH_IMAGENET, or what `prepare` made in the cache; raises TaskError if there is none."""
     given = os.environ.get("RATEBENCH_IMAGENET", "")
     if given:
         return Path(given).expanduser()
     prepared = storage.cache_folder() / "ILSVRC2012"
     if not done(prepared):
-        archives()  # its sentence says which are missing and where they belong
+        archives()  # raises an error that says which are missing and where to put them
         msg = "ILSVRC2012 is not unpacked yet: run `ratebench prepare imagenet`"
         raise TaskError(msg)
     return prepared
@@ -234,7 +234,7 @@ def folder() -> Path:
 def listed(part: Path, per_class: int | None = None) -> tuple[list[Path], list[int]]:
     """(images, classes 0 to 999 in the order of their synsets) of train/ or val/, sorted.
 
-    Raises TaskError unless every class has a folder with images, `per_class` of them if told, and all are there.
+    Raises TaskError unless every class has a folder with images, `per_class` of them if given, and none is missing.
     """
     synsets = _synsets(part)
     if len(synsets) != CLASSES:

@@ -1,4 +1,4 @@
-"""Images on disk, indexed as a tensor is: decoded when they are asked for, by threads, those that come next ahead of time."""
+"""Images on disk, indexed like a tensor: decoded by threads when they are needed, and the next ones ahead of time."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ View: TypeAlias = Callable[[Image.Image, torch.Generator], Tensor]  # to uint8 (
 
 
 def cores() -> int:
-    """How many of the machine's cores are this process's: those that it may use, shared with others of its `torchrun`."""
+    """The number of cores for this process: those that it may use, divided by the processes of its `torchrun`."""
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, usable // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
 
 
-_decoders = ThreadPoolExecutor(cores(), "decoder")  # Pillow lets go of the interpreter's lock while it decodes
+_decoders = ThreadPoolExecutor(cores(), "decoder")  # Pillow releases the interpreter's lock while it decodes
 
 
 def centred(side: int, resize: int | None = None) -> View:
@@ -37,7 +37,7 @@ def centred(side: int, resize: int | None = None) -> View:
 
 
 def cropped(side: int, smallest: float = 0.08) -> View:
-    """A random part of `smallest` of the area or more, 3:4 to 4:3, resized to `side` × `side` (Szegedy et al., CVPR 2015)."""
+    """A random crop of at least `smallest` of the area, 3:4 to 4:3, resized to `side` × `side` (Szegedy et al., CVPR 2015)."""
 
     def view(image: Image.Image, generator: torch.Generator) -> Tensor:
         place = _part(image.height, image.width, smallest, generator)
@@ -48,7 +48,7 @@ def cropped(side: int, smallest: float = 0.08) -> View:
 
 
 def _part(height: int, width: int, smallest: float, generator: torch.Generator) -> tuple[int, int, int, int]:
-    """(top, left, height, width) of a random part; the middle where ten tries don't fit, as in torchvision."""
+    """(top, left, height, width) of a random crop; the middle if ten tries don't fit, as in torchvision."""
     for area, form, down, right in torch.rand(10, 4, generator=generator).tolist():
         ratio = math.exp((2 * form - 1) * math.log(4 / 3))
         size = (smallest + (1 - smallest) * area) * height * width
@@ -60,7 +60,7 @@ def _part(height: int, width: int, smallest: float, generator: torch.Generator) 
 
 
 def decode(path: Path, view: View, seed: int = 0) -> Tensor:
-    """One image in RGB as a view of it; raises TaskError for a file that is missing or no whole image."""
+    """A view of one image in RGB; raises TaskError if the file is missing or not a complete image."""
     try:
         with Image.open(path) as image:
             return view(image.convert("RGB"), torch.Generator().manual_seed(seed))
@@ -73,10 +73,10 @@ def decode(path: Path, view: View, seed: int = 0) -> Tensor:
 
 
 class Pictures:
-    """What `Split.images` is where a task's images lie on disk: uint8 (n, 3, side, side), given in slices or by indices.
+    """`Split.inputs` of tasks whose images are on disk: uint8 (n, 3, side, side), read by slices or indices.
 
-    `view` is how an image is looked at to judge it, `drawn` to learn from it: an `epoch` has views drawn by its seed.
-    After a slice, the next one of the same length is decoded ahead. Raises TaskError for a bad file when its turn comes.
+    `view` makes the view of an image for evaluation, `drawn` a random one for training: an `epoch` has views drawn by its
+    seed. After a slice, the next one of the same length is decoded ahead. Raises TaskError when a bad file is read.
     """
 
     def __init__(
@@ -91,7 +91,7 @@ class Pictures:
         return len(self._paths)
 
     def to(self, device: torch.device) -> Pictures:
-        """The same images, handed out on another device."""
+        """The same images, returned on another device."""
         moved = Pictures(self._paths, self._view, self._drawn, self._seed, self._order)
         moved.device = device
         return moved
@@ -112,7 +112,7 @@ class Pictures:
         return torch.stack([future.result() for future in futures]).to(self.device)
 
     def _following(self, chosen: slice | Tensor, places: list[int]) -> Sequence[int]:
-        """What will be asked for next."""
+        """The indices that will be read next."""
         if isinstance(chosen, slice):
             return range(places[-1] + 1, min(len(self), places[-1] + 1 + len(places)))
         self._done += len(places)

@@ -1,8 +1,8 @@
 """The one place that imports torchvision.
 
-Its wheel on the package index is built against the default torch build; with another build its C++ operators are missing
-and the import fails while it registers fake kernels for two of them. Declaring their schemas lets it load; nothing in this
-suite calls them.
+Its wheel on the package index is built for the default torch build. With another build its C++ operators are missing, and
+the import fails while it registers fake kernels for two of them. Declaring their schemas makes the import work; nothing in
+this suite calls them.
 """
 
 from __future__ import annotations

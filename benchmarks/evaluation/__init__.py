@@ -1,1 +1,1 @@
-"""The fresh process that decodes and scores, and what it measures."""
+"""The fresh process that decodes and scores, and its measurements."""

@@ -1,4 +1,4 @@
-"""What is measured of a network besides its quality: sizes, multiply-accumulates and latency."""
+"""Measurements of a network besides its quality: sizes, multiply-accumulates and latency."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from benchmarks.bitstream import blueprint
 
 
 def bits_per_value(file_bytes: int, values: int | None) -> float | None:
-    """Bits of a file for each of so many values; None where there is no reference network to count them on."""
+    """Bits of a file / number of values of the reference network; None without a reference network."""
     return None if values is None else 8 * file_bytes / values
 
 
 def elements(network: nn.Module) -> tuple[int, int]:
-    """(all, non-zero) values of the tensors that a file has to hold: parameters and BatchNorm statistics."""
+    """(all, non-zero) values of the tensors that a file must contain: parameters and BatchNorm statistics."""
     tensors = [t for t in blueprint.state(network).values() if t.is_floating_point()]
     return blueprint.values(network), int(sum(torch.count_nonzero(t) for t in tensors))
 
@@ -33,7 +33,7 @@ def macs(network: nn.Module, example: Tensor) -> int:
 
 @torch.inference_mode()
 def largest_activation(network: nn.Module, example: Tensor) -> int:
-    """Values of the largest output of a module for one item."""
+    """Number of values of the largest output of a module for one item."""
     sizes = [0]
 
     def note(module: nn.Module, inputs: object, output: object) -> None:

@@ -1,4 +1,4 @@
-"""How this process holds memory."""
+"""Settings of this process's memory allocator."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ import contextlib
 import ctypes
 import sys
 
-__fingerprint__ = False  # how memory is held, not what is computed
+__fingerprint__ = False  # changes memory allocation, not results
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # parameters of glibc's mallopt
 _LARGEST = 1 << 30
 
 
 def keep() -> None:
-    """Let glibc keep large blocks for the next layer; other systems are left as they are.
+    """Let glibc keep large blocks for the next layer; no effect on other systems.
 
-    By default each activation of a 224 × 224 image is given back to the system and zeroed anew, which takes two thirds of
-    an evaluation.
+    By default, the memory of each activation of a 224 × 224 image is returned to the system and zeroed again, which takes
+    two thirds of the evaluation time.
     """
     if sys.platform == "linux":
         with contextlib.suppress(AttributeError):  # another C library

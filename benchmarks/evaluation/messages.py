@@ -1,4 +1,4 @@
-"""What the process that runs a method and the fresh process that scores say to each other, one line of JSON each."""
+"""Messages between the process that runs a method and the fresh process that scores, one line of JSON each."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import msgspec
 
 from benchmarks.evaluation.metrics import Sums
 
-__fingerprint__ = False  # carries numbers, makes none
+__fingerprint__ = False  # transports numbers, computes none
 
 
 class Wanted(msgspec.Struct, frozen=True):
-    """An artefact, which of the test items' shards to score (every `of`-th from the `first`), and where to note scores."""
+    """A request: an artefact, the shards to score (every `of`-th from the `first`), and the folder for their scores."""
 
     artefact: str
     notes: str | None = None
@@ -19,9 +19,9 @@ class Wanted(msgspec.Struct, frozen=True):
 
 
 class Measurement(msgspec.Struct, frozen=True, kw_only=True):
-    """What was measured of one artefact by a process that has nothing else. Times in the units their names say.
+    """The measurements of one artefact. Names contain the units of times.
 
-    `scores` are sums over the test items of the shards that were wanted, by metric.
+    `scores` are sums over the test items of the requested shards, by metric.
     """
 
     sha256: str

@@ -16,7 +16,7 @@ Z95 = 1.959963984540054
 
 
 class Sums(msgspec.Struct, frozen=True):
-    """How many items were scored, the sum of their values, and the sum of the squares of these."""
+    """The number of scored items, the sum of their values, and the sum of squares."""
 
     items: int
     total: int | float
@@ -35,7 +35,7 @@ NOTHING = Sums(0, 0, 0)
 
 
 def sums(values: Tensor) -> Sums:
-    """Of one value (N,) per item: exact for booleans, in fp64 for real values."""
+    """The sums of one value (N,) per item: exact for booleans, in fp64 for real values."""
     if values.dtype == torch.bool:
         right = int(values.sum())
         return Sums(len(values), right, right)
@@ -48,9 +48,9 @@ def sums_by_metric(scores: Mapping[str, Tensor]) -> dict[str, Sums]:
 
 
 def interval(metric: Metric, found: Sums) -> tuple[float, float]:
-    """95 % interval of the average, in its own unit (before `Metric.scale`): Wilson's or Student's.
+    """95 % interval of the average, before `Metric.scale`: Wilson's or Student's.
 
-    One item alone has no spread: its interval is its value.
+    A single item has no spread: its interval is its value.
     """
     if metric.kind == "proportion":
         return wilson(found.total, found.items)
@@ -59,7 +59,7 @@ def interval(metric: Metric, found: Sums) -> tuple[float, float]:
 
 
 def standard_error(metric: Metric, found: Sums) -> float:
-    """Of the average over test items."""
+    """Standard error of the average over test items."""
     if metric.kind == "mean":
         return mean_error(found)
     return math.sqrt(found.value * (1 - found.value) / found.items)

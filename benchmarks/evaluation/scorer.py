@@ -1,4 +1,4 @@
-"""The near end of the pipe to the fresh process that scores."""
+"""The client of the fresh process that scores."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from benchmarks.evaluation.messages import Measurement, Wanted
 
 
 class Scorer:
-    """Starts the process on first use and keeps it for the artefacts of one cell."""
+    """Starts the process on first use and keeps it for all artefacts of a cell."""
 
     def __init__(self, task: str, network: str, device: torch.device) -> None:
         self._command = [sys.executable, "-m", "benchmarks.evaluation.worker", task, network, str(device)]
@@ -33,14 +33,14 @@ class Scorer:
             self._process.communicate()
 
     def score(self, wanted: Wanted) -> Measurement:
-        """Measure one artefact; raises BitstreamError with the process's own sentence if it can't be decoded."""
+        """Measure one artefact; raises BitstreamError with the process's message if it can't be decoded."""
         if self._process is None:
             self._process = subprocess.Popen(
                 self._command,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 text=True,
-                process_group=0,  # ctrl-C is the suite's to handle: this process ends with its pipe
+                process_group=0,  # the suite handles ctrl-C: this process ends with its pipe
             )
         assert self._process.stdin is not None and self._process.stdout is not None
         answer = ""

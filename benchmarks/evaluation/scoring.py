@@ -1,4 +1,4 @@
-"""Exact scores, one for each item; never a mean of batch means."""
+"""Exact scores, one per item; never a mean of batch means."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from methods.interface import Split, Task
 
 # Items at a time. On a CPU, larger activations are mapped and unmapped at every layer (1.6 times slower at 250).
 BATCHES = {"cpu": 64, "cuda": 500}
-LARGE = 2**16  # values of an item; on a CPU the activations of 64 of them take gigabytes (VGG-16: 1.6 a layer)
+LARGE = 2**16  # values of an item; on a CPU the activations of 64 such items take gigabytes (VGG-16: 1.6 per layer)
 
 
 def at_a_time(shape: torch.Size | tuple[int, ...], device: torch.device) -> int:
-    """How many items of a shape (without the batch) go through a network at once where they are scored."""
+    """The batch size of scoring for items of this shape (without the batch dimension)."""
     return 16 if device.type == "cpu" and math.prod(shape) > LARGE else BATCHES[device.type]
 
 
 @torch.inference_mode()
 def scores(network: nn.Module, split: Split, task: Task, part: range | None = None) -> dict[str, Tensor]:
-    """By the name of each of the task's metrics, one value (n,) for each item of `split` or of that part of it.
+    """For each metric of the task, by name, one value (n,) per item of `split` or of a part of it.
 
     Runs in fp32 on the network's device and leaves the network in eval mode; the values are on the CPU.
     """
@@ -41,6 +41,6 @@ def scores(network: nn.Module, split: Split, task: Task, part: range | None = No
 
 
 def total_score(network: nn.Module, split: Split, task: Task, part: range | None = None) -> float:
-    """The sum of the first metric's values: of a proportion, how many items are right."""
+    """The sum of the first metric's values; for a proportion, the number of correct items."""
     values = scores(network, split, task, part)[task.metrics[0].name]
     return int(values.sum()) if values.dtype == torch.bool else float(values.double().sum())

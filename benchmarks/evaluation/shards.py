@@ -1,4 +1,4 @@
-"""Test items in shards: the scores of each are noted, so that a process that was killed does not score them again."""
+"""Test items in shards: the scores of each shard are stored, so that they are not computed again after a kill."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ def shards(items: int, device: torch.device) -> list[range]:
 
 
 def scored(network: nn.Module, test: Test, first: int, of: int, notes: Path | None, artefact: str) -> dict[str, Sums]:
-    """The sums of every `of`-th shard from the `first`, by metric; values are noted in the folder `notes`, if there is one.
+    """The sums of every `of`-th shard from the `first`, by metric; values are stored in the folder `notes`, if given.
 
-    `artefact` is the hash of the file: notes of another one are not used.
+    `artefact` is the hash of the file: values of another file are not used.
     """
     found: dict[str, Sums] = {}
     for shard in shards(test.items, next(network.parameters()).device)[first::of]:
@@ -44,7 +44,7 @@ def scored(network: nn.Module, test: Test, first: int, of: int, notes: Path | No
 
 
 def noted_items(notes: Path, artefact: str, metric: Metric, items: int, device: torch.device) -> Tensor:
-    """The metric's value of every test item (items,), from the notes of all shards."""
+    """The metric's value of every test item (items,), from the stored values of all shards."""
     whole = [_noted(_note(notes, artefact, shard)) for shard in shards(items, device)]
     return torch.cat([values[metric.name] for values in whole if values is not None])
 

@@ -1,4 +1,4 @@
-"""Artefacts at hand, decoded and scored again: do they still give what their records say?"""
+"""Decoding and scoring existing artefacts again, and comparing them with their records."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from benchmarks.records import Record
 
 @dataclass(frozen=True)
 class Verdict:
-    """What verifying one record gave: "same", "differs" or "no artefact", with the detail."""
+    """The result for one record: "same", "differs" or "no artefact", with details."""
 
     record: Record
     outcome: Literal["same", "differs", "no artefact"]
@@ -25,7 +25,7 @@ class Verdict:
 
 
 def verify(records: Sequence[Record], results: Path, device: torch.device) -> Iterator[Verdict]:
-    """Decode and score the artefacts again, each in a fresh process of its own, and compare with their records."""
+    """Decode and score the artefacts again, each in a new process, and compare with their records."""
     for known in records:
         path = results / f"{known.id}.rbn"
         if not path.exists():

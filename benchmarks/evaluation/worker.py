@@ -1,8 +1,8 @@
-"""The fresh process that scores: it gets file names and a task, decodes, evaluates and measures; it knows no method.
+"""The fresh process that scores: it gets file names and a task, and decodes, scores and measures.
 
     python -m benchmarks.evaluation.worker TASK NETWORK DEVICE THREADS
 
-reads one line of JSON per artefact, a `Wanted`, and answers with one, a `Measurement` or {"error": "…"}.
+reads one line of JSON per artefact, a `Wanted`, and answers with one line, a `Measurement` or {"error": "…"}.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Architectures by name: the decoder's dictionary. A file names one and its arguments; nothing else is executed.
+"""Architectures by name. A file names an architecture and its arguments; the decoder executes no other code for it.
 
 The module `x.py` holds the architecture "x" as a function `x(**arguments)` that raises ValueError for bad arguments.
 

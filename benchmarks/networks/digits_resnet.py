@@ -1,4 +1,4 @@
-"""A small ResNet for 8×8 images with the repeated blocks that joint and structured methods need; for `digits`."""
+"""A small ResNet for 8×8 images (`digits`), with the repeated blocks that joint and structured methods need."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""MobileNet-V1 as Keras has it: TensorFlow's "SAME" padding (Howard et al., MobileNets, 2017, table 1)."""
+"""MobileNet-V1 as in Keras: TensorFlow's "SAME" padding (Howard et al., MobileNets, 2017, table 1)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def _normed(channels: int) -> tuple[nn.Module, nn.Module]:
 
 
 def _padded(inputs: int, outputs: int, stride: int, groups: int = 1) -> nn.Sequential:
-    """A 3×3 convolution for even sizes: with stride 2, TensorFlow pads at the bottom and the right only."""
+    """A 3×3 convolution for even sizes: with stride 2, padding is only at the bottom and the right, as in TensorFlow."""
     sides = (0, 1, 0, 1) if stride == 2 else (1, 1, 1, 1)
     convolution = nn.Conv2d(inputs, outputs, 3, stride, groups=groups, bias=False)
     return nn.Sequential(nn.ZeroPad2d(sides), convolution, *_normed(outputs))

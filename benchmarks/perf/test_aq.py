@@ -20,7 +20,7 @@ from methods.aq.quantizer import Codes, Floats, Search
 from methods.families.codebooks import collect, groups, means, stack, weights
 
 D = 8
-PER_LAYER = 5, 8  # books and codewords of each layer: more bytes than two books of 256 for the whole network
+PER_LAYER = 5, 8  # codebooks and codewords per layer: more bytes than two codebooks of 256 for the whole network
 
 
 @pytest.mark.parametrize("name", ["resnet20", "resnet56"])
@@ -34,7 +34,7 @@ def test_distortion_on_trained_weights(name: str, monkeypatch: pytest.MonkeyPatc
     total = float(np.square(x, dtype=np.float64).sum())
     quantizer.fit(x[:3000], 2, 256, Search(iterations=1))  # compiles
     errors, allowed = {}, np.inf
-    for changed in (1, 2):  # codes that are changed at random in a round: not more than there are books
+    for changed in (1, 2):  # codes changed at random per round: at most the number of codebooks
         start = time.perf_counter()
         peer = faiss.LocalSearchQuantizer(D, 2, 8)
         peer.nperts = changed
@@ -57,7 +57,7 @@ def test_distortion_on_trained_weights(name: str, monkeypatch: pytest.MonkeyPatc
 
 
 def within(x: Floats, allowed: float) -> tuple[float, float]:
-    """The error of the last iteration that ends within so many seconds, the start among them, and when it ended."""
+    """The error of the last iteration that ends within this many seconds, including initialisation, and its end time."""
     start, ours, needed = time.perf_counter(), np.inf, 0.0
     for made in quantizer.improved(x, *means.product(x, 2, 256), Search()):
         if time.perf_counter() - start > allowed:
@@ -73,7 +73,7 @@ def in_torch(x: Floats, codebooks: Floats, codes: Codes, search: Search, seed: i
 
 
 def test_the_search_in_torch() -> None:
-    """What runs on a GPU, on whatever device is at hand, against the compiled one: the same effort, the same vectors."""
+    """The search in torch on the available device against the compiled one, with equal settings and vectors."""
     x = np.random.default_rng(0).laplace(size=(100_000, D)).astype(np.float32)
     codebooks, codes = means.residual(x, 4, 256)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")

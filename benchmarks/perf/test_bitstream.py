@@ -1,6 +1,6 @@
-"""Times of the bitstream beside what a user would write without it, in one run: `pytest benchmarks/perf`, not in `tests`.
+"""Times of the bitstream against simple alternatives in the same run: `pytest benchmarks/perf`, not part of `tests`.
 
-Each benchmark prints its size and time against the peer's; nothing is asserted about time, machines differ.
+Each benchmark prints its size and time against the alternative's. Times are not asserted, because machines differ.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def timed(function: Callable[[], Any]) -> tuple[float, Any]:
 
 
 def compare(capsys: pytest.CaptureFixture[str], what: str, size: int, seconds: float, peers: dict[str, Any]) -> None:
-    """Print size and median time, and how many times as large and as slow each peer (bytes, seconds) is."""
+    """Print size and median time, and the size and time of each peer (bytes, seconds) relative to these."""
     with capsys.disabled():
         print(f"\n{what}: {size:,} bytes, {1000 * seconds:.1f} ms")
         for name, (peer_size, peer_seconds) in peers.items():

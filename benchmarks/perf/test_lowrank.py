@@ -2,7 +2,7 @@
 
     pytest benchmarks/perf/test_lowrank.py -s
 
-The official code calls numpy's SVD with `full_matrices`, which also computes the tall matrix's useless left vectors.
+The official code calls numpy's SVD with `full_matrices`, which also computes unused left vectors of the tall matrix.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Decoding photographs: what the pipeline gives against a bare loop of Pillow over the same files, in one run."""
+"""Decoding photographs: the pipeline against a plain loop of Pillow over the same files, in one run."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ COUNT, BATCH = 512, 64
 
 
 def photographs(folder: Path) -> list[Path]:
-    """JPEG files of the size that is common in ILSVRC2012, smooth as photographs are."""
+    """JPEG files of the typical size in ILSVRC2012, smooth like photographs."""
     generator = np.random.default_rng(0)
     for i in range(COUNT):
         coarse = generator.integers(256, size=(24, 32, 3), dtype=np.uint8)

@@ -1,9 +1,9 @@
-"""The report of ten thousand records: how long it takes to render, how large it is, how fast it answers in a browser.
+"""The report of ten thousand records: time to render, size, and response times in a browser.
 
     pytest benchmarks/perf/test_report.py -s
 
-The records are invented: two networks, 25 methods with four configurations of 25 points, two seeds. An answer is timed
-from the choice until the browser has painted; beside it, the same with all configurations in view.
+The records are synthetic: two networks, 25 methods with four configurations of 25 points, two seeds. A response is timed
+from the change until the browser has painted, with the first and with all configurations in view.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ PAINTED = """async () => {{
 
 @pytest.fixture(scope="session")
 def browser_type_launch_args(browser_type_launch_args: dict[str, Any]) -> dict[str, Any]:
-    """The system's own Chromium: none is downloaded."""
+    """The system's Chromium; none is downloaded."""
     if CHROMIUM is None:
         pytest.skip("there is no Chromium to open the page with")
     return {**browser_type_launch_args, "executable_path": CHROMIUM}
@@ -76,7 +76,7 @@ def invented() -> Iterator[Record]:
 
 
 def answers(page: Page, rounds: int = 8) -> str:
-    """Milliseconds of each choice: the median of several times, and the slowest."""
+    """Milliseconds of each change: the median of several times, and the slowest."""
     taken = {
         name: [page.evaluate(PAINTED.format(choice=choice)) for _ in range(rounds)] for name, choice in CHOICES.items()
     }

@@ -1,8 +1,8 @@
-"""Structured pruning of ResNet-56: gradient matrices, the whole loop, and what narrower or factorised networks gain in time.
+"""Structured pruning of ResNet-56: gradient matrices, the whole loop, and the latency of narrower and factorised networks.
 
     pytest benchmarks/perf/test_structured.py -s
 
-Weights are random but for BatchNorm's statistics where times do not depend on them. Images are those of CIFAR-10's size.
+Weights are random except for BatchNorm's statistics if times do not depend on them. Images have CIFAR-10's size.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ BATCHES, SIZE = 64, 32
 
 @functools.cache
 def task(depth: int = 56) -> Any:
-    """What the loop needs of a task, on random images."""
+    """A task with random images, as far as the loop needs it."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         network = networks.build("cifar_resnet", {"depth": depth}).eval()
@@ -68,7 +68,7 @@ def seconds(work: Callable[[], object]) -> float:
 
 
 def test_gradient_matrices() -> None:
-    """One pass of 64 micro-batches of 32, against the same forward and backward passes alone."""
+    """One pass of 64 micro-batches of 32, against only the forward and backward passes."""
     prunable, network = analyse(task()), task().reference()
 
     def bare() -> None:
@@ -85,7 +85,7 @@ def test_gradient_matrices() -> None:
 
 
 class Kept(Unkept):
-    """What was chosen is kept in memory, and nothing is trained."""
+    """A run that keeps checkpoints in memory and trains nothing."""
 
     budget = Budget("post-training", 0.0)
 
@@ -100,7 +100,7 @@ class Kept(Unkept):
 
 
 def test_the_whole_loop() -> None:
-    """Of the trained network, to 30, 50 and 70 % of the MACs removed, without retraining: each from the start."""
+    """Of the trained network, to 30, 50 and 70 % of the MACs removed, without retraining, each from the dense network."""
     try:
         trained = tasks.load("cifar10", "resnet56")
         trained.reference()

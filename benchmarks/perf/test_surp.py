@@ -2,7 +2,7 @@
 
     pytest benchmarks/perf/test_surp.py -s
 
-The naive loop is timed in the same run, on a source of the size of ResNet-20: the printed ratio travels between hosts.
+The naive loop is timed in the same run, on a source of the size of ResNet-20: the printed ratio is comparable between machines.
 """
 
 from __future__ import annotations

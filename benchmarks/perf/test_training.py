@@ -1,6 +1,6 @@
-"""Evaluation and training of ResNet-20 beside their bare network passes, in one run: what the loop around them costs.
+"""Evaluation and training of ResNet-20 against bare network passes in the same run: the overhead of the loop.
 
-The peer holds its batches preprocessed in memory: no loop can be faster on this network, so that a ratio below 1 is noise.
+The bare passes use preprocessed batches in memory. No loop can be faster, so a ratio below 1 is noise.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from methods.interface import Budget, Task
 
 pytestmark = pytest.mark.mirror
 CPU = torch.device("cpu")
-STEPS, ROUNDS = 30, 3  # the median of three leaves the first out, which warms up
+STEPS, ROUNDS = 30, 3  # the median of three ignores the first, a warm-up
 
 
 class Unkept:
-    """A run without checkpoints: the loop's own time is what counts."""
+    """A run without checkpoints, to time only the loop."""
 
     seed, device, budget = 0, CPU, Budget("paper", None)
 

@@ -1,9 +1,9 @@
-"""`ratebench accept`: evidence that a change of the code gives the same results, so that records of before stay valid.
+"""`ratebench accept`: evidence that a change of the code gives the same results, so that existing records stay valid.
 
 Records depend on the contents of files (fingerprint.py). For every kind of cell (method, configuration, budget) that has a
 record and whose contents differ between an earlier revision and the working tree, a small cell is run under both: on the
-embedded digits if all that changed takes part there, else on the record's own task. Only if all artefacts and all scores
-are equal is the change written to equivalents.toml.
+embedded digits if they use all changed code, else on the record's own task. The change is written to equivalents.toml only
+if all artefacts and all scores are equal.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ from benchmarks.running.params import plain
 from methods.interface import Budget
 
 Say = Callable[[str], None]
-SMALL = "digits"  # the task that is embedded
-EPOCHS = 1.0  # of training over a whole curve
+SMALL = "digits"  # the embedded task
+EPOCHS = 1.0  # of training for a whole curve
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Kind:
     """Cells that run the same code: a method with one configuration, with or without training, on one kind of input."""
 
     method: str
-    changes: str  # JSON of the settings that are not the default's
+    changes: str  # JSON of the settings that differ from the defaults
     trains: bool
     task: str
     network: str
@@ -50,7 +50,7 @@ class Kind:
 
 @dataclass(frozen=True)
 class Evidence:
-    """A small cell that was run under both versions: how many artefacts it wrote, and a hash of them and their scores."""
+    """A small cell that was run under both versions: the number of its artefacts, and a hash of them and their scores."""
 
     cell: str
     points: int
@@ -58,7 +58,7 @@ class Evidence:
 
 
 class _Trees:
-    """The working tree and an earlier revision of it, with what a cell depends on in each."""
+    """The working tree and an earlier revision, with the code that a cell depends on in each."""
 
     def __init__(self, old: Path) -> None:
         self.old, self.now = Code(old), Code(ROOT)
@@ -77,10 +77,10 @@ class _Trees:
 
 
 def accept(revision: str, why: str, results: Path, say: Say, jobs: int = 1) -> list[Evidence]:
-    """Compare a revision with the working tree, and write what was found to give the same results.
+    """Compare a revision with the working tree, and write the change to equivalents.toml if the results are equal.
 
-    Returns the evidence, empty where no record depends on what changed. Raises RateBenchError, and writes nothing, where
-    an artefact or a score differs, or a kind of cell can't be run under both.
+    Returns the evidence, empty if no record depends on the change. Raises RateBenchError, and writes nothing, if an
+    artefact or a score differs, or if a kind of cell can't be run under both versions.
     """
     with _worktree(revision) as (old, commit), tempfile.TemporaryDirectory() as scratch:
         trees = _Trees(old)
@@ -106,7 +106,7 @@ def _worktree(revision: str) -> Iterator[tuple[Path, str]]:
             commit = _git("rev-parse", "--verify", "--end-of-options", f"{revision}^{{commit}}")
             _git("worktree", "add", "--detach", str(place), commit)
         except subprocess.CalledProcessError as error:
-            msg = f"{revision!r} is no revision of this checkout that can be compared with: {error.stderr.strip()}"
+            msg = f"{revision!r} is not a revision of this checkout: {error.stderr.strip()}"
             raise RateBenchError(msg) from error
         try:
             yield place, commit
@@ -126,7 +126,7 @@ def _recorded(results: Path) -> Iterator[Record]:
 
 
 def _kinds(known: Iterable[Record], trees: _Trees) -> list[Kind]:
-    """The kinds of recorded cells whose contents differ; of each, the first network that has a record."""
+    """The kinds of recorded cells whose contents differ, each with the first network that has a record."""
     found: dict[tuple[str, ...], Kind] = {}
     for r in known:
         if r.method not in methods.names() or r.task not in tasks.names():
@@ -140,13 +140,13 @@ def _kinds(known: Iterable[Record], trees: _Trees) -> list[Kind]:
 
 
 def _same(before: frozenset[str], now: frozenset[str]) -> Same:
-    """What replaces what. Where nothing is new, all contents are named: what went leaves no other mark."""
+    """The new contents and those that they replace. If code was only removed, all contents are listed."""
     came, went = now - before, before - now
     return Same(came, went) if came else Same(now, before)
 
 
 def _small_cells(found: dict[Kind, Same], trees: _Trees) -> list[Cell]:
-    """For each kind a small cell in which all that changed takes part."""
+    """For each kind, a small cell that uses all changed code."""
     cells: dict[str, Cell] = {}
     for kind, same in found.items():
         cell = next(filter(None, (_on(kind, network, same, trees) for network in tasks.get(SMALL).NETWORKS)), None)
@@ -156,7 +156,7 @@ def _small_cells(found: dict[Kind, Same], trees: _Trees) -> list[Cell]:
 
 
 def _on(kind: Kind, network: str, same: Same, trees: _Trees) -> Cell | None:
-    """The kind's cell on a network of the small task, unless something that changed plays no part in it."""
+    """The kind's cell on a network of the small task; None if it does not use all changed code."""
     own = _same(*trees.contents(kind.method, SMALL, network))
     cell = _cell(kind, SMALL, network)
     return cell if same.now <= own.now and same.then <= own.then and cell.unsupported() is None else None
@@ -192,7 +192,7 @@ def _compared(cells: Sequence[Cell], old: Path, scratch: Path, say: Say, jobs: i
 
 
 def _parameters(cells: Sequence[Cell], scratch: Path) -> None:
-    """A params.yaml that has these cells and no others."""
+    """Write a params.yaml with exactly these cells."""
     found: dict[str, Any] = {
         "budgets": {"post-training": {"epochs": 0}, "short": {"epochs": EPOCHS}},
         "configs": {},
@@ -212,12 +212,12 @@ def _run(suite: str, budget: str, tree: Path, scratch: Path, version: str, jobs:
     command = [sys.executable, "-m", "benchmarks.cli", "run", suite, "--all-configs", "--budget", budget]
     command += ["--jobs", str(jobs), "--results", version]
     environment = os.environ | {"PYTHONPATH": str(tree)}
-    # Cells that do not apply or fail are told from the others by what they leave.
+    # Cells that fail or are not supported leave no artefact; the caller checks this.
     subprocess.run(command, cwd=scratch, env=environment, capture_output=True, check=False)
 
 
 def _artefacts(folder: Path) -> dict[str, list[Any]]:
-    """By point, the artefact's hash and the sums of its scores."""
+    """For each point, the artefact's hash and the sums of its scores."""
     known = [records.read(path) for path in sorted(folder.glob("p*.json"))]
     return {
         f"p{r.index:02d}": [
@@ -237,7 +237,7 @@ def _reason(scratch: Path, cell: Cell) -> str:
 
 
 def _write(why: str, commit: str, trees: _Trees, same: set[Same], evidence: Sequence[Evidence]) -> None:
-    """Add the change to equivalents.toml: of its parts, those that concern fewer files first."""
+    """Add the change to equivalents.toml; its parts with fewer files come first."""
     place = equivalents.PLACE
     known = place.read_text(encoding="utf-8") if place.exists() else _HEAD
     lines = ["", "[[accepted]]", f"why = {json.dumps(why, ensure_ascii=False)}", f"since = {json.dumps(commit)}"]

@@ -1,4 +1,4 @@
-"""The unit of work, and everything that its result depends on."""
+"""The unit of work, and everything on which its result depends."""
 
 from __future__ import annotations
 
@@ -41,14 +41,14 @@ class Cell:
 
     @property
     def command(self) -> str:
-        """What to type to run this cell again."""
+        """The command that runs this cell again."""
         return (
             f"ratebench run {self.suite} --method {self.method} --network {self.network} "
             f"--config {self.config_hash} --budget {self.budget.name} --seed {self.seed}"
         )
 
     def ingredients(self) -> dict[str, str]:
-        """Everything the result depends on, hashed one by one: what a stale checkpoint is compared with."""
+        """One hash for each thing that the result depends on; they show what changed since a checkpoint."""
         own, used = code(here(), methods.source(self.method), self.task, self.network)
         return {
             "the method's code": code_hash(own),
@@ -66,7 +66,7 @@ class Cell:
         return typed(self.method, self.config)
 
     def unsupported(self) -> str | None:
-        """Why this cell can't be run, in a sentence; None if it can. Loads no data."""
+        """The reason why this cell can't be run, or None. Loads no data."""
         method, task = methods.get(self.method), tasks.load(self.task, self.network)
         if task.kind not in method.CARD.kinds:
             return f"works on {' and '.join(method.CARD.kinds)}, not on {task.kind}"
@@ -78,7 +78,7 @@ class Cell:
 def code(known: Code, method: Path, task: str, network: str) -> tuple[frozenset[Path], frozenset[Path]]:
     """(files of a method's package, these and all others) that the result of a method on a task's network depends on.
 
-    The task and its reference's architecture are found by name when a cell runs, so that no import shows them.
+    The task and its reference's architecture are found by name when a cell runs, so no import refers to them.
     """
     architecture = tasks.load(task, network).architecture
     named = [f"benchmarks.tasks.{task}", *([f"benchmarks.networks.{architecture}"] if architecture else [])]
@@ -87,16 +87,16 @@ def code(known: Code, method: Path, task: str, network: str) -> tuple[frozenset[
 
 
 def changes(key: str, config: dict[str, Any]) -> dict[str, Any]:
-    """The settings that differ from the method's defaults: what tells a configuration from others.
+    """The settings that differ from the method's defaults; they identify a configuration.
 
-    Settings that are added or removed later leave the names of all configurations that do not use them as they are.
+    Adding or removing a setting does not rename configurations that do not use it.
     """
     defaults = plain(methods.get(key).Config())
     return {name: value for name, value in config.items() if name not in defaults or value != defaults[name]}
 
 
 def config_hash(key: str, config: dict[str, Any]) -> str:
-    """What names a method's configuration among its others."""
+    """The id of a method's configuration."""
     return json_hash(changes(key, config))[:8]
 
 

@@ -1,6 +1,6 @@
 """Cells on several machines: a Ray cluster whose nodes see one results folder and one cache folder (a shared file system).
 
-Ray places and retries nothing by itself here: a cell that is lost with its node is run again by the next `ratebench run`.
+Ray does not retry cells: a cell that is lost with its node is run again by the next `ratebench run`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ def completed(
 ) -> Iterator[tuple[Cell, Any]]:
     """Run `work(cell, results, threads, fresh)` for each cell on the cluster at `address`; yields as they end.
 
-    `address` is what `ray.init` takes: "auto", "local" or "host:port". A node runs one cell per GPU, or one at a time on
+    `address` is an address for `ray.init`: "auto", "local" or "host:port". A node runs one cell per GPU, or one at a time on
     all of its cores. Raises RateBenchError if Ray is not installed, can't be reached, or loses a cell.
     """
     try:
@@ -38,7 +38,7 @@ def completed(
             yield pending.pop(done), ray.get(done)
     except (ConnectionError, ray.exceptions.RayError) as error:
         reason = str(error).strip().splitlines()[-1]
-        msg = f"the Ray cluster at {address!r} failed ({reason}): what is recorded is kept; run again"
+        msg = f"the Ray cluster at {address!r} failed ({reason}): finished records are kept; run again"
         raise RateBenchError(msg) from error
     finally:
         ray.shutdown()

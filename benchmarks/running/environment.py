@@ -1,4 +1,4 @@
-"""What the machine and the code are: the part of a record's provenance that is the same for a whole run."""
+"""The machine and the state of the code: the part of a record's provenance that is constant during a run."""
 
 from __future__ import annotations
 
@@ -58,5 +58,5 @@ def gpu() -> str | None:
 
 
 def device() -> torch.device:
-    """Where networks run: this process's GPU, or the CPU."""
+    """The device on which networks run: this process's GPU, or the CPU."""
     return torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else torch.device("cpu")

@@ -1,4 +1,4 @@
-"""One cell, from its method to its records: encode, decode in a fresh process, score, record; resumable at any moment."""
+"""Running one cell: encode, decode in a fresh process, score, record; resumable at any time."""
 
 from __future__ import annotations
 
@@ -37,17 +37,17 @@ _POINT = re.compile(r"p(\d+)\.(json|rbn|items)")
 
 
 def execute(cell: Cell, results: Path, say: Say, scorer: Scorer, fresh: bool = False) -> Outcome:
-    """Run one cell to its end, unless another process has it or had it. A failure is recorded, reported and not raised.
+    """Run one cell, unless another process runs it or has finished it. A failure is recorded and reported, not raised.
 
-    Processes of one `torchrun` go through a cell together; the first one locks and writes. Raises StorageError where
-    nothing can be written, for that fails every other cell as well, and RateBenchError where processes lost each other.
+    The processes of one `torchrun` run a cell together; the first one locks and writes. Raises StorageError if nothing can
+    be written, since every other cell would fail as well, and RateBenchError if a process was lost.
     """
     work = results / WORK / cell.id.replace("/", "--")
     lock = FileLock(work.with_name(f"{work.name}.lock"), timeout=0)
     try:
         outcome = processes.broadcast(lambda: _claim(cell, results, work, lock, fresh))
         if outcome == "busy":
-            say(f"{cell.id}: another process is at it; left to that one")
+            say(f"{cell.id}: another process is running it; skipped here")
         return outcome or _Execution(cell, results, work, say, scorer).run()
     except OSError as error:
         msg = f"can't write in {results}: {error.strerror or error}"
@@ -57,14 +57,14 @@ def execute(cell: Cell, results: Path, say: Say, scorer: Scorer, fresh: bool = F
 
 
 def _claim(cell: Cell, results: Path, work: Path, lock: FileLock, fresh: bool) -> Outcome | None:
-    """Lock the cell and discard what an older run left there if asked to; the outcome if there is nothing to run."""
+    """Lock the cell and, if requested, discard checkpoints of an older run; returns the outcome if there is nothing to run."""
     work.parent.mkdir(parents=True, exist_ok=True)
     try:
         lock.acquire()
     except Timeout:
         return "busy"
     ended = state(cell, results)
-    if ended is not None and ended.status == "complete":  # since it was planned, by another process
+    if ended is not None and ended.status == "complete":  # completed by another process since planning
         return "complete"
     if fresh:
         shutil.rmtree(work, ignore_errors=True)
@@ -73,7 +73,7 @@ def _claim(cell: Cell, results: Path, work: Path, lock: FileLock, fresh: bool) -
 
 
 class _Execution:
-    """A cell that this process has locked: its folders, what it says and who scores its files."""
+    """A cell that this process has locked: its folders, its log and the process that scores its files."""
 
     def __init__(self, cell: Cell, results: Path, work: Path, say: Say, scorer: Scorer) -> None:
         self.cell, self.folder, self.work, self.scorer = cell, results / cell.id, work, scorer
@@ -92,11 +92,11 @@ class _Execution:
             known = isinstance(problem, RateBenchError)
             error = str(problem) if known else "".join(traceback.format_exception_only(problem)).strip()
             self.say(f"{self.cell.id} failed: {error if known else traceback.format_exc()}")
-            alone = processes.count() == 1 or isinstance(problem, MethodError)  # a refusal is one in every process
+            alone = processes.count() == 1 or isinstance(problem, MethodError)  # which all processes raise
             if not alone:
-                msg = f"{self.cell.id} failed in process {processes.rank()}, so that all have to end: {error}"
+                msg = f"{self.cell.id} failed in process {processes.rank()}, so all processes end: {error}"
                 raise RateBenchError(msg) from problem
-        processes.wait()  # nobody reads checkpoints any more
+        processes.wait()  # no process reads checkpoints any more
         if processes.rank() == 0:
             self._end(points, error)
         return "failed" if error else "complete"
@@ -106,7 +106,7 @@ class _Execution:
             storage.write(self.folder / LOG, self.log.read_bytes())
         if error is None:
             for old in self.folder.glob("p*"):
-                if (number := _POINT.fullmatch(old.name)) and int(number[1]) >= points:  # of an older, longer curve
+                if (number := _POINT.fullmatch(old.name)) and int(number[1]) >= points:  # from an older, longer curve
                     old.unlink()
             shutil.rmtree(self.work)
         status: Literal["failed", "complete"] = "failed" if error else "complete"
@@ -114,7 +114,7 @@ class _Execution:
         records.write(self.folder / "cell.json", ended)
 
     def _tell(self, message: str) -> None:
-        """Say it and keep it: a cell that was interrupted goes on in the same log, its seconds from zero again."""
+        """Print and log a message; a resumed cell continues the same log, with seconds from zero."""
         self.say(message)
         if processes.rank() == 0:
             with self.log.open("a", encoding="utf-8") as log:
@@ -122,9 +122,9 @@ class _Execution:
                 log.write(f"{time.perf_counter() - self.begin:8.1f} s  {said}\n")
 
     def _points(self) -> Iterator[int]:
-        """Yield each operating point's number when its record is there: the valid one at hand, or a new one."""
+        """Yield the number of each operating point when it has a valid record, existing or new."""
         cell, method = self.cell, methods.get(self.cell.method)
-        threadpool_limits(torch.get_num_threads())  # BLAS, too: last bits follow the number, and the record tells it
+        threadpool_limits(torch.get_num_threads())  # BLAS, too: last bits depend on this number, which records state
         task = tasks.load(cell.task, cell.network)
         run = CellRun(cell, self.work, device(), self._tell)
         for index, compressed in enumerate(method.compress(task, cell.make_config(), run)):
@@ -145,7 +145,7 @@ class _Execution:
             yield index
 
     def _measure(self, artefact: Path, compressed: Compressed) -> tuple[Measurement, float]:
-        """Write the artefact and have it scored; with the seconds that encoding took."""
+        """Write the artefact and score it; also returns the seconds for encoding."""
 
         def written() -> tuple[str, float]:
             encode_start = time.perf_counter()
@@ -163,7 +163,7 @@ class _Execution:
         return msgspec.structs.replace(measured, scores=_added_up(measured.scores)), encode_s
 
     def _keep_items(self, path: Path, measured: Measurement) -> None:
-        """Store the value of every test item beside the record; all processes have noted theirs."""
+        """Store the value of every test item beside the record, from the shards of all processes."""
         test, metric = tasks.get(self.cell.task).test(self.cell.network), tasks.get(self.cell.task).METRICS[0]
         values = shards.noted_items(self._notes, measured.sha256, metric, test.items, device())
         storage.write(items.path_beside(path), items.pack(metric, values))

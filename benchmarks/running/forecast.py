@@ -1,6 +1,6 @@
-"""What a cell will cost here, before it runs: speeds measured on this machine, and the method's records on any suite.
+"""The expected cost of a cell, from speeds measured on this machine and the method's records on all suites.
 
-An estimate is no promise: compression alone is taken to grow with the size of the network, from where it was measured.
+These are rough estimates: the time for compression is scaled with the size of the network.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ NEAREST: dict[BudgetName, tuple[BudgetName, ...]] = {
 
 @dataclass(frozen=True)
 class Cost:
-    """Seconds and bytes of artefacts; `points` is how many operating points they are for."""
+    """Seconds and bytes of artefacts; `points` is the number of operating points."""
 
     points: int
     training_s: float
@@ -42,7 +42,7 @@ class Cost:
 
 
 def cost(cell: Cell, known: Iterable[Record], device: torch.device) -> Cost | None:
-    """What one cell takes; None where no record of its method says how long compression takes and how small files are."""
+    """The cost of one cell; None without a record of its method, which gives the time for compression and the file sizes."""
     own = [r for r in known if r.method == cell.method]
     like = _nearest(cell, own, cell.budget.name)
     if not like:
@@ -51,7 +51,7 @@ def cost(cell: Cell, known: Iterable[Record], device: torch.device) -> Cost | No
     here, points = speed(cell.task, cell.network, device), len(epochs)
     training_items, test_items = tasks.get(cell.task).ITEMS
     size = tasks.load(cell.task, cell.network).uncompressed_bytes
-    untrained = _nearest(cell, own, "post-training")  # whose time is all the method's own, its search included
+    untrained = _nearest(cell, own, "post-training")  # all of this time is the method's own, including its search
     each = statistics.median(_compression(r, device) * size / r.rate.uncompressed_bytes for r in untrained)
     return Cost(
         points=points,
@@ -63,7 +63,7 @@ def cost(cell: Cell, known: Iterable[Record], device: torch.device) -> Cost | No
 
 
 def _nearest(cell: Cell, known: list[Record], wanted: BudgetName) -> list[Record]:
-    """Records at the budget that is nearest to the wanted one, of the cell's configuration if there are any."""
+    """Records at the budget nearest to the requested one, of the cell's configuration if possible."""
     for budget in NEAREST[wanted]:
         if found := [r for r in known if r.budget == budget]:
             return [r for r in found if r.config_hash == cell.config_hash] or found
@@ -71,7 +71,7 @@ def _nearest(cell: Cell, known: list[Record], wanted: BudgetName) -> list[Record
 
 
 def _compression(known: Record, device: torch.device) -> float:
-    """Seconds of a recorded point that went into neither scoring nor training."""
+    """Seconds of a recorded point without scoring and training."""
     if known.budget != "post-training":
         return known.speed.encode_s
     scoring = known.quality.items / speed(known.task, known.network, device).forward

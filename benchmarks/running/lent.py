@@ -1,4 +1,4 @@
-"""What a method is lent while it works: generators, checkpoints that know what they depend on, and a clock."""
+"""The `Run` that a method gets: generators, checkpoints with a fingerprint, and a clock."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Say = Callable[[str], None]
 
 
 class Clock:
-    """Seconds spent on the point in progress, by processes that were killed, too: up to their last note in `file`."""
+    """Seconds spent on the point in progress, including processes that were killed, up to their last entry in `file`."""
 
     def __init__(self, file: Path) -> None:
         self._file, self._before, self._start = file, 0.0, time.perf_counter()
@@ -34,7 +34,7 @@ class Clock:
         storage.write(self._file, f"{self.seconds():.3f}".encode())
 
     def pass_over(self) -> None:
-        """A point was there already: the time since then belongs to the next."""
+        """Restart the clock: the last point had a valid record."""
         self._start = time.perf_counter()
 
     def restart(self) -> None:
@@ -43,7 +43,7 @@ class Clock:
 
 
 class CellRun:
-    """Satisfies `methods.interface.Run` for one cell, whose work in progress lies in the folder `work`."""
+    """Satisfies `methods.interface.Run` for one cell, with work in progress in the folder `work`."""
 
     def __init__(self, cell: Cell, work: Path, device: torch.device, say: Say) -> None:
         self.clock = Clock(work / f"seconds-{cell.fingerprint()}")

@@ -1,4 +1,4 @@
-"""`params.yaml`, read and checked: suites, budgets and the configurations that methods are run with."""
+"""Reads and checks `params.yaml`: suites, budgets and configurations of methods."""
 
 from __future__ import annotations
 
@@ -18,11 +18,10 @@ Configs: TypeAlias = dict[str, dict[str, list[dict[str, Any]]]]  # by budget and
 
 
 class Suite(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One task, the networks and methods that are compared on it, the seeds of what is random, and the budgets that a
-    reproduction of the suite runs.
+    """A task, the networks and methods to compare, the seeds for random methods, and the budgets that `dvc repro` runs.
 
-    `configs` are this suite's own, for the methods that it names there; `configs` beside the suites are for all others.
-    `caution` says what its numbers are not; it stands wherever they are shown.
+    `configs` replace the common ones for the methods that they name. `caution` is a warning that is shown wherever the
+    suite's numbers are.
     """
 
     task: str
@@ -39,7 +38,7 @@ class _Spent(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class _Params(msgspec.Struct):
-    """What params.yaml holds besides suites."""
+    """The entries of params.yaml besides suites."""
 
     budgets: dict[str, _Spent]
     configs: Configs
@@ -58,7 +57,7 @@ def _params() -> dict[str, Any]:
         msg = f"there is no {PARAMS} in {Path.cwd()}: run in the root of the RateBench checkout"
         raise RateBenchError(msg) from error
     except yaml.YAMLError as error:
-        msg = f"{PARAMS} is no valid YAML: {error}"
+        msg = f"{PARAMS} is not valid YAML: {error}"
         raise RateBenchError(msg) from error
 
 
@@ -79,7 +78,7 @@ def suite(name: str) -> Suite:
 
 
 def caution(name: str) -> str:
-    """The suite's, or "" where params.yaml does not have it (any more)."""
+    """The suite's caution, or "" if params.yaml does not have the suite."""
     try:
         return suite(name).caution
     except RateBenchError:
@@ -121,5 +120,5 @@ def _complete(method: Method, key: str, changes: dict[str, Any]) -> dict[str, An
 
 
 def plain(config: Any) -> dict[str, Any]:
-    """A configuration as a record holds it: what JSON makes of it."""
+    """A configuration in the form of a record: plain JSON values."""
     return cast(dict[str, Any], msgspec.json.decode(msgspec.json.encode(config)))

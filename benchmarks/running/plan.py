@@ -1,4 +1,4 @@
-"""Which cells a suite has, all or the chosen ones."""
+"""The cells of a suite."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def cells(
     budget_name: str = "post-training",
     seeds: Sequence[int] = (),
 ) -> list[Cell]:
-    """The cells of a suite, all or the chosen ones; a deterministic method has one seed unless training is random."""
+    """The cells of a suite, all or the chosen ones; a deterministic method has one seed at budgets without training."""
     suite, spent = params.suite(suite_name), params.budget(budget_name)
     keys = _choose("method", chosen_methods, suite.methods, methods.names())
     found = []

@@ -1,4 +1,4 @@
-"""From what was measured of an operating point to its record."""
+"""From the measurements of an operating point to its record."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def _metrics(cell: Cell, measured: Measurement) -> dict[str, records.Score]:
 
 
 def _command(cell: Cell) -> str:
-    """What to type to run a cell again as this process does."""
+    """The command that runs a cell again in the same way as this process."""
     setting = f"{processes.MICRO}={processes.micro()} " if processes.micro() else ""
     together = f"torchrun --nproc-per-node {processes.count()} --no-python " if processes.count() > 1 else ""
     return setting + together + cell.command

@@ -1,4 +1,4 @@
-"""From plan to records: many cells, in turn, in parallel or on a cluster; idempotent and resumable."""
+"""Runs many cells, one by one, in parallel or on a cluster; idempotent and resumable."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from benchmarks.running.lent import Say
 
 
 def _begin_worker() -> None:
-    """An interruption is the parent's to handle, which ends its workers; where it was killed, they end by themselves."""
+    """The parent handles an interruption and ends its workers; if the parent was killed, they end by themselves."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
@@ -46,7 +46,7 @@ def _in_worker(cell: Cell, results: Path, threads: int, fresh: bool) -> tuple[Ou
 
 
 def _in_turn(cells: Sequence[Cell], results: Path, say: Say, fresh: bool) -> Iterator[tuple[Cell, Outcome]]:
-    """One cell after the other; those of one network share the process that scores, but none with a failed cell."""
+    """One cell after the other; cells of one network share a scoring process, which is replaced after a failed cell."""
     left = list(cells)
     while left:
         place = (left[0].task, left[0].network)
@@ -61,7 +61,7 @@ def _in_turn(cells: Sequence[Cell], results: Path, say: Say, fresh: bool) -> Ite
 def run(
     cells: Sequence[Cell], results: Path, say: Say, jobs: int = 1, fresh: bool = False, address: str | None = None
 ) -> Iterator[tuple[Cell, Outcome]]:
-    """Execute cells, `jobs` at a time with their share of the cores, or on a Ray cluster; yields each as it ends."""
+    """Execute cells, `jobs` at a time with an equal share of the cores, or on a Ray cluster; yields each as it ends."""
     memory.keep()
     if address is not None:
         for cell, (outcome, said) in cluster.completed(cells, results, address, _in_worker, fresh):
@@ -83,7 +83,7 @@ def run(
                     say(line)
                 yield pending[future], outcome
         except BrokenProcessPool as error:
-            msg = "a worker process was killed (out of memory?): what is recorded is kept; run again with fewer --jobs"
+            msg = "a worker process was killed (out of memory?): finished records are kept; run again with fewer --jobs"
             raise RateBenchError(msg) from error
         except BaseException:
             pool.shutdown(cancel_futures=True, wait=False)

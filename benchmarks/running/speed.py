@@ -1,4 +1,4 @@
-"""How fast this machine runs a network, measured once: a few batches of random inputs through random weights."""
+"""The speed of a network on this machine, measured once with random inputs and weights."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Speed:
 
 
 def speed(task: str, network: str, device: torch.device) -> Speed:
-    """Measured once on each machine, and kept in the cache folder."""
+    """Measured once per machine and stored in the cache folder."""
     key = json_hash([environment.gpu() or environment.cpu(), torch.__version__, torch.get_num_threads(), task, network])
     place = storage.cache_folder() / "speeds" / f"{key[:16]}.json"
     if not place.exists():
@@ -50,14 +50,14 @@ def _measured(task: str, name: str, device: torch.device) -> dict[str, float]:
         "forward": _forward(network.eval(), example, device),
         "training": _training(network.train(), example, device),
     }
-    if example.ndim == 4 and example.shape[-1] > 64:  # images on disk: no faster than they are decoded
+    if example.ndim == 4 and example.shape[-1] > 64:  # images on disk: limited by decoding
         decoded = _decoding(example.shape[-1])
         found = {name: min(value, decoded) for name, value in found.items()}
     return found
 
 
 def _rate(step: Callable[[], object], items: int, device: torch.device) -> float:
-    """Items per second of the median of some steps, after one that does not count."""
+    """Items per second from the median time of some steps, after one warm-up step."""
     times: list[float] = []
     begin = time.perf_counter()
     while len(times) < 3 or time.perf_counter() - begin < 1.0:
@@ -99,7 +99,7 @@ def _training(network: nn.Module, example: Tensor, device: torch.device) -> floa
 
 
 def _decoding(side: int) -> float:
-    """Decoded and resized pictures per second, of the size that is common in ILSVRC2012 (500 × 375)."""
+    """Decoded and resized images per second, for the typical size in ILSVRC2012 (500 × 375)."""
     buffer = io.BytesIO()
     smooth = np.random.default_rng(0).integers(256, size=(24, 32, 3), dtype=np.uint8)
     Image.fromarray(smooth).resize((500, 375), Image.Resampling.BICUBIC).save(buffer, "JPEG", quality=95)

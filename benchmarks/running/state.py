@@ -1,7 +1,7 @@
-"""What lies in the results folder about a cell: its records, how it ended, and the folder of work in progress.
+"""The state of a cell in the results folder: its records, how it ended, and the folder of work in progress.
 
 A cell's folder under the results folder holds one record and one artefact per operating point, the log of the run, and
-`cell.json`, written last. Whatever has the fingerprint of the code at hand is kept; the rest is measured anew.
+`cell.json`, written last. Records with the current fingerprint are kept; others are measured again.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from benchmarks.errors import RecordError
 from benchmarks.records import CellState, Record
 from benchmarks.running.cell import Cell
 
-WORK = ".work"  # checkpoints, logs and locks of what runs, beside the suites' folders
+WORK = ".work"  # checkpoints, logs and locks of running cells, beside the suites' folders
 LOG = "log.txt"
 
 
 def state(cell: Cell, results: Path) -> CellState | None:
-    """How the cell ended under the code at hand; None if it has to be run. A damaged file counts as absent."""
+    """How the cell ended with the current fingerprint; None if it must be run. A damaged file counts as absent."""
     folder = results / cell.id
     try:
         ended = records.read_cell(folder / "cell.json")
@@ -31,7 +31,7 @@ def state(cell: Cell, results: Path) -> CellState | None:
 
 
 def valid(path: Path, fingerprint: str) -> Record | None:
-    """The record that is there already, if it is one of the code at hand."""
+    """The existing record, if it has the current fingerprint."""
     try:
         known = records.read(path)
     except RecordError:
@@ -40,7 +40,7 @@ def valid(path: Path, fingerprint: str) -> Record | None:
 
 
 def leave_out(cell: Cell, results: Path) -> None:
-    """Make the folder of a method whose cell does not apply: a pipeline expects it all the same."""
+    """Make the folder of a method whose cell is not supported: DVC expects it as an output."""
     folder = results / cell.id
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)

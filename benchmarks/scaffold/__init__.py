@@ -1,4 +1,4 @@
-"""`ratebench new-method`: a package that is a working method from the start, and tests that fail until it is yours."""
+"""`ratebench new-method`: a package with a working method, and tests that fail until they are filled in."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ _FILES = {
 def new_method(key: str, root: Path | None = None) -> list[Path]:
     """Write the template package `key` below `root` (the current folder) and return its files.
 
-    Raises RateBenchError if the key is no lower-case Python name, is taken, or `root` is no checkout.
+    Raises RateBenchError if the key is not a lower-case Python name or is taken, or if `root` is not a checkout.
     """
     root = root or Path.cwd()
     if not re.fullmatch(r"[a-z][a-z0-9_]*", key) or keyword.iskeyword(key):
         msg = f"{key!r} can't be a method's key: use lower-case letters, digits and _, starting with a letter"
         raise RateBenchError(msg)
     if key in methods.names():
-        msg = f"there is a method {key!r} already: {methods.source(key)}"
+        msg = f"method {key!r} exists already: {methods.source(key)}"
         raise RateBenchError(msg)
     if not (root / "methods" / "interface.py").exists():
-        msg = f"{root} is no RateBench checkout: run in its root"
+        msg = f"{root} is not a RateBench checkout: run in its root folder"
         raise RateBenchError(msg)
     written = []
     for template, target in _FILES.items():

@@ -1,4 +1,4 @@
-"""Tasks by name: one module each, as `TaskModule` says; what `test()` gives in it is for the suite alone."""
+"""Tasks by name: one module each, with the names of `TaskModule`. Only the suite uses `test()`."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ __fingerprint__ = False  # finds tasks by name; their own files count
 
 
 class Test(Protocol):
-    """The test items of a task, which no method is handed."""
+    """The test items of a task; methods have no access to them."""
 
     items: int
     example: Tensor  # an input for one item, (1, …), as the network takes it
 
     def scores(self, network: nn.Module, part: range) -> Mapping[str, Tensor]:
-        """By the name of each metric, one value (len(part),) for each test item of `part`, on the CPU.
+        """For each metric, by name, one value (len(part),) per test item of `part`, on the CPU.
 
         Booleans for a proportion, real values for a mean.
         """
@@ -30,10 +30,10 @@ class Test(Protocol):
 
 
 class TaskModule(Protocol):
-    """What a task module offers."""
+    """The names that a task module defines."""
 
-    METRICS: tuple[Metric, ...]  # the first is the one that networks are compared by
-    ITEMS: tuple[int, int]  # how many there are for training and for scoring
+    METRICS: tuple[Metric, ...]  # networks are compared by the first
+    ITEMS: tuple[int, int]  # the number of items for training and for scoring
     NETWORKS: Mapping[str, object]
 
     def task(self, network: str) -> Task:
@@ -41,11 +41,11 @@ class TaskModule(Protocol):
         ...
 
     def test(self, network: str) -> Test:
-        """What the suite scores a network on. Loads nothing yet."""
+        """The test items. Loads nothing yet."""
         ...
 
     def files(self, network: str | None = None) -> list[RemoteFile]:
-        """What has to be fetched for one network, or for all; empty for a task that is embedded."""
+        """The files to download for one network, or for all; empty for an embedded task."""
         ...
 
     def provenance(self, network: str) -> dict[str, str]:

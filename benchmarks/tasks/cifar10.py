@@ -1,6 +1,6 @@
 """`cifar10`: the official 50,000 + 10,000 images and the public `akamaster` ResNets (He et al. 2016, option A).
 
-Validation is 5,000 training images by fixed seed. Note that the public references were trained on all 50,000.
+Validation is 5,000 training images, chosen with a fixed seed. The public references were trained on all 50,000.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def _checkpoint(depth: int, name: str, sha256: str) -> Checkpoint:
     return Checkpoint(depth, RemoteFile(name, _CHECKPOINTS + name, f"sha256:{sha256}"))
 
 
-# The whole hash where the file was at hand; else the eight digits in the file's name, as torch.hub checks them.
+# The full hash where the file was available; otherwise the eight digits in the file's name, as torch.hub checks them.
 NETWORKS: dict[str, Checkpoint] = {
     "resnet20": _checkpoint(
         20, "resnet20-12fca82f.th", "12fca82f0bebc4135bf1f32f6e3710e61d5108578464b84fd6d7f5c1b04036c8"

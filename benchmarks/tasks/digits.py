@@ -1,7 +1,7 @@
-"""`digits`: 1,797 handwritten digits of 8×8 pixels that ship with scikit-learn; the embedded default, nothing to fetch.
+"""`digits`: 1,797 handwritten digits of 8×8 pixels that ship with scikit-learn; the embedded default task, without downloads.
 
-The references are a small CNN and a small ResNet, each trained once on this machine with a fixed seed (seconds) and kept
-in the cache folder.
+The references are a small CNN and a small ResNet, each trained once on this machine with a fixed seed (in seconds) and
+stored in the cache folder.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def _train(task: Classification) -> Mapping[str, Tensor]:
         torch.manual_seed(0)
         network = networks.build(task.architecture, task.arguments)
     threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # sums over several threads differ in their last bits, and so would the reference
+    torch.set_num_threads(1)  # with several threads, sums and therefore the reference would differ in their last bits
     try:
         fit(network, task, _ReferenceRun(), RECIPE, "reference")
     finally:

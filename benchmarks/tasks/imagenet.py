@@ -1,7 +1,7 @@
 """`imagenet`: ILSVRC2012 and torchvision's own trained networks.
 
-Test is the official validation set of 50,000 images; validation, for choices, is 50 training images of each class by fixed
-seed. Images are decoded when they are needed: resized to 256, the middle 224 pixels; random parts for training.
+The test set is the official validation set of 50,000 images; the validation set is 50 training images of each class, chosen
+with a fixed seed. Images are decoded when they are needed: resized to 256, center crop of 224; random crops for training.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from benchmarks.tasks.kinds import metrics
 from benchmarks.tasks.kinds.classification import SPLIT_SEED, Classification, ClassificationTest
 from methods.interface import Augmentation, Json, Split
 
-PER_CLASS = 50  # images of each class that are cut off the training set for validation, and of each in the test set
+PER_CLASS = 50  # images per class held out of the training set for validation, and images per class in the test set
 SIDE, RESIZE = 224, 256
 ITEMS = (ilsvrc.IMAGES["train"] - ilsvrc.CLASSES * PER_CLASS, ilsvrc.IMAGES["val"])
 METRICS = metrics.classification(ilsvrc.CLASSES)
@@ -42,7 +42,7 @@ def _network(name: str, sha256: str, architecture: str, **arguments: Json) -> tu
     return name, Network(architecture, arguments, RemoteFile(file, _WEIGHTS + file, f"sha256:{sha256}"))
 
 
-# The whole hash where several projects publish it, each for itself; else the eight digits in the file's name, as torch.hub
+# The full hash where several projects publish it independently; otherwise the eight digits in the file's name, as torch.hub
 # checks them.
 NETWORKS = dict(
     (
@@ -81,9 +81,9 @@ def test_split() -> Split:
 
 
 def prepare(say: Callable[[str], None]) -> None:
-    """Unpack the archives into the cache folder, unless RATEBENCH_IMAGENET names a folder; that is looked through.
+    """Unpack the archives into the cache folder, or check the folder in RATEBENCH_IMAGENET.
 
-    Raises TaskError or StorageError, one sentence.
+    Raises TaskError or StorageError.
     """
     if not os.environ.get("RATEBENCH_IMAGENET"):
         ilsvrc.prepare(storage.cache_folder() / "ILSVRC2012", say)
@@ -117,6 +117,6 @@ def files(network: str | None = None) -> list[RemoteFile]:
 
 
 def provenance(network: str) -> dict[str, str]:
-    """The pins of the archives: an unpacked folder that was given is taken for their contents."""
+    """The hashes of the archives; a given unpacked folder is assumed to have the same contents."""
     pins = json.dumps({name: archive.md5 for name, archive in ilsvrc.pinned().items()})
     return {"data": f"ILSVRC2012 {pins}", "reference": NETWORKS[network].file.known_hash}

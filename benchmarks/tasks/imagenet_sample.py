@@ -39,7 +39,7 @@ NETWORKS = {"mobilenet_v1_0.75": WEIGHTS}
 
 @functools.cache
 def folder() -> Path:
-    """The folder of the images, checked by its hash; raises TaskError where it is missing or another one."""
+    """The folder of the images, checked by its hash; raises TaskError if it is missing or has another hash."""
     mirror = os.environ.get("RATEBENCH_MIRROR", "")
     found = Path(mirror).expanduser() / FOLDER
     if not mirror or not found.is_dir():

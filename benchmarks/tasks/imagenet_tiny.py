@@ -1,4 +1,4 @@
-"""`imagenet_tiny`: 800 images of the sample cut in three, to see that all of ImageNet runs; its accuracies mean nothing."""
+"""`imagenet_tiny`: 800 images of the sample in three splits, to check that ImageNet cells run; its accuracies mean nothing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Random variations of images, drawn on the CPU and applied in batches on the device."""
+"""Random augmentation of images, drawn on the CPU and applied in batches on the device."""
 
 from __future__ import annotations
 
@@ -16,15 +16,14 @@ def augment(
 ) -> Tensor:
     """Random crops after zero padding and random flips of uint8 images (B, C, H, W); same shape and device.
 
-    The draws come from a CPU generator, so that CPU and GPU runs see the same crops. Where `inputs` are the items `own` of
-    a batch of `of`, they get the crops that they would get in the whole batch. With an empty `how`, inputs of any shape
-    (B, …) are returned as they are.
-    Raises MethodError where `how` is not empty and the inputs are no images.
+    The draws come from a CPU generator, so that CPU and GPU runs use the same crops. If `inputs` are the items `own` of a
+    batch of `of`, they get the same crops as in the whole batch. With an empty `how`, inputs of any shape (B, …) are
+    returned unchanged. Raises MethodError if `how` is not empty and the inputs are not images.
     """
     if how == Augmentation():
         return inputs
     if inputs.ndim != 4:
-        msg = f"inputs of shape {tuple(inputs.shape)} are no images and can't be augmented: set an empty Augmentation"
+        msg = f"inputs of shape {tuple(inputs.shape)} are not images and can't be augmented: set an empty Augmentation"
         raise MethodError(msg)
     batch, (_, height, width) = of or len(inputs), inputs.shape[1:]
     if how.padding:

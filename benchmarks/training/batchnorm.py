@@ -1,4 +1,4 @@
-"""BatchNorm around compression: which convolution it follows, what it computes, and its statistics measured again."""
+"""BatchNorm around compression: which convolution it follows, its affine function, and re-estimation of its statistics."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from benchmarks.training.augmentation import augment
 from benchmarks.training.layout import channels_last
 from methods.interface import Task
 
-CHUNK = 250  # items whose variance is taken together
+CHUNK = 250  # items per batch whose variance is computed
 
 
 def conv_bn_pairs(network: nn.Module) -> dict[str, str]:
@@ -38,9 +38,9 @@ def affine(bn: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
 def reestimate(network: nn.Module, task: Task, items: int) -> None:
     """Replace running means and variances by those over `items` calibration items, in place; leaves eval mode.
 
-    Images in memory are augmented as is customary for the task: on clean ones the statistics shift, and a network that was
-    trained with crops loses points. Images on disk are resized and cropped as for evaluation, and flipped. Items and crops
-    are the same in every run. Does nothing for `items` = 0 or without BatchNorm.
+    Images in memory are augmented as usual for the task: without it the statistics shift, and a network that was trained
+    with crops loses accuracy. Images on disk are resized and cropped as for evaluation, and flipped. Items and crops are
+    the same in every run. Does nothing for `items` = 0 or without BatchNorm.
     """
     layers = [m for m in network.modules() if isinstance(m, nn.BatchNorm1d | nn.BatchNorm2d)]
     if not items or not layers:
@@ -49,7 +49,7 @@ def reestimate(network: nn.Module, task: Task, items: int) -> None:
     momenta = [layer.momentum for layer in layers]
     for layer in layers:
         layer.reset_running_stats()
-        layer.momentum = None  # a plain mean over the batches
+        layer.momentum = None  # the mean over all batches
     channels_last(network)
     network.train()
     device = next(network.parameters()).device

@@ -1,4 +1,4 @@
-"""What a method may do at fixed places of a training, beside the steps that the loop takes itself."""
+"""Code of a method that the training loop calls at fixed points."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from torch import Tensor
 
 
 class Callback:
-    """Does nothing: override what you need. It is called, saved and restored by `fit`.
+    """Does nothing: override the methods that you need. `fit` calls, saves and restores it.
 
     In an epoch: `before_epoch`; then, for each batch, `loss_term` in the forward pass, `before_step` between the backward
     pass and the optimiser's step, and `after_step`.
 
-    Where several processes train one network, each calls its own copy, and all copies have to make the same changes: draw
+    If several processes train one network, each calls its own copy, and all copies must make the same changes: draw
     random numbers from `Run.generator`, since torch's own differ between processes.
     """
 
@@ -22,26 +22,25 @@ class Callback:
         """Before the first step of an epoch, counted from 0."""
 
     def loss_term(self, inputs: Tensor, outputs: Tensor, targets: Tensor) -> Tensor | None:
-        """What is added to the task's loss: a scalar, the mean over these items; None for nothing.
+        """A scalar that is added to the task's loss, the mean over these items; None for nothing.
 
-        `inputs` (n, …) is what the network was given and `outputs` (n, …) is what it returned, in fp32. The items are a
-        batch or a part of one: parts of a batch (RATEBENCH_MICRO, several processes) are weighted by their shares of it,
-        the term like the loss.
+        `inputs` (n, …) are the inputs of the network and `outputs` (n, …) its outputs, in fp32. The items are a batch or a
+        part of one: with RATEBENCH_MICRO or several processes, the loss and this term are weighted by the size of the part.
         """
         return None
 
     def before_step(self, optimiser: torch.optim.Optimizer) -> None:
         """Change gradients in place: they are those of the whole batch, averaged over the processes.
 
-        Runs under `torch.no_grad`. A parameter whose `grad` is set to None is not changed in this step. The rates of the
-        step are set already; masks have not been applied to the gradients.
+        Runs under `torch.no_grad`. A parameter whose `grad` is set to None is not changed in this step. The learning
+        rates of the step are set already; masks have not been applied to the gradients.
         """
 
     def after_step(self) -> None:
         """Change parameters in place, after the step and after the masks. Runs under `torch.no_grad`."""
 
     def state_dict(self) -> dict[str, Any]:
-        """Tensors and plain values that `load_state_dict` needs to go on after the epoch that has just ended."""
+        """Tensors and plain values that `load_state_dict` needs to continue after the epoch that has just ended."""
         return {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""How the values of convolution kernels lie in memory while a network trains."""
+"""The memory layout of convolution kernels during training."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from torch import nn
 
 
 def channels_last(network: nn.Module) -> None:
-    """Lay out all 4-D parameters and buffers in `torch.channels_last`, in place; values and other tensors stay.
+    """Lay out all 4-D parameters and buffers in `torch.channels_last`, in place; values and other tensors do not change.
 
     `network.to(memory_format=torch.channels_last)` does the same but raises RuntimeError for 5-D tensors.
     """

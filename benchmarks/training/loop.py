@@ -1,7 +1,7 @@
-"""One training loop for every method: resident data, augmented in batches on the device, bf16 where it is fast.
+"""One training loop for all methods: data on the device, augmented there in batches, in bf16 where that is fast.
 
-`fit` is memoised: each stage of a run is checkpointed every epoch, and a stage that was finished before is loaded and not
-trained again. A method that trains in stages is thereby resumable without a line of its own.
+`fit` is memoised: each stage of a run is checkpointed every epoch, and a stage that is already finished is loaded and not
+trained again. A method that trains in stages is therefore resumable without code of its own.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from methods.interface import Run, Split, Task
 
 
 def bf16_is_fast(device: torch.device) -> bool:
-    """Whether bf16 autocast pays: on GPUs that have it, and on CPUs with AVX-512 BF16 instructions."""
+    """Whether bf16 autocast is faster: on GPUs that support it, and on CPUs with AVX-512 BF16 instructions."""
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported()
     return bool(torch.cpu._is_avx512_bf16_supported())
@@ -44,13 +44,13 @@ def fit(
 ) -> None:
     """Train `network` in place on `task.train`; leaves it in eval mode on the CPU.
 
-    `stage` names this training within the run: it seeds shuffles and crops and keys the checkpoint. `masks` maps
-    parameter names to boolean tensors of their shapes; where False, the parameter is and stays exactly zero. `callback`
-    is called between the loop's own steps.
+    `stage` names this training within the run: it seeds shuffles and crops and is the key of the checkpoint. `masks` maps
+    parameter names to boolean tensors of their shapes; where False, the parameter is always exactly zero. `callback` is
+    called at fixed points of the loop.
 
-    `groups` are parameter groups as torch.optim takes them: "params", and "lr", "weight_decay" or other settings of the
-    optimiser where they differ from the recipe's. Parameters in no group are trained as the recipe says. The schedule
-    multiplies the rate of every group.
+    `groups` are parameter groups as in torch.optim: "params", and "lr", "weight_decay" or other settings of the optimiser
+    that differ from the recipe. All other parameters are trained with the recipe's settings. The schedule multiplies the
+    learning rate of every group.
 
     Raises MethodError if the loss stops being finite, or if a parameter is in two groups or not one of the network's.
     """
@@ -91,7 +91,7 @@ def fit(
 
 
 def _groups(network: nn.Module, recipe: Recipe, stage: str, own: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """The groups asked for, behind one or two of the parameters that are in none of them."""
+    """One or two groups of the parameters in no group, followed by the given groups."""
     names = {parameter: name for name, parameter in network.named_parameters()}
     asked: list[dict[str, Any]] = [{"lr": recipe.lr, **group, "params": list(group["params"])} for group in own]
     taken: set[nn.Parameter] = set()
@@ -116,7 +116,7 @@ def _groups(network: nn.Module, recipe: Recipe, stage: str, own: Sequence[Mappin
 
 @contextlib.contextmanager
 def _seeded(seed: int, device: torch.device) -> Iterator[None]:
-    """Torch's own generators, which dropout draws from, at `seed`; afterwards they are where they were."""
+    """A context in which torch's global generators (used by dropout) are seeded with `seed`, then restored."""
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
         yield
@@ -124,7 +124,7 @@ def _seeded(seed: int, device: torch.device) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class _Training:
-    """A training in progress; `rates` are those of the optimiser's groups, `kept` the masks of parameters."""
+    """A training in progress; `rates` are the base learning rates of the optimiser's groups, `kept` the masks of parameters."""
 
     network: nn.Module
     task: Task
@@ -144,7 +144,7 @@ class _Training:
         generator = self.run.generator("fit", self.stage, epoch)
         order = torch.randperm(len(train), generator=generator).to(device)
         steps = processes.steps(len(train), recipe.batch)
-        if begin := getattr(inputs, "epoch", None):  # images on disk: decoded in this order, and ahead of their turn
+        if begin := getattr(inputs, "epoch", None):  # images on disk: decoded ahead in this order
             shares = [batch[processes.share(len(batch))] for batch in order.split(recipe.batch)[:steps]]
             inputs = begin(torch.cat(shares), seeds.derive("views", self.run.seed, self.stage, epoch))
         last = max(1, round(min(1.0, recipe.epochs - epoch) * steps))
@@ -169,9 +169,9 @@ class _Training:
         return float(processes.total(losses)) / last
 
     def _gradients(self, inputs: Tensor, targets: Tensor, batch: int) -> Tensor:
-        """Leave the gradients of the mean loss over a batch, of which `inputs` are this process's; returns their part of it.
+        """Compute the gradients of the mean loss over a batch; `inputs` are this process's part. Returns their loss.
 
-        They go through the network in as many pieces as RATEBENCH_MICRO asks for.
+        The items go through the network in micro-batches if RATEBENCH_MICRO is set.
         """
         device, pieces = inputs.device, processes.pieces(len(inputs))
         found = torch.zeros((), device=device)
@@ -185,6 +185,6 @@ class _Training:
                 loss = self.task.loss(outputs, targets[own])
                 term = self.callback.loss_term(prepared, outputs, targets[own])
                 loss = (loss if term is None else loss + term) * (len(outputs) / batch)
-                (loss * processes.count()).backward()  # processes take the mean of their gradients
+                (loss * processes.count()).backward()  # gradients are averaged over the processes
             found += loss.detach()
         return found

@@ -1,4 +1,4 @@
-"""Data-parallel training in several processes, as `torchrun` starts them; a single process needs none of this.
+"""Data-parallel training in several processes that `torchrun` starts; everything is a no-op in a single process.
 
 Every process runs the same method with the same seeds. Only batches are split between them, and gradients are averaged.
 """
@@ -30,13 +30,13 @@ def count() -> int:
 
 
 def wait() -> None:
-    """Wait until all processes have come this far."""
+    """Wait for all processes (barrier)."""
     if count() > 1:
         distributed.barrier()
 
 
 def share(size: int) -> slice:
-    """Which of `size` items are this process's: every count()-th."""
+    """The items, out of `size`, of this process: every count()-th."""
     return slice(rank(), size, count())
 
 
@@ -53,7 +53,7 @@ def steps(items: int, batch: int) -> int:
 
 
 def micro() -> int | None:
-    """How many items may go through the network at once (RATEBENCH_MICRO); None for no limit.
+    """The largest micro-batch (RATEBENCH_MICRO); None for no limit.
 
     Raises RateBenchError for a setting that is not a whole number above 0.
     """
@@ -67,13 +67,13 @@ def micro() -> int | None:
 
 
 def pieces(items: int) -> int:
-    """Into how many pieces a process cuts its share of a batch: gradients add up, BatchNorm sees one piece at a time."""
+    """The number of micro-batches per batch of a process: gradients accumulate, BatchNorm sees one micro-batch at a time."""
     most = micro()
     return 1 if most is None else math.ceil(items / most)
 
 
 def broadcast(decide: Callable[[], T]) -> T:
-    """What `decide` returns in the first process, in all of them."""
+    """Broadcast what `decide` returns in the first process to all processes."""
     if count() == 1:
         return decide()
     found = [decide() if rank() == 0 else None]
@@ -82,7 +82,7 @@ def broadcast(decide: Callable[[], T]) -> T:
 
 
 def data_parallel(network: nn.Module) -> nn.Module:
-    """The network, its gradients averaged over all processes; it holds the same parameters, not copies."""
+    """The network with gradients averaged over all processes; it has the same parameters, not copies."""
     if count() == 1:
         return network
     device = next(network.parameters()).device
@@ -92,7 +92,7 @@ def data_parallel(network: nn.Module) -> nn.Module:
 
 
 def without_sync(network: nn.Module) -> AbstractContextManager[None]:
-    """A context in which backward passes of a `data_parallel` network add up gradients without averaging them yet."""
+    """A context in which backward passes of a `data_parallel` network accumulate gradients without averaging them."""
     if isinstance(network, nn.parallel.DistributedDataParallel):
         found: AbstractContextManager[None] = network.no_sync()
         return found
@@ -100,7 +100,7 @@ def without_sync(network: nn.Module) -> AbstractContextManager[None]:
 
 
 def broadcast_buffers(network: nn.Module) -> None:
-    """Give all processes the buffers of the first: those of BatchNorm come from a process's own items alone."""
+    """Broadcast the buffers of the first process: each process updates BatchNorm's buffers only from its own items."""
     if count() > 1:
         for buffer in network.buffers():
             distributed.broadcast(buffer, 0)
@@ -115,7 +115,7 @@ def total(value: Tensor) -> Tensor:
 
 
 def begin() -> None:
-    """Connect to the other processes if torchrun started this one; each takes a GPU of its own where there are any."""
+    """Connect to the other processes if torchrun started this one; each uses its own GPU if there are any."""
     if not distributed.is_torchelastic_launched():
         return
     cuda = torch.cuda.is_available()

@@ -1,4 +1,4 @@
-"""How a network is trained: epochs, rates, batches, the optimiser, the schedule of the rates and the augmentation."""
+"""How a network is trained: epochs, learning rate, batch size, optimiser, schedule and augmentation."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import torch
 
 from methods.interface import Augmentation
 
-# Parameter groups, as torch.optim takes them and each with its own "lr" -> the optimiser.
+# Parameter groups as in torch.optim, each with its own "lr" -> the optimiser.
 Optimise: TypeAlias = Callable[[list[dict[str, Any]]], torch.optim.Optimizer]
-# A (fractional) epoch, from 0 -> the factor by which the rate of every parameter group is multiplied.
+# A (fractional) epoch, from 0 -> the factor of the learning rate of every parameter group.
 Schedule: TypeAlias = Callable[[float], float]
 
 
@@ -31,7 +31,7 @@ class SGD:
 
 @dataclass(frozen=True)
 class AdamW:
-    """`torch.optim.AdamW`: Adam with weight decay apart from the gradient."""
+    """`torch.optim.AdamW`: Adam with decoupled weight decay."""
 
     weight_decay: float = 5e-4
 
@@ -41,9 +41,9 @@ class AdamW:
 
 @dataclass(frozen=True)
 class Cosine:
-    """Falls from 1 to 0 along half a cosine in `epochs`, which are counted from the end of the warm-up, and stays at 0.
+    """Decreases from 1 to 0 along half a cosine in `epochs` after the warm-up, and stays at 0.
 
-    `warmup` holds the factors of the epochs before.
+    `warmup` holds the factors of the warm-up epochs.
     """
 
     epochs: float
@@ -60,7 +60,7 @@ class Cosine:
 class Multistep:
     """Starts at 1 and is multiplied by `gamma` at each milestone, an epoch counted from the end of the warm-up.
 
-    `warmup` holds the factors of the epochs before.
+    `warmup` holds the factors of the warm-up epochs.
     """
 
     milestones: tuple[float, ...]
@@ -78,10 +78,10 @@ class Multistep:
 class Recipe:
     """How to train.
 
-    `epochs` may be fractional and include those of a warm-up. `lr` is the learning rate of all parameters that no group
-    of `fit` gives another one, before it is multiplied by the schedule (None: a cosine over `epochs`). `batch` is the
-    number of items of one step. `decay_norm` says whether weight decay acts on BatchNorm's scale and shift as well.
-    `augmentation` replaces the task's own (None: the task's); images on disk are cropped at random in any case.
+    `epochs` may be fractional and include a warm-up. `lr` is the learning rate of all parameters without a group of `fit`
+    that sets another one; the schedule multiplies it (None: a cosine over `epochs`). `batch` is the number of items per
+    step. `decay_norm`: weight decay also applies to BatchNorm's scale and shift. `augmentation` replaces the task's
+    (None: the task's); images on disk are always cropped at random.
     """
 
     epochs: float
@@ -93,6 +93,6 @@ class Recipe:
     augmentation: Augmentation | None = None
 
     def factor(self, epoch: float) -> float:
-        """What the rates are multiplied by at a (fractional) epoch."""
+        """The factor of the learning rates at a (fractional) epoch."""
         schedule = Cosine(self.epochs) if self.schedule is None else self.schedule
         return schedule(epoch)

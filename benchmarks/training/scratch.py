@@ -1,4 +1,4 @@
-"""Random weights: where training from scratch starts."""
+"""Random initialisation for training from scratch."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from torch import nn
 
 @torch.no_grad()
 def initialise(network: nn.Module, generator: torch.Generator) -> None:
-    """Random weights in place (He et al., ICCV 2015), and BatchNorm as new."""
+    """Random weights in place (He et al., ICCV 2015), and BatchNorm reset."""
     for module in network.modules():
         if isinstance(module, nn.Conv2d | nn.Linear):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu", generator=generator)

@@ -1,4 +1,4 @@
-"""Additive quantisation of a whole network: every weight vector, of whatever layer, is a sum of M shared codewords.
+"""Additive quantisation of a whole network: every weight vector, in any layer, is a sum of M shared codewords.
 
 Sun et al., Toward Compact Parameter Representations for Architecture-Agnostic Neural Network Compression (2021).
 """
@@ -46,24 +46,25 @@ CARD = Card(
     fidelity="reconstruction",
     budgets=("post-training", "short", "paper"),
     arxiv="2111.10320",
-    note="Only the abstract was available: the quantiser is LSQ (Martinez et al. 2016, 2018), its settings are this module's.",
+    note="Only the abstract was available. The quantiser is LSQ (Martinez et al. 2016, 2018); its settings are this module's.",
 )
 
 
-MOST = 2**14  # codewords in all: least squares holds a matrix of their number squared, in fp64
+MOST = 2**14  # codewords in total: the least-squares matrix has this number squared of fp64 entries
 
 
 @dataclass(frozen=True)
 class Config(VectorSettings):
-    """`parts` is the number of contiguous groups of layers with codebooks of their own (1: the network; 0: each layer); a
-    part with few vectors has fewer codewords, at most a quarter of them.
+    """`parts` is the number of contiguous groups of layers, each with its own codebooks (1: the whole network; 0: each layer).
+    The codewords of a part with few vectors are limited to a quarter of its vectors.
 
-    `ratios` asks for ratios in bytes instead of points: for each the last (M, K), in the order of their sizes without
-    entropy coding, whose file is small enough. With fewer values in a vector than codebooks, the search starts from
-    residual quantisation whatever `start` says.
+    `ratios` gives target ratios in bytes instead of points. For each, the largest (M, K) by size without entropy coding
+    is used whose file is small enough. If a vector has fewer values than there are codebooks, the search starts from
+    residual quantisation regardless of `start`.
 
-    `start` and `relaxation` are the search's (quantizer.py). With `pruned`, that share of all weights is first set to zero
-    by magnitude; "survivors" then quantises only the rest and stores which, "dense" quantises zeros like any other value.
+    `start` and `relaxation` are settings of the search (quantizer.py). `pruned` is the share of all weights that is first
+    set to zero by magnitude. "survivors" then quantises only the others and stores a mask; "dense" quantises zeros like
+    any other value.
     """
 
     parts: Annotated[int, Meta(ge=0)] = 1
@@ -79,22 +80,22 @@ class Config(VectorSettings):
             msg = f"points may have {MOST:,} codewords in all their codebooks: least squares would take gigabytes"
             raise ValueError(msg)
         if self.ratios and (self.parts != 1 or self.pruned):
-            raise ValueError("ratios go with one part and nothing pruned")
+            raise ValueError("ratios need parts 1 and pruned 0")
 
     def operating_points(self, budget: Budget) -> list[float]:
         return shares(budget, len(self.ratios), EPOCHS) if self.ratios else super().operating_points(budget)
 
 
 def unsupported(task: Task, config: Config) -> str | None:
-    """Any network will do."""
+    """None: every network is supported."""
     return None
 
 
 def compress(task: Task, config: Config, run: Run) -> Iterator[Compressed]:
-    """One point per (M, K), or per ratio that is asked for, which is a label then."""
+    """One point per (M, K), or per ratio in `ratios`, which is then its label."""
     search = Search(config.start, relaxation=config.relaxation)
 
-    # Looking for a ratio quantises at a few sizes, of which the curve wants one again; without ratios nothing is kept.
+    # The search for a ratio quantises at several sizes, and the curve needs one of them again: cache them.
     @functools.lru_cache(maxsize=2 * len(config.ratios))
     def books_of(point: tuple[int, int]) -> Sequence[Book]:
         found = weights(task.reference(), config.skip)

@@ -1,6 +1,6 @@
-"""Additive quantisation of vectors: codebooks and codes that alternate between least squares and local search.
+"""Additive quantisation of vectors: alternating updates of codebooks by least squares and of codes by local search.
 
-Local search quantisation (Martinez et al., "LSQ", ECCV 2016; "LSQ++", ECCV 2018), with every choice of the search in `Search`.
+Local search quantisation (Martinez et al., "LSQ", ECCV 2016; "LSQ++", ECCV 2018). `Search` has all settings.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from methods.families.codebooks.means import product, residual
 Floats = npt.NDArray[np.float32]
 Codes = npt.NDArray[np.int32]
 CPU = torch.device("cpu")
-STALLED = 1e-4  # an iteration that takes less of the error is the last
+STALLED = 1e-4  # stop after an iteration that reduces the error by less than this fraction
 
 
 @dataclass(frozen=True)
 class Search:
-    """`iterations` of codebooks and codes; in each, `rounds` of `moves` random changes and `sweeps` over the codebooks.
+    """`iterations` update codebooks and codes; each has `rounds` of `moves` random changes and `sweeps` over the codebooks.
 
     `relaxation` adds falling noise to the codebooks ("codebooks", SR-D) or to the vectors ("vectors", SR-C).
     """
@@ -52,9 +52,9 @@ class Quantised:
 
 
 def fit(x: Floats, books: int, size: int, search: Search, device: torch.device = CPU) -> Quantised:
-    """The best codebooks and codes seen for vectors (n, d), starting from product or residual quantisation.
+    """The best codebooks and codes found for vectors (n, d), starting from product or residual quantisation.
 
-    `device` is where codes are searched. Raises MethodError if there are fewer vectors than codewords.
+    Codes are searched on `device`. Raises MethodError if there are fewer vectors than codewords.
     """
     numba.set_num_threads(min(torch.get_num_threads(), numba.config.NUMBA_NUM_THREADS))  # a worker's share of the cores
     by_pieces = search.start == "pq" and books <= x.shape[1]
@@ -72,7 +72,7 @@ def improved(
     search: Search,
     device: torch.device = CPU,
 ) -> Iterator[Quantised]:
-    """One result per iteration, least-squares codebooks for new codes; without relaxation, errors fall until they stall."""
+    """One result per iteration: new codes, then least-squares codebooks; without relaxation the error decreases."""
     generator = np.random.default_rng(0)
     spread, size, last = x.std(0), codebooks.shape[1], np.inf
     codebooks = least_squares(x, codes, size, search.ridge)
@@ -95,7 +95,7 @@ def improved(
 
 
 def encode(x: Floats, codebooks: Floats, codes: Codes, search: Search, seed: int, device: torch.device = CPU) -> Codes:
-    """Codes at least as good as those given, for every vector."""
+    """Codes that are at least as good as the given ones, for every vector."""
     effort = search.rounds, search.sweeps, search.moves, seed
     if device.type != "cpu":
         on_device = (torch.from_numpy(a).to(device) for a in (x, codebooks, codes))
@@ -114,7 +114,8 @@ def error(x: Floats, codebooks: Floats, codes: Codes) -> float:
 def least_squares(x: Floats, codes: Codes, size: int, ridge: float) -> Floats:
     """Codebooks (M, K, d) that minimise the error for fixed codes: (ZᵀZ + λI)⁻¹ Zᵀ X with one-hot rows Z, in fp64.
 
-    ZᵀZ holds how often codes occur together. It is singular (a vector can move from one codebook to another), hence λ.
+    ZᵀZ counts how often pairs of codes occur together. It is singular (a constant vector can move from one codebook to
+    another), hence λ.
     """
     books, dimension = codes.shape[1], x.shape[1]
     together = np.empty((books, size, books, size))

@@ -1,8 +1,8 @@
 """Codes for given codebooks: iterated local search with conditional modes (Martinez et al., LSQ, ECCV 2016).
 
 The error of a vector is quadratic in its one-hot codes: terms of single codewords `U` and of pairs `G`. One step sets
-the code of one codebook to its best value given all others. For each vector the sums T = U + Σ G of all K values of each
-codebook are kept, and corrected only when a code changes: most steps then read K numbers and no more.
+the code of one codebook to its best value given all others. For each vector, the sums T = U + Σ G of all K values of each
+codebook are stored and updated only when a code changes, so that most steps read only K numbers.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 Floats = npt.NDArray[np.float32]
 Codes = npt.NDArray[np.int32]
-BLOCK = 512  # vectors that share a thread's work space
+BLOCK = 512  # vectors per thread and work space
 
 
 def pair_terms(codebooks: Floats) -> tuple[Floats, Floats]:
@@ -28,7 +28,7 @@ def pair_terms(codebooks: Floats) -> tuple[Floats, Floats]:
 
 @numba.njit(fastmath=True)
 def _argmin(row: Any) -> int:
-    """Two passes vectorise where one with an index does not."""
+    """Two passes, because a single pass that tracks the index is not vectorised."""
     least = row[0]
     for k in range(1, row.shape[0]):
         least = min(least, row[k])
@@ -40,7 +40,7 @@ def _argmin(row: Any) -> int:
 
 @numba.njit(fastmath=True)
 def _change(terms: Any, pairs: Any, book: int, old: int, new: int) -> None:
-    """Correct the sums of all other codebooks for one changed code."""
+    """Update the sums of all other codebooks after one code has changed."""
     for other in range(terms.shape[0]):
         if other != book:
             row, gone, come = terms[other], pairs[other, book, old], pairs[other, book, new]
@@ -50,7 +50,7 @@ def _change(terms: Any, pairs: Any, book: int, old: int, new: int) -> None:
 
 @numba.njit(inline="always")
 def _random(state: Any) -> Any:
-    """xorshift64: each vector has a stream of its own, so that threads do not matter."""
+    """xorshift64: each vector has its own stream, so that the result does not depend on threads."""
     state ^= state >> np.uint64(12)
     state ^= state << np.uint64(25)
     state ^= state >> np.uint64(27)
@@ -59,7 +59,7 @@ def _random(state: Any) -> Any:
 
 @numba.njit(fastmath=True)
 def _error(single: Any, terms: Any, code: Any) -> float:
-    """‖x − Σ c‖² − ‖x‖²: pairs stand in the sums of both their codebooks."""
+    """‖x − Σ c‖² − ‖x‖²: each pair is contained in the sums of both of its codebooks."""
     total = 0.0
     for m in range(code.shape[0]):
         total += 0.5 * (single[m, code[m]] + terms[m, code[m]])
@@ -78,10 +78,10 @@ def local_search(
     moves: int,
     seed: int,
 ) -> None:
-    """Improve `codes` (n, M) in place; the error of no vector rises. `columns` are codebooks as (M, d, K).
+    """Improve `codes` (n, M) in place; the error of no vector increases. `columns` are codebooks as (M, d, K).
 
     `rounds` times: change `moves` random codes of the best found, then `sweeps` times set each codebook's code to its
-    best; keep the result where it is better. Without rounds, plain sweeps.
+    best; keep the result if it is better. Without rounds, only sweeps are made.
     """
     n, d = x.shape
     books, size = norms.shape

@@ -1,7 +1,7 @@
-"""The local search of search.py in torch, all vectors of a chunk at once: for a GPU, and for any other device to compare with.
+"""The local search of search.py in torch, for all vectors of a chunk at once: for GPUs, and on other devices for comparison.
 
 A step gathers the sums of one codebook's K values anew (M rows of K per vector) instead of keeping all M of them up to
-date: on a GPU, reads of a small table are cheap and writes of M·K numbers per vector are not.
+date: on a GPU, reads from a small table are cheap, and writes of M·K numbers per vector are expensive.
 """
 
 from __future__ import annotations
@@ -10,21 +10,21 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-CHUNK = 1 << 16  # vectors at a time: their single terms take 4·M·K bytes each
+CHUNK = 1 << 16  # vectors at a time: the single terms take 4·M·K bytes per vector
 
 
 @torch.no_grad()
 def local_search(
     x: Tensor, codebooks: Tensor, codes: Tensor, rounds: int, sweeps: int, moves: int, seed: int
 ) -> Tensor:
-    """Codes (n, M) for vectors (n, d) and codebooks (M, K, d), all on one device; the error of no vector rises.
+    """Codes (n, M) for vectors (n, d) and codebooks (M, K, d), all on one device; the error of no vector increases.
 
     The same search as `search.local_search` with other random numbers.
     """
     generator = torch.Generator(x.device).manual_seed(seed)
     books, size, dimension = codebooks.shape
     flat = codebooks.reshape(-1, dimension)
-    # A codebook's own block is zero: the sums for one codebook then come from the codes of all.
+    # The diagonal blocks are zero, so that the sums for one codebook can be taken over the codes of all codebooks.
     pairs = (2 * flat @ flat.T).reshape(books, size, books, size)
     pairs[torch.arange(books), :, torch.arange(books)] = 0
     tables = pairs.permute(2, 0, 1, 3).reshape(books, books * size, size)

@@ -1,4 +1,4 @@
-"""Bytes of additive codes: which codebooks fit a ratio, and the ratio as the field counts it."""
+"""Bytes of additive codes: which codebooks fit a ratio, and the ratio as papers count it."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from methods.families.slim import Slim
 from methods.interface import Task
 
 Point: TypeAlias = tuple[int, int]
-SIZES = (256, 128, 64)  # codewords of a book
-MOST = 64  # books
-WIDTH = 2  # bytes of a value of a codeword
+SIZES = (256, 128, 64)  # codewords per codebook
+MOST = 64  # codebooks
+WIDTH = 2  # bytes per value of a codeword
 
 
 def file_sizes(task: Task, config: VectorSettings) -> dict[Point, float]:
-    """Bytes of the file for each (M, K), with codes at log2 K bits each; entropy coding can only make it smaller."""
+    """Bytes of the file for each (M, K), with log2 K bits per code; entropy coding can only make it smaller."""
     network = task.reference()
     layers = collect(weights(network, config.skip), config.dimension, config.scale)
     count = sum(len(layer.vectors) for layer in layers)
-    # A file with codes of one bit each that no entropy coder makes smaller: the rest of its size is that of any other.
+    # A file whose one-bit codes can't be compressed: the rest of its size is the same for all files.
     codes = np.random.default_rng(0).integers(2, size=(count, 1), dtype=np.int32)
     book = Book(layers, np.zeros((1, 2, config.dimension), np.float32), codes)
     smallest = len(bitstream.encode(storage.describe(task, network, Slim(), [described(book)], {})))
@@ -44,8 +44,8 @@ def points_at(
 ) -> tuple[Point, ...]:
     """For each ratio the (M, K) with the largest file that is not larger than 1/ratio of the reference's fp32 bytes.
 
-    `size_of` is what a point's file really has: entropy coding may let in some that are too large without it.
-    Raises MethodError for a ratio that one book of 64 codewords does not reach.
+    `size_of` returns the actual size of a point's file: with entropy coding, more points may fit.
+    Raises MethodError for a ratio that one codebook of 64 codewords does not reach.
     """
     sizes, whole = file_sizes(task, config), task.uncompressed_bytes
     ascending = sorted(sizes, key=lambda point: (sizes[point], point))
@@ -63,9 +63,9 @@ def points_at(
 
 
 def counted_ratio(network: nn.Module, dimension: int, books: int, size: int) -> float:
-    """fp32 bytes of all parameters / bits of codes, fp32 codebooks and scales, and the rest raw: how the paper's field counts.
+    """Bits of all parameters in fp32 / bits of codes, fp32 codebooks and scales, and raw other values, as papers count.
 
-    Shapes are enough: a network on the `meta` device will do.
+    Only shapes are used: the network may be on the `meta` device.
     """
     layers = [m for m in network.modules() if isinstance(m, nn.Conv2d | nn.ConvTranspose2d | nn.Linear)]
     total = sum(p.numel() for p in network.parameters())

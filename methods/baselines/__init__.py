@@ -1,1 +1,1 @@
-"""What a user would pick instead of a paper: one module each, on the same interface."""
+"""Common methods for comparison, one module each, with the same interface as the papers' methods."""

@@ -1,7 +1,7 @@
-"""Filters nearest to the geometric median of their layer go, the same share of each layer.
+"""Removes the filters nearest to the geometric median of their layer, the same share of each layer.
 
-Y. He et al., Filter Pruning via Geometric Median for Deep Convolutional Neural Networks Acceleration, CVPR 2019; the
-filters are chosen while the network trains, as in its code.
+Y. He et al., Filter Pruning via Geometric Median for Deep Convolutional Neural Networks Acceleration, CVPR 2019. The
+filters are chosen during training, as in the official code.
 """
 
 from __future__ import annotations
@@ -32,16 +32,16 @@ CARD = Card(
 
 @dataclass(frozen=True)
 class Config(SoftSettings):
-    """What every method is run with that prunes while it trains."""
+    """The settings of methods that prune during training."""
 
 
 def unsupported(task: Task, config: Config) -> str | None:
-    """Any convolutional network will do."""
+    """None: every convolutional network is supported."""
     return None
 
 
 def compress(task: Task, config: Config, run: Run) -> Iterator[Compressed]:
-    """One point per share of MACs removed."""
+    """One point per share of MACs removed, from low to high."""
 
     def choose(network: nn.Module, prunable: Prunable, keep: Keep, goal: float) -> Keep:
         return uniform(prunable, keep, goal, lambda group: distances(filters(network, group), keep[group.name]))
@@ -50,5 +50,5 @@ def compress(task: Task, config: Config, run: Run) -> Iterator[Compressed]:
 
 
 def distances(rows: Tensor, kept: Tensor) -> Tensor:
-    """Σ of the distances from each filter to all that are kept: the least is nearest to the geometric median (eq. 6)."""
+    """For each filter the sum of distances to all kept filters; the smallest is nearest to the geometric median (eq. 6)."""
     return torch.cdist(rows, rows[kept]).sum(1)

@@ -1,6 +1,6 @@
-"""Filters with the smallest L1 norm go, the same share of each layer.
+"""Removes the filters with the smallest L1 norms, the same share of each layer.
 
-H. Li et al., Pruning Filters for Efficient ConvNets, ICLR 2017; without its choice of layers by sensitivity.
+H. Li et al., Pruning Filters for Efficient ConvNets, ICLR 2017, without the paper's choice of layers by sensitivity.
 """
 
 from __future__ import annotations
@@ -28,16 +28,16 @@ CARD = Card(
 
 @dataclass(frozen=True)
 class Config(Settings):
-    """What every structured method is run with."""
+    """The settings of all structured methods."""
 
 
 def unsupported(task: Task, config: Config) -> str | None:
-    """Any convolutional network will do."""
+    """None: every convolutional network is supported."""
     return None
 
 
 def compress(task: Task, config: Config, run: Run) -> Iterator[Compressed]:
-    """One point per share of MACs removed."""
+    """One point per share of MACs removed, from low to high."""
 
     def choose(dense: nn.Module, prunable: Prunable, keep: Keep, goal: float) -> tuple[Keep, Mapping[str, Json]]:
         return uniform(prunable, keep, goal, lambda group: filters(dense, group).abs().sum(1)), {}

@@ -1,4 +1,4 @@
-"""Magnitude pruning: the smallest weights become zero, globally or after scaling by layer; kept weights are quantised.
+"""Magnitude pruning: the weights with the smallest scores are set to zero, and the others are quantised.
 
 Scores: `global` |w| (Han et al., NeurIPS 2015); `layer_normalised` |w| / ‖w_layer‖₂, the baseline of SuRP's authors;
 `lamp` w² / Σ of the squares in the layer that are at least as large (Lee et al., Layer-adaptive Sparsity for the
@@ -44,11 +44,11 @@ EPOCHS = 20
 
 @dataclass(frozen=True)
 class Config:
-    """`sparsities` are shares of conv and linear weights set to zero: one point each, one-shot without training.
+    """`sparsities` are shares of conv and linear weights set to zero, one point each, pruned in one shot without training.
 
-    `rounds` are those of prune-and-retrain; each has an equal share of the budget's epochs, or EPOCHS of its own in the
-    `paper` budget. Kept weights are stored in BITS bits before entropy coding, all else in fp16. `recalibrate` is the
-    number of unlabelled images on which BatchNorm is re-estimated without training.
+    `rounds` are the sparsities of pruning and retraining. Each round gets an equal share of the budget's epochs, or
+    EPOCHS at the `paper` budget. Kept weights are quantised to BITS bits and entropy coded; other values are fp16.
+    `recalibrate` is the number of unlabelled images on which BatchNorm is re-estimated without training.
     """
 
     score: Score = "global"
@@ -65,12 +65,12 @@ class Config:
 
 
 def unsupported(task: Task, config: Config) -> str | None:
-    """Any network will do."""
+    """None: every network is supported."""
     return None
 
 
 def compress(task: Task, config: Config, run: Run) -> Iterator[Compressed]:
-    """Points from dense to sparse; with a training budget, each is pruned from the retrained one before it."""
+    """Points from dense to sparse; with training, each is pruned from the retrained network of the point before."""
     network = task.reference()
     training = trains(run.budget)
     sparsities = config.rounds if training else config.sparsities
@@ -87,7 +87,7 @@ def compress(task: Task, config: Config, run: Run) -> Iterator[Compressed]:
 
 @torch.no_grad()
 def prune(network: nn.Module, score: Score, sparsity: float) -> dict[str, Tensor]:
-    """Zero the `sparsity` share of conv and linear weights with the lowest scores; returns what is kept, by name."""
+    """Zero the `sparsity` share of conv and linear weights with the lowest scores; returns masks of kept weights, by name."""
     weights = {
         f"{path}.weight": m.weight for path, m in network.named_modules() if isinstance(m, (nn.Conv2d, nn.Linear))
     }

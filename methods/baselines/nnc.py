@@ -1,8 +1,8 @@
 """NNC (ISO/IEC 15938-17) by Fraunhofer HHI's NNCodec: dependent quantisation and context-adaptive arithmetic coding.
 
 Becking, Haase, Kirchhoffer, Müller, Samek, Marpe: NNCodec: An Open Source Software Implementation of the Neural Network
-Coding ISO/IEC Standard, ICML 2023 Workshop Neural Compression. The peer that a user would pick today. The library's own
-bitstream is one stream inside our container, so its rate is that stream plus our header (a few hundred bytes).
+Coding ISO/IEC Standard, ICML 2023 Workshop Neural Compression. The library's bitstream is one stream inside RateBench's
+container, so its rate is that stream plus the container's header (a few hundred bytes).
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Config:
 
 
 def _nncodec() -> ModuleType:
-    """The library, which imports torchvision: ours goes first, so that it finds it loaded."""
+    """The library. It imports torchvision, which has to be imported by benchmarks.data.vision first."""
     import benchmarks.data.vision  # noqa: F401
 
     try:
@@ -65,7 +65,7 @@ def unsupported(task: Task, config: Config) -> str | None:
 
 
 def compress(task: Task, config: Config, run: Run) -> Iterator[Compressed]:
-    """One point per quantisation parameter; everything but `qp` is the library's default, without its own tuning."""
+    """One point per quantisation parameter; everything except `qp` is the library's default, without its own fine-tuning."""
     network = task.reference()
     tensors = blueprint.state(network)
     targets = tuple(name for name in network.state_dict() if name in tensors)  # the order of NNCodec's stream
@@ -89,7 +89,7 @@ def _decode(
     try:
         with contextlib.redirect_stdout(io.StringIO()):
             tensors = _nncodec().decode(bytearray(stream), {"verbose": False})
-    except (Exception, SystemExit) as error:  # the library raises whatever comes, SystemExit among it
+    except (Exception, SystemExit) as error:  # the library raises exceptions of any kind, including SystemExit
         msg = f"NNCodec can't decode its stream: {error or type(error).__name__}"
         raise BitstreamError(msg) from error
     arrays = [np.asarray(a, np.float32) for n, a in tensors.items() if not n.endswith("num_batches_tracked")]

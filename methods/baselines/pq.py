@@ -1,7 +1,7 @@
-"""Product quantisation of each layer on its own, the form of "And the bit goes down" (Stock et al., ICLR 2020).
+"""Product quantisation of each layer separately, as in "And the bit goes down" (Stock et al., ICLR 2020).
 
-Each weight is cut into vectors, and each layer has one codebook of its own. The activation-weighted k-means of the paper is
-not part of this baseline."""
+Each weight is cut into vectors, and each layer has its own codebook. The paper's activation-weighted k-means is not
+implemented."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ CARD = Card(
 
 @dataclass(frozen=True)
 class Config(Settings):
-    """`points` and `short_points` are (d values a vector, K codewords a layer).
+    """`points` and `short_points` are (d values per vector, K codewords per layer).
 
-    A layer with few vectors has fewer codewords, at most a quarter of them, as in the official code.
+    The codewords of a layer are limited to a quarter of its vectors, as in the official code.
     """
 
     points: tuple[Point, ...] = ((1, 256), (2, 256), (3, 128), (4, 128), (4, 64), (6, 64), (9, 32), (9, 16))
@@ -43,7 +43,7 @@ class Config(Settings):
 
 
 def unsupported(task: Task, config: Config) -> str | None:
-    """Any network will do."""
+    """None: every network is supported."""
     return None
 
 

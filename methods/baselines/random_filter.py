@@ -1,4 +1,4 @@
-"""Filters drawn at random go, the same share of each layer: what any choice of filters has to beat."""
+"""Removes random filters, the same share of each layer: the lower bound for any pruning criterion."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ CARD = Card(
 
 @dataclass(frozen=True)
 class Config(Settings):
-    """What every structured method is run with."""
+    """The settings of all structured methods."""
 
     @property
     def random(self) -> bool:
@@ -34,12 +34,12 @@ class Config(Settings):
 
 
 def unsupported(task: Task, config: Config) -> str | None:
-    """Any convolutional network will do."""
+    """None: every convolutional network is supported."""
     return None
 
 
 def compress(task: Task, config: Config, run: Run) -> Iterator[Compressed]:
-    """One point per share of MACs removed."""
+    """One point per share of MACs removed, from low to high."""
 
     def choose(dense: nn.Module, prunable: Prunable, keep: Keep, goal: float) -> tuple[Keep, Mapping[str, Json]]:
         def scores(group: Group) -> Tensor:

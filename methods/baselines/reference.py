@@ -1,4 +1,4 @@
-"""The uncompressed network through the whole loop: fp32, then fp16. The shortest method there is, and the top of every plot."""
+"""The uncompressed network, stored in fp32 and in fp16."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ DTYPES: tuple[Literal["float32", "float16"], ...] = ("float32", "float16")
 
 @dataclass(frozen=True)
 class Config:
-    """Nothing to choose."""
+    """There are no settings."""
 
     def operating_points(self, budget: Budget) -> list[float]:
         return [0.0] * len(DTYPES)

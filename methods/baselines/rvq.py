@@ -1,4 +1,4 @@
-"""Residual vector quantisation of a whole network: the codebooks of `aq`, found one after the other by k-means."""
+"""Residual vector quantisation of a whole network: as `aq`, with codebooks found one after the other by k-means."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Config(VectorSettings):
 
 
 def unsupported(task: Task, config: Config) -> str | None:
-    """Any network will do."""
+    """None: every network is supported."""
     return None
 
 

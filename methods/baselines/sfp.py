@@ -1,9 +1,10 @@
-"""The filters with the smallest L2 norm are set to zero once an epoch and go on training; the same share of each layer.
+"""Sets the filters with the smallest L2 norms to zero once per epoch while all filters are trained; equal shares per layer.
 
-Y. He et al., Soft Filter Pruning for Accelerating Deep Convolutional Neural Networks, IJCAI 2018. Unlike there, filters are
-removed for good when half of the epochs have passed, for the other methods train what is left, too. Where that half is less
-than an epoch, filters are set to zero at its end alone, unless `prunings` says otherwise: with some thirty steps between two
-prunings it collapses, because behind BatchNorm zeros grow back to their old size as noise, and then others go.
+Y. He et al., Soft Filter Pruning for Accelerating Deep Convolutional Neural Networks, IJCAI 2018. Unlike in
+the paper, filters are removed permanently after half of the epochs, because the other methods also train the narrower network.
+If that half is shorter than an epoch, filters are set to zero only at its end, unless `prunings` is larger. With about thirty
+steps between two prunings the method collapses: BatchNorm lets zeroed filters grow back to their old size as noise, and other
+filters are then removed.
 """
 
 from __future__ import annotations
@@ -33,16 +34,16 @@ CARD = Card(
 
 @dataclass(frozen=True)
 class Config(SoftSettings):
-    """What every method is run with that prunes while it trains."""
+    """The settings of methods that prune during training."""
 
 
 def unsupported(task: Task, config: Config) -> str | None:
-    """Any convolutional network will do."""
+    """None: every convolutional network is supported."""
     return None
 
 
 def compress(task: Task, config: Config, run: Run) -> Iterator[Compressed]:
-    """One point per share of MACs removed."""
+    """One point per share of MACs removed, from low to high."""
 
     def choose(network: nn.Module, prunable: Prunable, keep: Keep, goal: float) -> Keep:
         return uniform(prunable, keep, goal, lambda group: filters(network, group).norm(dim=1))

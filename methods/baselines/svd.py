@@ -1,7 +1,7 @@
-"""Truncated SVD of each layer on its own (Tai et al., ICLR 2016): what joint decompositions are compared with.
+"""Truncated SVD of each layer separately (Tai et al., ICLR 2016): the baseline of joint decompositions.
 
-A k×k convolution becomes a k×1 and a 1×k one; the singular values stay in the first. Tai et al. also put a BatchNorm
-between the two where they train from scratch; here, as in the comparison of Chen et al. 2023, there is none.
+A k×k convolution becomes a k×1 and a 1×k one; the first contains the singular values. When training from scratch, Tai et
+al. put a BatchNorm between the two; here, as in the comparison of Chen et al. 2023, there is none.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def compress(task: Task, config: Config, run: Run) -> Iterator[Compressed]:
 
 
 def decompose(network: nn.Module, rate: float) -> Slim:
-    """Every convolution of the groups as its own pair."""
+    """Each convolution of the groups as a separate pair."""
     edits, tensors = {}, {}
     for path, layer in ((path, layer) for group in groups(network) for path, layer in group.layers.items()):
         rank = base_rank(layer, rate)

@@ -1,4 +1,4 @@
-"""Groups of coupled channels by torch-pruning's own importance, over the whole network; residual streams go, too.
+"""Removes groups of coupled channels by torch-pruning's importance, over the whole network including residual streams.
 
 G. Fang et al., DepGraph: Towards Any Structural Pruning, CVPR 2023: the norm over all weights of a group of coupled channels,
 without its sparse training.
@@ -37,18 +37,18 @@ MOST = 0.9
 
 @dataclass(frozen=True)
 class Config(Settings):
-    """What every structured method is run with; of a group at most the share MOST goes."""
+    """The settings of all structured methods; at most the share MOST of a group is removed."""
 
     where: Where = "streams"
 
 
 def unsupported(task: Task, config: Config) -> str | None:
-    """Any convolutional network will do."""
+    """None: every convolutional network is supported."""
     return None
 
 
 def compress(task: Task, config: Config, run: Run) -> Iterator[Compressed]:
-    """One point per share of MACs removed."""
+    """One point per share of MACs removed, from low to high."""
 
     example = task.prepare(task.calibration(1).inputs)
 

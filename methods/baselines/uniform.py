@@ -1,7 +1,7 @@
-"""Uniform quantisation, entropy coded: one step for the whole network, or one that BatchNorm scales by channel.
+"""Uniform quantisation with entropy coding: one step for the whole network, or one per channel, scaled by BatchNorm.
 
-What scalar quantisation alone gives, with the two post-training repairs that cost no bytes: BatchNorm statistics measured
-again after the weights were rounded, and the four vectors of a BatchNorm merged into the two that inference needs.
+Scalar quantisation with two post-training corrections that cost no bytes: BatchNorm statistics are measured again after the
+weights are rounded, and the four vectors of a BatchNorm are merged into the two that inference needs.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Config:
     """`steps` are multiples of the root mean square of all quantised weights, one operating point each.
 
     `grid` "tensor" uses the same step everywhere; "batchnorm" divides it, for each output channel, by √(γ/σ) of the
-    BatchNorm that follows. `recalibrate` is the number of unlabelled images that BatchNorm is re-estimated on (0: none).
+    BatchNorm that follows. `recalibrate` is the number of unlabelled images on which BatchNorm is re-estimated (0: none).
     """
 
     steps: tuple[Positive, ...] = (0.025, 0.1, 0.3, 0.5, 0.75, 1.1, 1.6, 2.3, 3.5)
@@ -61,9 +61,9 @@ def compress(task: Task, config: Config, run: Run) -> Iterator[Compressed]:
 
 
 def _quantised(task: Task, config: Config, step: float) -> tuple[Part, ...]:
-    """Round all weights, repair BatchNorm, and describe the result.
+    """Round all weights, correct BatchNorm, and describe the result.
 
-    A channel's own step costs no bytes: its weights are stretched by f before rounding and its BatchNorm divided by f.
+    A step per channel costs no bytes: weights are multiplied by f before rounding, and BatchNorm is divided by f.
     """
     network = task.reference()
     modules = dict(network.named_modules())
@@ -86,7 +86,7 @@ def _quantised(task: Task, config: Config, step: float) -> tuple[Part, ...]:
 
 
 def _stretch(bn: nn.BatchNorm2d, grid: str) -> Tensor:
-    """Factor per channel by which weights are stretched before rounding: √(γ/σ), bounded away from dead channels' 0."""
+    """Factor per channel that multiplies the weights before rounding: √(γ/σ), bounded below because dead channels have 0."""
     if grid == "tensor":
         return torch.ones(bn.num_features)
     return affine(bn)[0].abs().clamp_min(1e-4).sqrt()

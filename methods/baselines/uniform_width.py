@@ -1,6 +1,6 @@
-"""A narrower network of the same shape, trained from scratch: whether pruning was worth the dense network.
+"""A uniformly narrower network, trained from scratch: tests whether pruning a trained dense network has a benefit.
 
-Z. Liu et al., Rethinking the Value of Network Pruning, ICLR 2019, for layers that all lose the same share.
+Z. Liu et al., Rethinking the Value of Network Pruning, ICLR 2019, with the same share removed from all layers.
 """
 
 from __future__ import annotations
@@ -32,18 +32,18 @@ CARD = Card(
 
 @dataclass(frozen=True)
 class Config(Settings):
-    """What every structured method is run with; a learning rate for random weights."""
+    """The settings of all structured methods, with a learning rate for random weights."""
 
     lr: Positive = 0.1
 
 
 def unsupported(task: Task, config: Config) -> str | None:
-    """Any convolutional network will do."""
+    """None: every convolutional network is supported."""
     return None
 
 
 def compress(task: Task, config: Config, run: Run) -> Iterator[Compressed]:
-    """One point per share of MACs removed."""
+    """One point per share of MACs removed, from low to high."""
 
     def choose(dense: nn.Module, prunable: Prunable, keep: Keep, goal: float) -> tuple[Keep, Mapping[str, Json]]:
         initialise(dense, run.generator("init", f"{goal:.0f}"))

@@ -1,4 +1,4 @@
-"""How much of a budget each operating point of a curve is trained with."""
+"""How the epochs of a budget are divided over the operating points of a curve."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from methods.interface import Budget
 
 
 def trains(budget: Budget) -> bool:
-    """Whether a budget pays for training."""
+    """Whether a budget includes training."""
     return budget.name != "post-training"
 
 
 def shares(budget: Budget, points: int, schedule: float) -> list[float]:
-    """Epochs of training of each of so many operating points: none, equal shares of the budget, or the paper's `schedule`."""
+    """Training epochs of each operating point: 0, an equal share of the budget, or the paper's `schedule`."""
     if not trains(budget):
         return [0.0] * points
     return [schedule if budget.epochs is None else budget.epochs / points] * points

@@ -1,4 +1,4 @@
-"""Types of settings with their bounds: a configuration that breaks them is refused before anything runs."""
+"""Types of settings with bounds: an invalid configuration is an error before anything runs."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from typing import Annotated, TypeAlias
 
 from msgspec import Meta
 
-__fingerprint__ = False  # refuses settings, changes no number
+__fingerprint__ = False  # checks settings, changes no number
 
 Count: TypeAlias = Annotated[int, Meta(ge=1)]
-Images: TypeAlias = Annotated[int, Meta(ge=0)]  # how many calibration images; 0 for none
+Images: TypeAlias = Annotated[int, Meta(ge=0)]  # number of calibration images; 0 for none
 Share: TypeAlias = Annotated[float, Meta(gt=0, lt=1)]
 ShareOrAll: TypeAlias = Annotated[float, Meta(gt=0, le=1)]
 Positive: TypeAlias = Annotated[float, Meta(gt=0, le=1e6)]
@@ -21,9 +21,9 @@ Bits: TypeAlias = Annotated[int, Meta(ge=2, le=16)]
 
 
 def check_order(name: str, grid: Sequence[float], rising: bool = True, empty: bool = False) -> None:
-    """Raise ValueError unless a grid of operating points runs from the largest file to the smallest, each point once.
+    """Raise ValueError unless a grid of operating points is strictly ordered from the largest file to the smallest.
 
-    `rising` says whether larger values make smaller files; `empty` whether there may be no point.
+    `rising`: larger values give smaller files. `empty`: the grid may be empty.
     """
     if not (grid or empty) or list(grid) != sorted(set(grid), reverse=not rising) or not all(map(math.isfinite, grid)):
         direction = "rise" if rising else "fall"

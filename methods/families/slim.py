@@ -1,4 +1,4 @@
-"""One description of a network that is smaller than its reference, whatever made it so: pruning, factors or both."""
+"""One description of a network that is smaller than its reference, by pruning, factorisation or both."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from methods.interface import ModuleSpec, Task
 
 @dataclass(frozen=True)
 class Slim:
-    """What differs from the reference network: modules by path, shared parameters (path -> the path that is stored), and
-    tensors by path. All other tensors are the reference's.
+    """The differences from the reference network: modules by path, shared parameters (path -> the path that is stored), and
+    tensors by path. All other tensors are those of the reference.
     """
 
     edits: Mapping[str, ModuleSpec] = field(default_factory=dict)
@@ -23,7 +23,7 @@ class Slim:
     tensors: Mapping[str, Tensor] = field(default_factory=dict)
 
     def realise(self, task: Task, reference: nn.Module) -> nn.Module:
-        """The network in eval mode on the CPU, shared tensors shared."""
+        """The network in eval mode on the CPU, with shared parameters tied."""
         network = blueprint.skeleton(task.architecture, task.arguments, self.edits, self.tied)
         blueprint.allocate(network, self.tied)
         dense = blueprint.state(reference)
@@ -33,9 +33,9 @@ class Slim:
         return network.eval()
 
     def then(self, later: Slim) -> Slim:
-        """Both, where `later` was made from the network that this one gives: a layer can be pruned and then factorised.
+        """The composition of both, where `later` describes a change of this network: a layer can be pruned, then factorised.
 
-        Modules that `later` puts in the place of this one's take their tensors and shared parameters with them.
+        If `later` replaces a module of this description, the tensors and shared parameters of that module are dropped.
         """
 
         def stays(path: str) -> bool:

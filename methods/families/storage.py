@@ -1,4 +1,4 @@
-"""How the tensors of a network are stored: weights on a grid or raw, BatchNorm and biases in the form that inference needs."""
+"""How the tensors of a network are stored: weights on a grid or raw, BatchNorm as the scale and shift that inference needs."""
 
 from __future__ import annotations
 
@@ -20,30 +20,30 @@ Arrays: TypeAlias = dict[str, npt.NDArray[Any]]
 
 
 def tensors(network: nn.Module, tied: Mapping[str, str] | None = None) -> Arrays:
-    """All tensors that a file has to hold, by path; they share memory with the network's."""
+    """All tensors that a file must contain, by path; they share memory with the network."""
     return {name: tensor.detach().numpy() for name, tensor in blueprint.state(network, tied or {}).items()}
 
 
 def matrices(found: Arrays) -> Arrays:
-    """Those with more than one dimension: weights of convolutions and linear layers."""
+    """The tensors with more than one dimension: weights of convolutions and linear layers."""
     return {name: values for name, values in found.items() if values.ndim > 1}
 
 
 def step(values: npt.NDArray[Any], bits: int) -> np.float32:
-    """The step of a grid of 2^bits − 1 levels from minus the largest magnitude to the largest."""
+    """The step of a symmetric grid of 2^bits − 1 levels that reaches the largest magnitude."""
     levels = 2 ** (bits - 1) - 1
     return np.float32(max(float(np.abs(values).max()), float(np.finfo(np.float32).tiny)) / levels)
 
 
 def grid(found: Arrays, bits: int) -> Part:
-    """Each tensor rounded to a grid of its own (`step`), entropy coded."""
+    """A part with each tensor rounded to its own grid (`step`) and entropy coded."""
     steps = {name: step(values, bits) for name, values in found.items()}
     codes = [uniform.quantise(values, steps[name])[0] for name, values in found.items()]
     return uniform.part(list(found), codes, list(steps.values()), "weights")
 
 
 def stored_raw(found: Arrays, dtype: Literal["float32", "float16"]) -> list[Part]:
-    """Everything as it is: weights, then all that has one dimension."""
+    """Parts with all tensors unchanged: first weights, then tensors of one dimension."""
     weights = matrices(found)
     others = {name: values for name, values in found.items() if name not in weights}
     return [
@@ -53,9 +53,9 @@ def stored_raw(found: Arrays, dtype: Literal["float32", "float16"]) -> list[Part
 
 
 def norm_parts(network: nn.Module, others: Arrays) -> list[Part]:
-    """BatchNorm as scale and shift in fp16, with running mean 0 and variance 1 − ε, and what else `others` holds, in fp16.
+    """Parts with BatchNorm as scale and shift (running mean 0, variance 1 − ε) and the other tensors of `others`, all in fp16.
 
-    `others` are tensors by path: all that no other part fills, those of BatchNorm among them.
+    `others` are the tensors that no other part fills, by path, including those of BatchNorm.
     """
     norms = {p: m for p, m in network.named_modules() if isinstance(m, nn.BatchNorm2d) and f"{p}.weight" in others}
     merged = {path: affine(norm) for path, norm in norms.items()}
@@ -81,10 +81,10 @@ def describe(
     point: Mapping[str, Json],
     notes: Mapping[str, Json] | None = None,
 ) -> Compressed:
-    """The network with what `coded` fills; of the rest, whole numbers as indices, and BatchNorm and biases in fp16."""
+    """Describe the network: `coded` parts, all other integer tensors as indices, and BatchNorm and biases in fp16."""
     filled = {target for part in coded for target in part.targets}
     rest = {name: values for name, values in tensors(network, slim.tied).items() if name not in filled}
-    order = [*slim.tensors, *rest]  # whole numbers in the order in which the method gives them
+    order = [*slim.tensors, *rest]  # integer tensors in the order in which the method gives them
     places = {name: rest[name] for name in order if name in rest and rest[name].dtype == np.int64}
     parts = [*coded, *norm_parts(network, {name: values for name, values in rest.items() if name not in places})]
     if places:
@@ -97,7 +97,7 @@ def describe(
 
 @torch.no_grad()
 def fill(network: nn.Module, parts: Sequence[Part]) -> None:
-    """Put what the decoder will make of the parts into the network, in place."""
+    """Set the network's tensors, in place, to the values that the decoder will reconstruct from the parts."""
     known = blueprint.state(network)
     for part in parts:
         coded = codecs.get(part.codec).encode(part)

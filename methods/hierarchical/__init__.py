@@ -1,4 +1,4 @@
-"""Hierarchical pruning: gradient matrices say how many filters a layer needs; layers are chosen first, then their filters.
+"""Hierarchical pruning: gradient matrices estimate how many filters a layer needs; layers are selected first, then filters.
 
 Zhou et al., Neural Network Compression via Effective Filter Analysis and Hierarchical Pruning (2022).
 """
@@ -29,25 +29,25 @@ CARD = Card(
     fidelity="reconstruction",
     budgets=("post-training", "short", "paper"),
     arxiv="2206.03596",
-    note="Only the abstract and a summary of the introduction were available: every equation and setting is this module's.",
     estimate="redundancy_macs",
+    note="Only the abstract and a summary of the introduction were available. Every equation and setting is this module's.",
 )
 
 
 def unsupported(task: Task, config: Config) -> str | None:
-    """Any convolutional network will do."""
+    """None: every convolutional network is supported."""
     return None
 
 
 def compress(task: Task, config: Config, run: Run) -> Iterator[Compressed]:
-    """One point per share of MACs removed, its notes a table of layers; raises MethodError for a target that is too high."""
+    """One point per share of MACs removed, with a table of layers in its notes; raises MethodError if a target is too high."""
 
     def measured(network: nn.Module, prunable: Prunable, keep: Keep) -> dict[str, Tensor]:
         alive = [group for group in prunable.groups if keep[group.name].any()]
         return grams(network, alive, task, run, config.batches, config.size, config.drawn)
 
     if run.budget.name == "post-training" and (config.judge == "loss" or config.drawn == "labels"):
-        msg = "judge loss and drawn labels look at labels, which no method sees without training: use another budget"
+        msg = "judge loss and drawn labels need labels, which a budget without training does not provide: use another budget"
         raise MethodError(msg)
     whole = config.blocks > 0
     first = analyse(task, config.where, whole)
@@ -109,7 +109,7 @@ def compress(task: Task, config: Config, run: Run) -> Iterator[Compressed]:
 
 
 def estimated(reference: nn.Module, prunable: Prunable, needed: Mapping[str, int]) -> dict[str, Json]:
-    """The maximum redundancy that the ranks leave: as a share of filters, of parameters and of multiply-accumulates."""
+    """The estimated maximum redundancy as a share of filters, of parameters and of multiply-accumulates."""
     keep = {group.name: torch.arange(group.size) < needed[group.name] for group in prunable.groups}
     narrow = prunable.narrow(reference, keep)[0]
     sizes = [sum(p.numel() for p in network.parameters()) for network in (narrow, reference)]

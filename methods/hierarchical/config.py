@@ -14,14 +14,14 @@ Verdict: TypeAlias = Literal["decisions", "loss"]
 
 @dataclass(frozen=True)
 class Config(Settings):
-    """Gradient matrices are summed over `batches` micro-batches of `size` images, with targets drawn or the labels.
+    """Gradient matrices are summed over `batches` micro-batches of `size` images, with `drawn` targets or the labels.
 
-    `rank` and `threshold` estimate how many filters a layer needs, and so the maximum redundancy. `protected` is the
-    threshold of the floors that no layer is pruned below: a target above the redundancy that it leaves is refused. A step
-    removes up to `share` of a layer, in an `order` by the inverse or by pivots; it is undone if the network then is worse
-    than it was at its best by more than `tolerance`: a share of equal decisions, or nats of loss, as `judge` says. Above
-    0, `blocks` lets whole residual blocks go first, whatever their floors, as long as the verdict at each target falls by
-    no more than that in all.
+    `rank` and `threshold` estimate how many filters a layer needs, and thereby the maximum redundancy. `protected` is the
+    threshold that gives each layer's floor, the smallest number of filters; a target beyond the floors is an error. A step
+    removes up to `share` of a layer, in an `order` by the inverse or by pivots. It is undone if the network is worse than
+    the best one so far by more than `tolerance`: a share of equal predictions or nats of loss, depending on `judge`. If
+    `blocks` is above 0, whole residual blocks are removed first, regardless of floors, as long as the verdict at each
+    target falls by at most `blocks` in total.
     """
 
     batches: Count = 64
@@ -40,4 +40,4 @@ class Config(Settings):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.where == "branches":
-            raise ValueError("where has to be inner or streams: a branch of a stream has no readers of its own")
+            raise ValueError("where has to be inner or streams: no layer reads only a branch of a stream")

@@ -57,8 +57,8 @@ def grams(
 ) -> dict[str, Tensor]:
     """K (size, size) in fp64 by the name of each group, summed over micro-batches, in eval mode on the run's device.
 
-    With "drawn" targets, labels are drawn from the network's own softmax: the loss of a trained network's true labels has
-    hardly a gradient, and no label is used. Raises MethodError for gradients that are not finite or all zero.
+    With "drawn" targets, labels are drawn from the network's softmax: with true labels, the gradient of a trained network
+    is almost zero. No label is used then. Raises MethodError for gradients that are not finite or all zero.
     """
     network = network.to(run.device).eval()
     layers = [(group, path, entries) for group in groups for path, entries in readers(network, group)]

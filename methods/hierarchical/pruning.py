@@ -1,4 +1,4 @@
-"""The loop: whole blocks if wanted, then which layer next, which of its filters, and back if the judge says so."""
+"""The pruning loop: optionally whole blocks; then select a layer and its filters, remove them, and undo bad steps."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from methods.hierarchical.gradients import cheapest, readers, rows
 from methods.hierarchical.resuming import Resumed
 from methods.interface import Task
 
-JUDGES = 500  # validation images by which a network is judged
+JUDGES = 500  # validation images for judging a network
 STATISTICS = 250  # training images over which BatchNorm is re-estimated
 SAMPLES = 128  # images over which channels are regressed on each other
-REFRESH = 20  # steps after which Gram matrices are taken anew
+REFRESH = 20  # steps after which Gram matrices are computed again
 CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True)
 class Step:
-    """What a step removes of one group."""
+    """The filters of one group that a step removes."""
 
     group: Group
     channels: list[int]
@@ -36,9 +36,9 @@ class Step:
 
 @dataclass
 class State:
-    """The network on its way: dense, with zeros for what is gone; Gram matrices; groups that took no more, for now.
+    """The state of the loop: the dense network with zeros for removed filters, Gram matrices, and groups excluded for now.
 
-    `traces` are those of the loop's first Gram matrices, to which damage is compared; `verdict` is the judge's last one.
+    `traces` are those of the first Gram matrices, by which damage is normalised. `verdict` is the judge's last verdict.
     """
 
     dense: nn.Module
@@ -62,19 +62,19 @@ def prune(
     refresh: Callable[[nn.Module, Keep], Mapping[str, Tensor]],
     device: torch.device = CPU,
 ) -> None:
-    """Remove filters in place until `goal` MACs are left: of the layer with the least damage per MAC saved, step by step.
+    """Remove filters in place until `goal` MACs are left; each step prunes the layer with the least damage per MAC saved.
 
-    After each step channels that read what is gone are compensated, BatchNorm is re-estimated, and the network is judged
-    on validation images: if it is worse than it was at its best by more than the tolerance, the step is undone and the
-    layer left alone. When no layer is left, the tolerance doubles. `floors` are never crossed; they have to admit `goal`.
-    `refresh` takes Gram matrices anew. Images go through the network on `device`.
+    After each step, the readers of removed channels are compensated, BatchNorm is re-estimated, and the network is judged
+    on validation images. If it is worse than the best so far by more than the tolerance, the step is undone and the layer
+    excluded. When no layer is left, the tolerance doubles. No layer is pruned below its floor in `floors`, which must
+    allow `goal`. `refresh` computes Gram matrices again. The network runs on `device`.
     """
     judge = Judge(prunable.task, config.judge, device)
     best = state.verdict = judge(prunable.narrow(state.dense, state.keep)[0])
     if config.blocks and drop_blocks(state, prunable, goal, config.blocks, judge):
         best, state.grams = state.verdict, refresh(state.dense, state.keep)
         state.traces = {name: float(gram.trace()) for name, gram in state.grams.items()}
-    known: dict[str, float] = {}  # verdicts on a step in each group, while the network stays what it is
+    known: dict[str, float] = {}  # verdicts on a step in each group, valid until the network changes
     while prunable.macs(state.keep) > goal:
         step = _next(state, prunable, floors, config)
         if step is None:
@@ -103,9 +103,9 @@ def prune(
 
 
 def drop_blocks(state: State, prunable: Prunable, goal: float, most: float, judge: Judge) -> int:
-    """Remove residual blocks in place, and return how many: the verdict falls by at most `most`, the MACs not below `goal`.
+    """Remove residual blocks in place and return their number: the verdict falls by at most `most`, the MACs not below `goal`.
 
-    They are tried in the order of what each costs alone; one that costs too much after the others stays.
+    Blocks are tried in the order of their individual cost; a block that costs too much after the others is kept.
     """
     least = state.verdict - most
 
@@ -128,16 +128,16 @@ def drop_blocks(state: State, prunable: Prunable, goal: float, most: float, judg
 def _judged(
     dense: nn.Module, prunable: Prunable, keep: Keep, judge: Judge, changed: Group | None = None
 ) -> tuple[float, nn.Module, Plan]:
-    """The judge's verdict on what is kept, with BatchNorm re-estimated; and that network.
+    """The judge's verdict on the network with the kept channels and re-estimated BatchNorm, and that network.
 
-    `changed`: the only group in which it differs from the network that the judge accepted last, if it did one.
+    `changed` is the only group in which it differs from the network that the judge accepted last; None if unknown.
     """
     network, plan = prunable.narrow(dense, keep)
     return judge.restored(network, changed), network, plan
 
 
 def _next(state: State, prunable: Prunable, floors: Mapping[str, int], config: Config) -> Step | None:
-    """The step with the least damage per MAC saved; of equal ones, in the group with more to give."""
+    """The step with the least damage per MAC saved; of equal ones, in the group with more removable filters."""
     steps = []
     now = prunable.macs(state.keep)
     counts = {name: int(mask.sum()) for name, mask in state.keep.items()}
@@ -154,9 +154,9 @@ def _next(state: State, prunable: Prunable, floors: Mapping[str, int], config: C
 
 
 class Judge:
-    """How good a network is on validation images, the higher the better.
+    """The quality of a network on validation images; more is better.
 
-    By "decisions": the share that are the dense network's, for which no label is used; by "loss": minus the loss.
+    "decisions": the share of predictions equal to the dense network's, without labels. "loss": minus the loss.
     """
 
     def __init__(self, task: Task, kind: Verdict, device: torch.device) -> None:
@@ -177,18 +177,18 @@ class Judge:
     def restored(self, network: nn.Module, changed: Group | None) -> float:
         """The verdict on a network after its BatchNorm is re-estimated, in place.
 
-        Of `changed` alone it may differ from the one that was accepted last: what runs before is not run again.
+        The network may differ from the one accepted last only in `changed`: layers before these are not run again.
         """
         layers = {member.path for member in changed.members} if changed else None
         with self._estimating.since(layers, network):
             reestimate(network.to(self._device), self._task, STATISTICS)
         with self._judging.since(layers, network):
             verdict = self(network)
-        network.to("cpu")  # what was replayed, too
+        network.to("cpu")  # replayed layers, too
         return verdict
 
     def accept(self) -> None:
-        """The network that was restored last is the one that others are compared with."""
+        """Compare later networks with the network that was judged last."""
         self._estimating.accept()
         self._judging.accept()
 
@@ -204,9 +204,9 @@ class Judge:
 def compensate(
     dense: nn.Module, group: Group, before: Tensor, after: Tensor, task: Task, device: torch.device = CPU
 ) -> None:
-    """Let the channels that stay stand in for those that go, by least squares over what each reader sees; in place.
+    """Compensate removed channels by the kept ones, by least squares on the inputs of each reader; in place.
 
-    What a reader read of a channel that goes, it reads of the combination of the others that comes nearest to it.
+    Each removed channel is replaced by the closest linear combination of kept channels in the weights of its readers.
     """
     inputs = _inputs(dense, group, task, device)
     kept, gone = after.nonzero()[:, 0], (before & ~after).nonzero()[:, 0]
@@ -224,7 +224,7 @@ def compensate(
 
 
 def _put(weight: Tensor, entries: Tensor, read: Tensor) -> None:
-    """Inverse of `rows`, into a weight."""
+    """Inverse of `rows`: write rows back into a weight."""
     turned = weight.transpose(0, 1)
     flat = turned.flatten(1).clone()
     flat[entries.flatten()] = read.view(entries.numel(), -1)
@@ -232,12 +232,12 @@ def _put(weight: Tensor, entries: Tensor, read: Tensor) -> None:
 
 
 class _SeenAllError(Exception):
-    """Ends a run of which nothing more is of interest."""
+    """Ends a forward pass when no later layer is needed."""
 
 
 @torch.no_grad()
 def _inputs(dense: nn.Module, group: Group, task: Task, device: torch.device) -> dict[str, Tensor]:
-    """What each reader of a group sees of its channels, in fp64 on `device`: (size, images · places)."""
+    """The channels of a group as each reader gets them, in fp64 on `device`: (size, images · positions)."""
     found: dict[str, Tensor] = {}
     layers = list(readers(dense, group))
 

@@ -1,4 +1,4 @@
-"""Running a network again and again on the same images, each time from the first change on."""
+"""Running a network repeatedly on the same images, each time from its first changed layer on."""
 
 from __future__ import annotations
 
@@ -8,28 +8,28 @@ from contextlib import contextmanager
 
 from torch import Tensor, nn
 
-# Bytes of outputs that are kept of a run: of the accepted one, and of the latest. ResNet-56 has half of that for 500 images.
+# Bytes of stored outputs, for the accepted and for the latest run each. ResNet-56 needs half of that for 500 images.
 LIMIT = 2**30
 
 
 class Resumed:
-    """What the parts of a network put out for `images` images stands in for those parts that run before any change.
+    """Replaces the parts of a network before its first change by their stored outputs for `images` images.
 
-    Parts are the network's modules, those of an nn.Sequential one by one. Into its input a part may write only what it would
-    write again, as a rectifier does.
+    Parts are the network's modules; an nn.Sequential counts as its children. A part may change its input in place only if
+    a repetition changes nothing more, as for ReLU.
     """
 
     def __init__(self, images: int, limit: int = LIMIT) -> None:
         self._images, self._limit = images, limit
-        self._accepted: Mapping[str, Sequence[Tensor]] = {}  # batches by path, in the order in which parts run
+        self._accepted: Mapping[str, Sequence[Tensor]] = {}  # batches by path, in execution order
         self._latest: dict[str, list[Tensor]] = {}
 
     @contextmanager
     def since(self, changed: Collection[str] | None, network: nn.Module) -> Iterator[None]:
-        """Within this, `network` runs from the first of its `changed` layers (paths) on; in all others it is the accepted one.
+        """A context in which `network` runs from its first `changed` layer (paths) on; the others equal the accepted ones.
 
-        None: any may have changed. All images go through it once, always in the same batches. What does not run is out of
-        its sight: BatchNorm there keeps its statistics, and nothing of it moves to another device.
+        None: any layer may have changed. All images go through the network once, always in the same batches. Layers that do
+        not run are not touched: BatchNorm keeps its statistics, and they are not moved to another device.
         """
         same = itertools.takewhile(lambda part: not _holds(part[0], changed), self._accepted.items())
         known = {} if changed is None else {path: batches for path, batches in same if batches}
@@ -62,13 +62,13 @@ class Resumed:
                 network.set_submodule(path, module)
 
     def accept(self) -> None:
-        """From now on changes are to the network that ran last."""
+        """Later changes are relative to the network that ran last."""
         whole = {path: sum(map(len, batches)) == self._images for path, batches in self._latest.items()}
         self._accepted = {path: batches if whole[path] else [] for path, batches in self._latest.items()}
 
 
 class _Replay(nn.Module):
-    """Puts out one batch after the other, whatever it is given."""
+    """Returns the stored batches one after the other, regardless of its input."""
 
     def __init__(self, batches: Sequence[Tensor]) -> None:
         super().__init__()

@@ -1,7 +1,7 @@
 """Joint matrix decomposition: LJSVD, RJSVD-1, RJSVD-2 and Bi-JSVD (Chen et al., Neurocomputing 2023).
 
-The convolutions at one position of a stage's blocks are unfolded to matrices and factored together: one factor is a
-single tensor for all of them, so that the same size buys nearly twice the rank.
+The convolutions at one position of a stage's blocks are unfolded to matrices and factorised jointly. They share one
+factor, a single tensor, so that the rank at equal size is nearly twice as high.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ CARD = Card(
 class Config(Settings):
     """`scheme` shares the left factor (ljsvd), the right one (rjsvd1 with the odd first layer, rjsvd2 without), or both.
 
-    `p` is the left-shared part of Bi-JSVD's rank, `sweeps` its alternations (K in the paper).
+    `p` is the left-shared fraction of Bi-JSVD's rank, `sweeps` the number of alternations (K in the paper).
     """
 
     scheme: Scheme = "ljsvd"
@@ -52,7 +52,7 @@ def unsupported(task: Task, config: Config) -> str | None:
 
 
 def compress(task: Task, config: Config, run: Run) -> Iterator[Compressed]:
-    """One point per rate, each with the ranks that the plain SVD's size at that rate pays for."""
+    """One point per rate; ranks are chosen for the same size as separate SVDs at that rate."""
 
     def decompose(network: nn.Module, rate: float) -> Slim:
         found = shares(groups(network), config.scheme, rate, config.p)

@@ -1,4 +1,4 @@
-"""Size and FLOPs as the paper counts them, to be compared with its tables; the suite itself counts bytes and MACs."""
+"""Size and FLOPs as the paper counts them, for comparison with its tables; the suite counts bytes and MACs."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from methods.jsvd.shares import Share, structure
 def compression_factor(
     architecture: str, arguments: Mapping[str, Any], found: Sequence[Share], as_printed: bool = False
 ) -> float:
-    """CF: weights before / weights after (§IV), each shared factor once and BatchNorm left out, as the code does.
+    """CF: weights before / weights after (§IV), each shared factor once and without BatchNorm, as in the code.
 
-    `as_printed` repeats the official code's slip for networks of bottlenecks, from which the tables' ResNet-50 CFs come:
-    one 3×3 convolution of stage 1 too many before, and all of that stage's 3×3 convolutions missing after.
+    `as_printed` reproduces an error of the official code for bottleneck networks, which the tables' ResNet-50 CFs contain:
+    one 3×3 convolution of stage 1 too many before, and all 3×3 convolutions of that stage missing after.
     """
     dense = blueprint.skeleton(architecture, arguments, {}, {})
     before, after = weights(dense), weights(blueprint.skeleton(architecture, arguments, *structure(found)))

@@ -39,9 +39,9 @@ def both_shared(
 ) -> tuple[list[Tensor], Tensor, Tensor, list[Tensor]]:
     """Bi-JSVD (Eq. 11-18): min Σ‖W_n − U_n V − U V_n‖², alternating between the two shared factors `sweeps` times.
 
-    For fixed orthonormal U and V the best private factors leave Σ‖(I − UUᵀ) W_n (I − VᵀV)‖². So a sweep moves V to the
-    leading right vectors of (I − UUᵀ)W_n, then U to the leading left ones of W_n(I − VᵀV), without ever forming a
-    residual; after the first sweep, two subspace iterations from the last solution do. Never increases the error.
+    For fixed orthonormal U and V, the error with the best private factors is Σ‖(I − UUᵀ) W_n (I − VᵀV)‖². So a sweep moves V
+    to the leading right vectors of (I − UUᵀ)W_n, then U to the leading left ones of W_n(I − VᵀV), without forming a residual.
+    After the first sweep, two subspace iterations from the last solution are sufficient. The error never increases.
 
     `matrices` (m, k) are equal in shape. Returns U_n (m, r_right), V (r_right, k), U (m, r_left), V_n (r_left, k).
     """

@@ -1,6 +1,6 @@
-"""PSAP-R: layers lose as many filters as their weights are sparse, and gradients bring back filters that were missed.
+"""PSAP-R: a layer's weight sparsity sets the share of its filters to remove, and gradients restore important filters.
 
-After the abstract of Li & Zhao, Protective Self-Adaptive Pruning to Better Compress DNNs (2023).
+Based on the abstract of Li & Zhao, Protective Self-Adaptive Pruning to Better Compress DNNs (2023).
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ CARD = Card(
     fidelity="reconstruction",
     budgets=("short", "paper"),
     arxiv="2303.11881",
-    note="Only the abstract and a secondary overview were available: every equation and setting is this module's (PSAP-R).",
+    note="Only the abstract and a secondary overview were available. Every equation and setting is this module's (PSAP-R).",
 )
 
 
 def unsupported(task: Task, config: Config) -> str | None:
-    """Any convolutional network will do."""
+    """None: every convolutional network is supported."""
     return None
 
 
 def compress(task: Task, config: Config, run: Run) -> Iterator[Compressed]:
-    """One point per share of MACs removed; its notes are what each layer keeps, and how many filters came back."""
+    """One point per share of MACs removed; its notes are the filters kept per layer and the number of restored filters."""
 
     def choose(dense: nn.Module, prunable: Prunable, keep: Keep, goal: float) -> tuple[Keep, Mapping[str, Json]]:
         if config.start == "scratch" and all(mask.all() for mask in keep.values()):

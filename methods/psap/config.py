@@ -12,17 +12,18 @@ from methods.families.structured.soft import SoftSettings
 from methods.psap.pulse import Statistic
 from methods.psap.sparsity import Threshold
 
-MOST = 0.9  # the largest share of a layer that may go
+MOST = 0.9  # the largest share of a layer that may be removed
 
 
 @dataclass(frozen=True)
 class Config(SoftSettings):
-    """Sparsity ratios by `threshold` (at `level`; of weights `normalised` by layer or not) set the layers' shares, which
-    move by `adaptation` towards them and never exceed MOST. `schedule` says how the share removed grows, over `ramp`.
+    """The layers' shares follow their sparsity ratios by `threshold` (at `level`, of weights `normalised` by layer or not).
+    Shares move towards the ratios by `adaptation` and never exceed MOST. `schedule` says how the removed share grows
+    over `ramp`, a share of the training.
 
-    After filters are set to zero, `pulse` batches of `batch` images show which the loss wants back by `statistic`: those
-    with at least `theta` times the median return and stay for `hold` prunings; 0 protects none. `mode` "soft" lets
-    zeros grow again, "hard" does not.
+    After filters are set to zero, `statistic` is computed on `pulse` batches of `batch` images. Filters with at least
+    `theta` times the median are restored and protected for `hold` prunings; `theta` 0 restores none. With `mode` "soft",
+    zero filters may grow again; with "hard" they may not.
     """
 
     threshold: Threshold = "global_quantile"

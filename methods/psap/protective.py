@@ -1,4 +1,4 @@
-"""The callback: sparsity ratios set the layers' shares, filters are set to zero, and pulses bring some of them back."""
+"""The callback: sparsity ratios set the layers' shares, filters are set to zero, and pulses restore some of them."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from methods.psap.sparsity import scheduled, sparsity_ratios
 
 
 class Protective(Callback):
-    """Prunes every `every` steps of `steps`: what `keep` lacks is gone already, and `goal` MACs are left at the end.
+    """Prunes every `every` steps of `steps`. Channels missing in `keep` are removed already; `goal` MACs remain at the end.
 
-    State: the layers' shares r, the prunings for which a filter that came back is still protected, what is zero, and what
-    the filters were when they last were not.
+    State: the layers' shares r, for how many prunings each restored filter is still protected, which filters are zero, and
+    the last non-zero values of all filters.
     """
 
     def __init__(
@@ -66,7 +66,7 @@ class Protective(Callback):
             setattr(self, name, value)
 
     def prune(self, last: bool) -> None:
-        """Set filters to zero, and bring back those that the loss wants: none at the last pruning, which is final."""
+        """Set filters to zero and restore some of them; the last pruning restores none."""
         config, groups = self._config, self._prunable.groups
         start = self._prunable.macs(self._keep)
         share = 1.0 if last else scheduled(1.0, self.step / self._steps, config.schedule, config.ramp)
@@ -85,7 +85,7 @@ class Protective(Callback):
             )
 
     def _counts(self, goal: float) -> dict[str, int]:
-        """Channels to keep of each group, so that `goal` MACs are left; moves the layers' shares towards the ratios."""
+        """The channels of each group to keep, so that `goal` MACs remain; moves the layers' shares towards the ratios."""
         config, prunable = self._config, self._prunable
         removed = 1 - goal / prunable.macs(prunable.all_kept())
         weights = {group.name: filters(self._network, group) for group in prunable.groups}
@@ -102,7 +102,7 @@ class Protective(Callback):
         return found
 
     def _chosen(self, counts: Mapping[str, int]) -> dict[str, Tensor]:
-        """The filters with the largest norms, but those that are protected come first."""
+        """Protected filters first, then the filters with the largest norms."""
         scores = {}
         for group in self._prunable.groups:
             norms = filters(self._network, group).norm(dim=1).cpu().double()
@@ -110,7 +110,7 @@ class Protective(Callback):
         return highest(scores, self._keep, counts)
 
     def _restore(self, found: Mapping[str, Tensor]) -> None:
-        """Give back filters whose pulse is at least θ times the median over all that were set to zero."""
+        """Restore filters whose pulse is at least θ times the median over all zeroed filters."""
         candidates = {name: mask & self._keep[name] for name, mask in self.zeroed.items()}
         every = torch.cat([found[name][mask] for name, mask in candidates.items()])
         if not len(every):
@@ -124,13 +124,13 @@ class Protective(Callback):
             self.restored += int(back.sum())
 
     def _back_up(self) -> None:
-        """Remember every filter that is not zero now; of the others, what they were stays known."""
+        """Store the values of all filters that are not zero now; the stored values of the others are kept."""
         now = self._parameters(copied=False)
         for group in self._prunable.groups:
             self._copy(group, filters(self._network, group).any(1).cpu(), now, self.old)
 
     def _parameters(self, copied: bool = True) -> dict[str, Tensor]:
-        """Weights and biases that write channels, by name; copies lie on the CPU."""
+        """Weights and biases that write channels, by name; copies on the CPU."""
         found = {
             f"{path}.{name}": parameter.detach()
             for group in self._prunable.groups
@@ -141,7 +141,7 @@ class Protective(Callback):
 
     @torch.no_grad()
     def _copy(self, group: Group, chosen: Tensor, source: Mapping[str, Tensor], target: Mapping[str, Tensor]) -> None:
-        """The chosen channels of a group (mask) from one set of parameters to another."""
+        """Copy the chosen channels of a group (mask) from one set of parameters to another."""
         for member in group.side("out", "depthwise"):
             rows = member.entries[chosen[member.channels]]
             for name, tensor in target.items():
@@ -149,7 +149,7 @@ class Protective(Callback):
                     tensor[rows] = source[name][rows].to(tensor.device)
 
     def _zero(self, removed: Mapping[str, Tensor]) -> None:
-        """Set filters to zero, and their momentum: it would move them on."""
+        """Set filters and their momentum to zero; the momentum would change the filters."""
         for group in self._prunable.groups:
             zero(self._network, group, removed[group.name])
             for member in group.side("out", "depthwise"):

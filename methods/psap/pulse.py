@@ -1,4 +1,4 @@
-"""Gradient pulses: what the loss says of filters that were just set to zero."""
+"""Gradient pulses: how the loss depends on filters that were just set to zero."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ def pulses(
     statistic: Statistic,
     train_mode: bool = False,
 ) -> dict[str, Tensor]:
-    """How much the loss wants each filter back that is zero: (size,) by group, 0 for those in use. Nothing is trained.
+    """The statistic of each zero filter: (size,) by group, 0 for filters in use. Nothing is trained.
 
     "raw" is the mean norm of the filter's gradient; "taylor" |⟨mean gradient, old filter⟩|, the first-order change of the
-    loss if it came back; "gate" the same for a gate on its channel, at zero, with the old filter in its place.
-    In `train_mode` a filter that is zero has no variance, and BatchNorm multiplies its gradient by hundreds: no statistic
-    is then comparable with that of a filter in use.
+    loss if it were restored; "gate" the same for a closed gate on its channel, with the old filter in place.
+    In `train_mode`, a zero filter has no variance, and BatchNorm multiplies its gradient by a factor of hundreds: no
+    statistic is then comparable with that of a filter in use.
     """
     was_training, buffers = network.training, {name: b.clone() for name, b in network.named_buffers()}
     network.train(train_mode)
@@ -52,7 +52,7 @@ def pulses(
 
 
 def _values(group: Group, gradients: Weights, old: Weights, statistic: Statistic) -> Tensor:
-    """The statistic of one batch: signed, but for the norm."""
+    """The statistic of one batch, with sign except for the norm."""
     if statistic == "gate":
         return gradients[group.name]
     rows = by_channel(group, gradients)
@@ -67,9 +67,9 @@ def _weights(network: nn.Module, groups: Sequence[Group], zeroed: Weights, old: 
 
 @contextmanager
 def _gates(network: nn.Module, groups: Sequence[Group], zeroed: Weights, old: Weights) -> Iterator[dict[str, Tensor]]:
-    """Gates on the channels as others read them, closed for the filters that are zero, which are old again meanwhile.
+    """A context with gates on the channels, closed for zero filters, which have their old values meanwhile.
 
-    They stand behind the activation, for at zero ReLU has no slope; those of a branch, behind its BatchNorm.
+    Gates are placed after the activation, because ReLU has zero slope at zero; those of a branch after its BatchNorm.
     """
     parameters = {path: network.get_submodule(path).get_parameter("weight") for path in old}
     zeros = {path: parameter.detach().clone() for path, parameter in parameters.items()}
@@ -102,6 +102,6 @@ def _gated_output(gate: Tensor, member: Member) -> Callable[[nn.Module, tuple[Te
 
 
 def _gated(x: Tensor, gate: Tensor, member: Member) -> Tensor:
-    """Channels of x (N, C, …) times their gates: a layer's dimension has entries in an order of its own."""
+    """Multiply the channels of x (N, C, …) by their gates; a layer may have them in another order than the group."""
     entries = torch.zeros(len(member.entries)).to(gate).index_put((member.entries,), gate[member.channels])
     return x * entries.view(1, -1, *(1,) * (x.ndim - 2))

@@ -1,4 +1,4 @@
-"""Weight sparsity ratios: how much of each layer lies near zero, and what share of its filters may therefore go."""
+"""Weight sparsity ratios: the share of each layer's weights near zero, which sets the share of its filters to remove."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def sparsity_ratios(
         every = torch.cat(list(magnitudes.values()))
         count = round(share * len(every))
         limit = every.kthvalue(max(1, count)).values
-        # Weights at the limit itself (zeros, above all) count in part, the same part in every layer: the mean is exact.
+        # Weights equal to the limit (mostly zeros) count in part, the same part in every layer, so that the mean is exact.
         part = (count - int((every < limit).sum())) / int((every == limit).sum())
         return {n: float((m < limit).sum() + part * (m == limit).sum()) / len(m) for n, m in magnitudes.items()}
     limits = {name: level * (float(m.mean()) if threshold == "relative" else 1.0) for name, m in magnitudes.items()}
@@ -35,7 +35,7 @@ def sparsity_ratios(
 
 
 def scheduled(target: float, progress: float, schedule: Literal["constant", "cubic"], ramp: float) -> float:
-    """The share to remove when `progress` (0 to 1) of the training is over: at once, or 1 − (1 − progress/ramp)³ of it."""
+    """The share removed at `progress` (0 to 1) of the training: all of it at once, or a fraction 1 − (1 − progress/ramp)³."""
     if schedule == "constant" or progress >= ramp:
         return target
     return float(target * (1 - (1 - progress / ramp) ** 3))

@@ -1,8 +1,8 @@
-"""SuRP: successive refinement for pruning (Isik, Weissman and No, AISTATS 2022), from the first step to a real file.
+"""SuRP: successive refinement for pruning (Isik, Weissman and No, AISTATS 2022), with a decodable file.
 
-All parameters of a network, each tensor divided by its norm, are one source of magnitudes. The coder repeatedly names
-coordinates whose residual exceeds a threshold, both sides add that threshold, and the threshold falls: large weights
-come first, most weights never, so the description prunes. One pass serves all rates: any prefix of it is a network.
+All parameters of a network, each tensor divided by its norm, form one source of magnitudes. The coder repeatedly sends
+coordinates whose residual exceeds a threshold, encoder and decoder add that threshold, and the threshold decreases. Large
+weights are refined first and most weights never, so the description prunes. Any prefix of one pass is a network.
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ CARD = Card(
     budgets=("post-training", "short", "paper"),
     arxiv="2102.08329",
     code="https://github.com/BerivanIsik/SuRP",
-    note="The paper's text was not available: rebuilt from a co-author's lecture notes and the official code (MIT).",
+    note="The paper's text was not available. Sources: a co-author's lecture notes and the official code (MIT).",
 )
 CODECS = {"sequential": cast(Codec, sequential), "rounds": cast(Codec, rounds)}
 
 
-# The official code's for ResNet-20.
+# Settings of the official code for ResNet-20.
 REFRESH_DECAY, ROUND_DECAY = 0.9, 0.95
 PAPER_SPARSITIES = tuple(round(1 - 0.8**k, 4) for k in range(1, 23))
 LEARNING_RATE, RETRAIN_EPOCHS, RETRAIN_MILESTONES = 0.01, 20, (15,)
@@ -51,14 +51,14 @@ RESIDUAL = 0.02
 
 @dataclass(frozen=True)
 class Config:
-    """The defaults are those of the official code for ResNet-20, with exact means (see README.md for both).
+    """The defaults are those of the official code for ResNet-20, but with exact means (README.md explains both).
 
-    `mode` is one coordinate at a time, as published, or all of a round; `alpha` is the first threshold in units of the
-    mean magnitude, lowered to REFRESH_DECAY of itself when no candidate is left (sequential) and to ROUND_DECAY after
-    each round. `sparsities` are the points of the post-training curve, `short_sparsities` the rounds of pruning and
-    retraining within a short budget; those of the paper's schedule are PAPER_SPARSITIES. A retrained network is coded
-    until its mean residual is RESIDUAL of its mean magnitude. `recalibrate` is the number of unlabelled images on which
-    BatchNorm's statistics are measured again without training (0, as published: they stay).
+    `mode` refines one coordinate at a time, as published, or all coordinates of a round. `alpha` is the first threshold in
+    units of the mean magnitude. It is multiplied by REFRESH_DECAY when no candidate is left (sequential), or by ROUND_DECAY
+    after each round. `sparsities` are the points of the post-training curve, `short_sparsities` the rounds of pruning and
+    retraining at the `short` budget, PAPER_SPARSITIES those at the `paper` budget. A retrained network is coded until its
+    mean residual is RESIDUAL of its mean magnitude. `recalibrate` is the number of unlabelled images on which BatchNorm's
+    statistics are measured again without training (0: they are not changed, as published).
     """
 
     mode: Literal["sequential", "rounds"] = "sequential"
@@ -74,11 +74,11 @@ class Config:
 
     @property
     def random(self) -> bool:
-        """Whether the seed matters without training: the order in which a step visits the coordinates."""
+        """Whether post-training results depend on the seed: the order in which steps visit the coordinates does."""
         return self.mode == "sequential"
 
     def rounds(self, budget: Budget) -> tuple[float, ...]:
-        """Sparsities that a budget goes through, one operating point each."""
+        """The sparsities at a budget, one operating point each."""
         if not trains(budget):
             return self.sparsities
         return PAPER_SPARSITIES if budget.epochs is None else self.short_sparsities
@@ -88,12 +88,12 @@ class Config:
 
 
 def unsupported(task: Task, config: Config) -> str | None:
-    """Any network will do."""
+    """None: every network is supported."""
     return None
 
 
 def compress(task: Task, config: Config, run: Run) -> Iterator[Compressed]:
-    """Post-training: one pass over the reference, cut at each sparsity. Else: a round of retraining for each."""
+    """Post-training: one pass over the reference, truncated at each sparsity. With training: one round of retraining each."""
     if not trains(run.budget):
         points = _coded(task.reference(), config, run, config.sparsities)
         curve: Iterator[tuple[float, nn.Module, Part]] = (
@@ -108,7 +108,7 @@ def compress(task: Task, config: Config, run: Run) -> Iterator[Compressed]:
 
 
 def _recalibrated(task: Task, config: Config, part: Part) -> nn.Module:
-    """The network whose BatchNorm statistics go into the file: the reference, or what the decoder makes of `part`."""
+    """The network whose BatchNorm statistics are stored: the reference, or the network that the decoder builds from `part`."""
     network = task.reference()
     if config.recalibrate:
         storage.fill(network, [part])
@@ -119,9 +119,9 @@ def _recalibrated(task: Task, config: Config, part: Part) -> nn.Module:
 def _coded(
     network: nn.Module, config: Config, run: Run, sparsities: Sequence[float], floor: float = FLOOR
 ) -> list[tuple[float, Part]]:
-    """(sparsity, part of all parameters), highest rate first; a pass that ends early makes its last point early."""
+    """(sparsity, part with all parameters), highest rate first; if a pass ends early, its end is the last point."""
     tensors = {name: p.detach().cpu().numpy() for name, p in network.named_parameters()}
-    names = sorted(tensors, key=lambda name: tensors[name].size)  # like sizes side by side: see rounds.py
+    names = sorted(tensors, key=lambda name: tensors[name].size)  # similar sizes are adjacent: see rounds.py
     sizes = [tensors[name].size for name in names]
     source = normalise([tensors[name] for name in names], config.normalise)
     rising = sorted(sparsities, reverse=True)
@@ -140,7 +140,7 @@ def _coded(
 
 
 def _retrained(task: Task, config: Config, run: Run) -> Iterator[tuple[float, nn.Module, Part]]:
-    """Prune by SuRP, retrain what is left, code the result; prune *that* network further, and so on."""
+    """For each sparsity: prune by SuRP, retrain, code the result; the next round starts from the retrained network."""
     network = task.reference()
     for sparsity, epochs in zip(config.rounds(run.budget), config.operating_points(run.budget), strict=True):
         recipe = (
@@ -162,7 +162,7 @@ def masks(network: nn.Module) -> Mapping[str, Tensor]:
 
 
 def _statistics(network: nn.Module, coded: Sequence[str]) -> Part | None:
-    """BatchNorm's running statistics, which SuRP leaves alone: fp16, or fp32 where that is out of range."""
+    """BatchNorm's running statistics, which SuRP does not code: fp16, or fp32 if they exceed its range."""
     tensors: dict[str, Any] = {
         name: tensor.detach().cpu().numpy() for name, tensor in blueprint.state(network).items() if name not in coded
     }

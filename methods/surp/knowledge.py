@@ -1,4 +1,4 @@
-"""What encoder and decoder of SuRP in rounds both know: all that a round need not tell is told by this."""
+"""The state that encoder and decoder of SuRP in rounds share; a round sends only what does not follow from it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ LEVELS = 64  # probabilities are multiples of 1/64: dyadic, hence the same fixed
 
 
 def mean_after(mu: float, threshold: float, times: int, n: int) -> float:
-    """The mean residual once `threshold` was subtracted so many times; rounding may not take it below zero."""
+    """The mean residual after this number of subtractions of `threshold`; rounding must not make it negative."""
     return max(mu - threshold * times / n, 0.0)
 
 
@@ -28,7 +28,7 @@ class Knowledge:
         self.u_hat = np.zeros(0)
         self.bounds = np.zeros(0)
         self.last = np.inf  # no untouched residual is above this
-        self.tries, self.successes = 2, 1  # of coordinates that were above every threshold so far
+        self.tries, self.successes = 2, 1  # for coordinates that were above every threshold so far
 
     def starts(self) -> Ints:
         """Rank among the untouched coordinates at which each run begins, and their number."""
@@ -36,7 +36,7 @@ class Knowledge:
         return ranks
 
     def gaps(self, fresh: Ints) -> tuple[Ints, Ints]:
-        """(gaps before untouched coordinates `fresh`, ascending, each within its run; how many in each run)."""
+        """(gaps before the untouched coordinates `fresh`, ascending, each within its run; number of coordinates per run)."""
         ranks = fresh - np.searchsorted(self.coordinates, fresh)
         run = np.searchsorted(self.edges, fresh, side="right") - 1
         first = np.diff(run, prepend=-1) > 0
@@ -55,9 +55,9 @@ class Knowledge:
         return placed
 
     def refine(self, threshold: float, fresh: Ints, ask: Callable[[Ints, Ints], Bools]) -> None:
-        """One round: `fresh` are touched for the first time; `ask` tells which of the open coordinates are above.
+        """One round: `fresh` are touched for the first time; `ask` says which of the open coordinates are above the threshold.
 
-        It is given coordinates and the probability of each in 1/LEVELS, again and again until none is open.
+        `ask` gets coordinates and the probability of each in units of 1/LEVELS; it is called until none is open.
         """
         joined = np.concatenate([self.coordinates, fresh])
         order = np.argsort(joined, kind="stable")  # two ascending runs: a merge

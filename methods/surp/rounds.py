@@ -1,16 +1,16 @@
 """SuRP in rounds: one threshold per round, and all coordinates above it are refined at once.
 
-Round r, on both sides: T = a·mu; every residual loses T, and its û gains T, until it is not above T any more (most lose
-it once, entries of small tensors more often); mu -= T·(times in all)/n; a *= decay. There is no order to send: the rate
-is lower, and the result deterministic. What a round tells is *which* coordinates:
+Round r, on both sides: T = a·mu; T is subtracted from every residual, and added to its û, until it is not above T (usually
+once, more often in small tensors); mu -= T·(number of subtractions)/n; a *= decay. No order is sent: the rate is lower, and
+the result is deterministic. A round sends *which* coordinates are refined:
 
-* untouched ones by the gaps between them. Tensors come in order of size: normalised weights of tensors of like size
-  have like scale, so each run of sizes within a factor of two has its own count, and by it its own Rice parameter;
-* touched ones by one bit each time, range coded, and only where it is open: both sides know that the residual is below
-  `bound` (the last threshold that it did not exceed, less what was subtracted since). Where bound <= T there is nothing
-  to send; else the residual is taken as uniform below the bound: P(above T) = (bound - T) / bound.
+* untouched ones by the gaps between them. Tensors come in order of size: normalised weights of tensors of similar
+  size have similar scale, so each run of sizes within a factor of two has its own count and therefore its own Rice parameter;
+* touched ones by one range-coded bit each, sent only if both answers are possible: both sides know that the residual is
+  below `bound` (the last threshold that it did not exceed, minus later subtractions). If bound <= T, nothing is sent;
+  otherwise the residual is modelled as uniform below the bound: P(above T) = (bound - T) / bound.
 
-A file is a prefix of the rounds and, so that a point has the very sparsity asked for, a last round with a higher T.
+A file is a prefix of the rounds, followed by a last round with a higher T that gives exactly the requested sparsity.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _BITS = constriction.stream.model.Bernoulli(perfect=False)
 
 @dataclass(frozen=True)
 class Round:
-    """The coordinates that a round refines, ascending, and how many times each loses the threshold."""
+    """The coordinates that a round refines, ascending, and how many times the threshold is subtracted from each."""
 
     coordinates: Ints
     times: Ints
@@ -48,7 +48,7 @@ class Round:
 
 @dataclass(frozen=True)
 class Mark:
-    """An operating point: so many whole rounds, then (if there is a `cut`) one more at a `threshold` of its own."""
+    """An operating point: a number of whole rounds, then (if there is a `cut`) one more with its own `threshold`."""
 
     rounds: int
     threshold: float = 0.0
@@ -57,7 +57,7 @@ class Mark:
 
 @dataclass(frozen=True)
 class Pass:
-    """What one pass decides: its rounds, and a mark for each sparsity reached, highest first."""
+    """The result of one pass: its rounds, and a mark for each sparsity reached, highest first."""
 
     mu: float
     alpha: float
@@ -67,7 +67,7 @@ class Pass:
 
 
 def select(u: Floats, sparsities: Sequence[float], alpha: float, decay: float = 0.95, floor: float = FLOOR) -> Pass:
-    """One pass over magnitudes `u` (n,) down to the lowest of `sparsities`, in O(n) a round.
+    """One pass over magnitudes `u` (n,) down to the lowest of `sparsities`, in O(n) per round.
 
     It ends early when the mean residual has fallen to `floor` of the mean magnitude: its end is then the last mark.
     """
@@ -102,7 +102,7 @@ def select(u: Floats, sparsities: Sequence[float], alpha: float, decay: float = 
 
 
 def _subtract(residual: Floats, threshold: float) -> Ints:
-    """Lower, in place, every entry by `threshold` until none is above it; how many times it took."""
+    """Subtract `threshold` from every entry, in place, until none is above it; returns how many times for each."""
     times = np.zeros(len(residual), np.int64)
     above = np.flatnonzero(residual > threshold)
     while len(above):
@@ -132,7 +132,7 @@ def _gap_bits(table: Ints, lengths: Ints) -> Ints:
 
 
 def part(targets: Sequence[str], source: Source, sizes: Sequence[int], made: Pass, mark: Mark) -> Part:
-    """Code the tensors `targets` of `sizes`, which `source` was made of, at one mark of a pass."""
+    """Code the tensors `targets` of `sizes`, from which `source` was made, at one mark of a pass."""
     data = {"source": source, "sizes": tuple(sizes), "pass": made, "mark": mark}
     return Part(NAME, tuple(targets), "indices", data)
 
@@ -195,7 +195,7 @@ def decode(
     known = Knowledge(lengths, *scalars(meta))
     table = _table(table_stream, whole + (last > 0), lengths)
     total = int(table.sum())
-    negative = unpack_bits(signs, total).astype(bool)  # also the proof that `total` is no empty promise
+    negative = unpack_bits(signs, total).astype(bool)  # also proves that `total` is not larger than the stream allows
     low = _gap_bits(table, lengths)
     high = decode_integers(quotients, total)
     if total and not 0 <= int(high.min()) <= int(high.max()) <= known.n:

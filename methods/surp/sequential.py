@@ -1,11 +1,11 @@
-"""SuRP one coordinate at a time: send which of the coordinates above the threshold is refined, again and again.
+"""SuRP one coordinate at a time: repeatedly send which of the coordinates above the threshold is refined.
 
-Step t, on both sides: T = a·mu; one coordinate m with residual above T is named; û[m] += T; mu *= 1 - a/n. As T is
-subtracted from one of n residuals, mu *is* their mean at all times, and the decoder needs no update of it. When no
-residual is above T, a *= decay: a new stage begins. The decoder is told how many steps each stage has.
+Step t, on both sides: T = a·mu; one coordinate m with residual above T is sent; û[m] += T; mu *= 1 - a/n. T is subtracted
+from one of n residuals, so mu is always their exact mean, and nothing needs to be sent for it. When no residual is above
+T, a *= decay: a new stage begins. The file contains the number of steps of each stage.
 
-Each step draws an order of all coordinates for both sides (visiting.py). What is sent is the position of the first
-candidate in it: a geometric variable, in log2(e·n/candidates) bits, whose coordinate the decoder computes at once.
+Each step draws an order of all coordinates for both sides (visiting.py). The position of the first candidate in
+this order is sent: a geometric variable with log2(e·n/candidates) bits. The decoder computes the coordinate from it directly.
 
 A file is a prefix of the pass: the first steps are the same for every operating point.
 """
@@ -30,16 +30,16 @@ from methods.surp.source import FLOOR, Floats, Source, mean_magnitude, scalars, 
 from methods.surp.visiting import orders, smallest_prime
 
 NAME = "surp.sequential"
-BLOCK = 4096  # steps whose thresholds and orders are made at once
+BLOCK = 4096  # steps whose thresholds and orders are computed together
 RUN = 32  # steps that share a Rice parameter
 MAX_LOW_BITS = 31
 
 
 @dataclass(frozen=True)
 class Pass:
-    """What one pass over a source decides.
+    """The result of one pass over a source.
 
-    `positions` and `coordinates` (one per step) say what was sent and what it meant; `stages` is the number of steps
+    `positions` (one per step) are the values sent, `coordinates` what they refer to. `stages` is the number of steps
     before each lowering of `alpha`; `marks[i]` is the number of steps after which the i-th of the sparsities, highest
     first, was reached.
     """
@@ -93,12 +93,12 @@ class _Candidates:
         self.count += 1
 
     def first(self, a: int, b: int, inverse: int) -> tuple[int, int]:
-        """(position, coordinate) of the candidate that comes first in the order (a, b)."""
-        if self.count * self.count <= 16 * self.prime:  # few (a look-up costs 16 products): where does each stand?
+        """(position, coordinate) of the first candidate in the order (a, b)."""
+        if self.count * self.count <= 16 * self.prime:  # few: compute each position (a look-up costs 16)
             positions = (self.members[: self.count] * a + b) % self.prime
             nearest = int(positions.argmin())
             return int(positions[nearest]), int(self.members[nearest])
-        width = self.prime // self.count + 16  # many: who stands in front?
+        width = self.prime // self.count + 16  # many: look up who comes first
         for start in range(0, self.prime, width):
             line = (np.arange(start - b, min(start + width, self.prime) - b) * inverse) % self.prime
             hits = self.where[line] >= 0
@@ -108,7 +108,7 @@ class _Candidates:
         raise AssertionError("there are candidates, so one of them comes first")
 
     def refine(self, coordinate: int, threshold: float, following: float) -> None:
-        """Subtract `threshold`; the coordinate leaves unless it is above the `following` threshold as well."""
+        """Subtract `threshold`; the coordinate is removed unless it is also above the `following` threshold."""
         left = float(self.residual[coordinate]) - threshold
         self.residual[coordinate] = left
         if left <= following:
@@ -153,7 +153,7 @@ def select(
         if len(marks) == len(goals):
             break
         threshold = a * mu
-        if a < n:  # else T would be above n times the mean, and no residual is
+        if a < n:  # otherwise T would be above n times the mean, which no residual exceeds
             pool.admit(threshold)
         if pool.count == 0:
             stages.append(in_stage)
@@ -181,7 +181,7 @@ def select(
 
 
 def replay(n: int, mu: float, alpha: float, decay: float, stages: Sequence[int], coordinates: Ints) -> Floats:
-    """û (n,) after the steps that name `coordinates`; the additions happen in the order of the steps."""
+    """û (n,) after the steps with these `coordinates`; additions are made in the order of the steps."""
     thresholds, left, a = [], len(coordinates), alpha
     for length in stages:
         taken = min(length, left)
@@ -204,10 +204,10 @@ def touches(coordinates: Ints) -> Ints:
 
 
 def _best_bits(positions: Ints) -> Ints:
-    """The Rice parameter that codes each run of RUN positions shortest.
+    """The Rice parameter that gives the shortest code for each run of RUN positions.
 
-    The number of candidates is the encoder's alone, and it is far from smooth: it drains within a stage, unless lower
-    thresholds let in as many as leave. A parameter for every RUN steps costs 0.1 bit a step and follows all of it.
+    Only the encoder knows the number of candidates, and it is not smooth: it decreases within a stage, unless lower
+    thresholds add as many candidates as leave. A parameter per RUN steps costs 0.1 bit per step and follows these changes.
     """
     starts = np.arange(0, len(positions), RUN)
     sizes = np.diff(starts, append=len(positions))
@@ -217,7 +217,7 @@ def _best_bits(positions: Ints) -> Ints:
 
 
 def part(targets: Sequence[str], source: Source, made: Pass, steps: int) -> Part:
-    """Code the tensors `targets`, which `source` was made of, by the first `steps` of a pass."""
+    """Code the tensors `targets`, from which `source` was made, by the first `steps` of a pass."""
     return Part(NAME, tuple(targets), "indices", {"source": source, "pass": made, "steps": int(steps)})
 
 

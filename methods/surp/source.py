@@ -1,7 +1,7 @@
-"""The source that SuRP codes: all tensors of a network as one vector of normalised magnitudes, signs kept apart.
+"""The source that SuRP codes: all tensors of a network as one vector of normalised magnitudes, with separate signs.
 
-Each tensor is divided by its own norm. Entries of small tensors (BatchNorm, the first and the last layer) are thereby
-larger than those of wide layers and are refined first: this is all the layer allocation that SuRP has.
+Each tensor is divided by its own norm. Entries of small tensors (BatchNorm, the first and the last layer) are therefore
+larger than those of wide layers and are refined first. SuRP has no other allocation of rate to layers.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from benchmarks.errors import BitstreamError, MethodError
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
 Norm = Literal["l2", "l1"]
-FLOOR = 2.0**-12  # a pass ends at this fraction of the mean magnitude: finer than fp32 side information is worth
+FLOOR = 2.0**-12  # a pass ends at this fraction of the mean magnitude: fp32 side information is not more precise
 
 
 @dataclass(frozen=True)
@@ -57,14 +57,14 @@ def mean_magnitude(u: Floats) -> float:
 
 
 def wanted(sparsities: Sequence[float], n: int) -> list[int]:
-    """How many non-zeros make each sparsity (the share of zeros among n), fewest first."""
+    """The number of non-zeros for each sparsity (the share of zeros among n), fewest first."""
     return sorted(math.ceil((1 - s) * n - 1e-9) for s in sparsities)
 
 
 def weights(
     u_hat: Floats, touched: Ints, negative: Bools, norms: npt.NDArray[np.float32], shapes: list[tuple[int, ...]]
 ) -> list[npt.NDArray[np.float32]]:
-    """Undo `normalise`: sign · û · norm in fp64, rounded once to fp32, cut to `shapes`.
+    """Undo `normalise`: sign · û · norm in fp64, rounded once to fp32, split into `shapes`.
 
     `negative` holds a sign for each index in `touched`, all others being zero. Because û <= u and rounding is
     monotone, no reconstructed weight exceeds its original in magnitude.
@@ -94,8 +94,8 @@ def scalars(meta: Mapping[str, Any]) -> tuple[float, float, float]:
 def rice_bits(population: Ints, hits: Ints) -> Ints:
     """Low bits of the Rice code for positions where `hits` of a `population` (< 2^31) are expected.
 
-    floor(log2(0.97 · mean)), which is the best parameter of a geometric variable but for small means (A. Kiely,
-    Selecting the Golomb Parameter in Rice Coding, 2004); in integers, so that every machine finds the same one.
+    floor(log2(0.97 · mean)), which is the best parameter for a geometric variable except for small means (A. Kiely,
+    Selecting the Golomb Parameter in Rice Coding, 2004); in integers, so that every machine finds the same value.
     """
     expected = np.maximum((population - hits) * 31 // (32 * np.maximum(hits, 1)), 1)
     return np.frexp(expected.astype(np.float64))[1].astype(np.int64) - 1

@@ -1,7 +1,7 @@
-"""The order in which both sides visit coordinates: at step t, coordinate c stands at position (A_t·c + B_t) mod p.
+"""The order in which both sides visit coordinates: at step t, coordinate c has position (A_t·c + B_t) mod p.
 
 p is the smallest prime >= n and A_t is not 0, so the map is a bijection of [0, p), cheap in both directions. A and B
-come from a counter-based generator keyed by the seed: steps are independent, and a prefix of the draws is a prefix.
+come from a counter-based generator keyed by the seed: steps are independent, and a shorter draw is a prefix of a longer one.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def smallest_prime(n: int) -> int:
 def orders(seed: int, prime: int, count: int, skip: int = 0) -> tuple[Ints, Ints, Ints]:
     """(A, B, 1/A mod `prime`) of `count` steps after the first `skip`: Philox words reduced to [1, p) and [0, p).
 
-    Raw words and integer arithmetic alone, so that the draw is the same with every release of NumPy.
+    Uses only raw words and integer arithmetic, so that the draw is the same with every release of NumPy.
     """
     philox = np.random.Philox(key=seed)
     philox.advance(skip // 2)  # one block of Philox holds four words: two steps

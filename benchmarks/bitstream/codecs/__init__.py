@@ -1,6 +1,6 @@
-"""Codecs by name. Each is a module with two symmetric functions, `encode` and `decode`, and a `part()` for their input.
+"""Codecs by name. Each is a module with two symmetric functions, `encode` and `decode`, and `part()`, which builds the input.
 
-A method brings a storage format of its own as `CODECS` in its package; the name in the file is then "<method>.<codec>".
+A method with its own storage format defines `CODECS` in its package; in a file the name is "<method>.<codec>".
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Vector quantisation: tensors cut into vectors, each a sum (or a row) of codewords from codebooks that all of them share.
+"""Vector quantisation: tensors cut into vectors, each a sum or a concatenation of codewords from shared codebooks.
 
-A tensor is flattened in its own order, padded with zeros to whole vectors of d values, divided by its scale, and its
-vectors follow those of the tensor before it. With a mask only its non-zero values are taken.
+A tensor is flattened, padded with zeros to whole vectors of d values, and divided by its scale. Its vectors follow those of
+the tensor before it. With a mask, only the values where it is True are taken.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def part(
 ) -> Part:
     """Code vectors (n, M) of codeword numbers below K, with codebooks (M, K, width) and one scale per target.
 
-    "additive": a vector is the sum of its M codewords, d = width; "product": they stand side by side, d = M · width. A
+    "additive": a vector is the sum of its M codewords, d = width; "product": their concatenation, d = M · width. A
     scale is a scalar, or (channels,) along a target's first axis. `masks` are booleans in the targets' shapes: codes
     describe what is True, the rest is zero.
     """
@@ -64,7 +64,7 @@ def vectors(codes: npt.NDArray[np.integer[Any]], codebooks: Floats, kind: Kind) 
 
 
 def tensor(flat: Floats, shape: tuple[int, ...], scale: Floats, mask: npt.NDArray[np.bool_] | None) -> Floats:
-    """A tensor from the values of its vectors, padding and all."""
+    """A tensor from the values of its vectors, including padding."""
     if mask is None:
         values = flat[: math.prod(shape)].reshape(shape)
     else:

@@ -1,4 +1,4 @@
-"""Tensors that hold one value everywhere (the running mean of a folded BatchNorm, say): no payload at all."""
+"""Tensors with one value everywhere (e.g. the running mean of a folded BatchNorm), without payload."""
 
 from __future__ import annotations
 

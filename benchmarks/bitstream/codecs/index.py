@@ -1,4 +1,4 @@
-"""Streams of integer indices (gathered channels, positions, codewords): entropy coded, or packed where that is shorter."""
+"""Streams of integer indices (gathered channels, positions, codewords): entropy coded, or bit-packed if that is shorter."""
 
 from __future__ import annotations
 

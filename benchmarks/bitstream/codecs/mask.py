@@ -1,4 +1,4 @@
-"""Boolean tensors (gates, channel masks), entropy coded by their own frequency."""
+"""Boolean tensors (gates, channel masks), entropy coded with their own frequency."""
 
 from __future__ import annotations
 

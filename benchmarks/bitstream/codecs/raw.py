@@ -1,4 +1,4 @@
-"""Floating-point values as they are, in fp32 or fp16: exact for fp32, rounded to nearest even for fp16."""
+"""Floating-point values in fp32 or fp16: exact for fp32, rounded to nearest even for fp16."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def part(
     role: Role,
     dtype: Literal["float32", "float16"] = "float32",
 ) -> Part:
-    """Code `values` (one float array per target, finite, in range of `dtype`) at 4 or 2 bytes a value."""
+    """Code `values` (one float array per target, finite, in range of `dtype`) with 4 or 2 bytes per value."""
     return Part(NAME, tuple(targets), role, {"values": [np.asarray(v, np.float32) for v in values], "dtype": dtype})
 
 
@@ -38,7 +38,7 @@ def to_floats(values: npt.NDArray[Any], dtype: str, what: str) -> bytes:
 
 
 def from_floats(data: bytes, dtype: str) -> npt.NDArray[np.float32]:
-    """Inverse of `to_floats`, as fp32; refuses what it can't have written."""
+    """Inverse of `to_floats`, as fp32; raises BitstreamError for bytes that it can't have written."""
     if dtype not in DTYPES:
         msg = f"raw values of unknown type {dtype!r}: the file is damaged"
         raise BitstreamError(msg)

@@ -30,7 +30,7 @@ def part(
     """Code `values` (arrays shaped like their targets, mostly zero).
 
     With `steps` (one fp32 step per target) the values are *integer codes* on that step; without, they are floats and
-    stored in `dtype`. A zero is off the support either way.
+    stored in `dtype`. A zero is outside the support in both cases.
     """
     kind: Kind = dtype if steps is None else "uniform"
     arrays = [np.asarray(v, np.float32 if steps is None else np.int64) for v in values]

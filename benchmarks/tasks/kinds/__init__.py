@@ -1,1 +1,1 @@
-"""What tasks of one kind share; each task itself is a file of its own in the folder above."""
+"""Code that tasks of one kind share; each task is one file in the parent folder."""

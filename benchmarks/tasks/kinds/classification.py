@@ -1,4 +1,4 @@
-"""Image classification: the task as methods see it (lazy splits, a reference, a loss) and the test that the suite keeps."""
+"""Image classification: the task as methods see it (lazy splits, a reference, a loss), and the test items for the suite."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from benchmarks.evaluation import scoring
 from benchmarks.tasks.kinds.metrics import TOP1, TOP5
 from methods.interface import CLASSIFICATION, Augmentation, Json, Metric, Split
 
-SPLIT_SEED = 20220209  # cuts the validation split; part of the task's definition, never a run's seed
+SPLIT_SEED = 20220209  # draws the validation split; part of the task's definition, independent of a run's seed
 
 
 @dataclass(frozen=True, eq=False)
 class Classification:
     """Satisfies `methods.interface.Task`; `load_splits` gives (train, validation), `load_state` the trained tensors.
 
-    `mean` and `std` (one value for each channel) normalise images that were scaled to [0, 1].
+    `mean` and `std` (one value per channel) normalise images that are scaled to [0, 1].
     """
 
     name: str
@@ -71,7 +71,7 @@ class Classification:
         return self._splits[1]
 
     def reference(self) -> nn.Module:
-        with torch.device("meta"):  # no memory and, above all, no random numbers for weights that are replaced
+        with torch.device("meta"):  # allocates no memory and draws no random numbers for weights that are replaced
             network = networks.build(self.architecture, self.arguments)
         try:
             network.to_empty(device="cpu").load_state_dict(self._state)
@@ -97,7 +97,7 @@ class Classification:
         return nn.functional.cross_entropy(outputs, targets)
 
     def scores(self, outputs: Tensor, targets: Tensor) -> dict[str, Tensor]:
-        """Whether the class is the most likely one and, where the task asks for it, among the five most likely ones."""
+        """Whether the target is the most likely class and, if the task has top-5, among the five most likely ones."""
         found = {TOP1.name: outputs.argmax(1) == targets}
         if TOP5 in self.metrics:
             found[TOP5.name] = (outputs.topk(5).indices == targets[:, None]).any(1)
@@ -106,7 +106,7 @@ class Classification:
 
 @dataclass(frozen=True, eq=False)
 class ClassificationTest:
-    """Satisfies `benchmarks.tasks.Test`: the test images of a task, which no method is handed."""
+    """Satisfies `benchmarks.tasks.Test`: the test images of a task; methods have no access to them."""
 
     task: Classification
     load: Callable[[], Split]
@@ -115,7 +115,7 @@ class ClassificationTest:
 
     @property
     def example(self) -> Tensor:
-        """A random image (1, C, H, W), as the network takes it."""
+        """A random input (1, C, H, W) of the network."""
         draws = torch.randint(256, (1, *self.shape), generator=torch.Generator().manual_seed(SPLIT_SEED))
         return self.task.prepare(draws.to(torch.uint8))
 

@@ -1,10 +1,10 @@
-"""Metrics that several tasks have: what they are called and how they are shown. How items are scored is the tasks' affair."""
+"""Metrics that several tasks use: their names and how they are shown. Tasks compute the scores."""
 
 from __future__ import annotations
 
 from methods.interface import Metric
 
-__fingerprint__ = False  # how scores are shown
+__fingerprint__ = False  # only how scores are shown
 
 TOP1 = Metric(
     "top-1", "%", "proportion", "Test images that the decoded network classifies correctly", 100.0, complement="error"

@@ -1,4 +1,4 @@
-"""What vector quantisers share: weights as vectors, k-means, training of codewords, and the curve over operating points."""
+"""Code that vector quantisers share: weights as vectors, k-means, training of codewords, the curve over operating points."""
 
 from methods.families.codebooks.book import Book
 from methods.families.codebooks.curve import Settings, VectorSettings, curve, described

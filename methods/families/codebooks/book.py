@@ -1,4 +1,4 @@
-"""Layers with the codebooks that they share."""
+"""Layers and the codebooks that they share."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from methods.families.codebooks.vectors import Layer
 
 @dataclass(frozen=True)
 class Book:
-    """Layers that share codebooks: (M, K, width) with codes (n, M) of all their vectors, in order."""
+    """Layers that share codebooks: (M, K, width) and the codes (n, M) of all their vectors, in order."""
 
     layers: Sequence[Layer]
     codebooks: npt.NDArray[np.float32]

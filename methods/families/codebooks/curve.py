@@ -1,4 +1,4 @@
-"""From codes and codebooks to operating points: train the codewords or not, and describe the network that they decode to."""
+"""From codes and codebooks to operating points: optional training of codewords, and the description of the network."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ from methods.interface import Budget, Compressed, Json, Part, Run, Task
 
 Point: TypeAlias = tuple[Annotated[int, Meta(ge=1, le=64)], Annotated[int, Meta(ge=2, le=4096)]]
 LEARNING_RATE = 1e-3
-EPOCHS = 9  # of public product quantisers, for each point of the paper's schedule
+EPOCHS = 9  # per point at the `paper` budget, as in public product quantisers
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What every quantiser of vectors is run with.
+    """The settings of all vector quantisers.
 
-    `points` and `short_points` (with training) are one operating point each: M codebooks of K codewords. Weights are
-    divided by the standard deviation of their layer or output channel (`scale`) and cut into vectors; those of the modules
-    in `skip` stay fp16, as codebooks do. `recalibrate` is the number of unlabelled images on which BatchNorm is
-    re-estimated where nothing is trained. With training, codes stay, and codewords, BatchNorm and biases learn by AdamW
-    without weight decay, `batch` images a step, EPOCHS epochs for each point of the `paper` budget.
+    Each entry of `points` (or, with training, `short_points`) is one operating point: M codebooks of K codewords. Weights
+    are divided by the standard deviation of their layer or output channel (`scale`) and cut into vectors. Codebooks, and
+    the weights of the modules in `skip`, are stored in fp16. `recalibrate` is the number of unlabelled images on which
+    BatchNorm is re-estimated without training. With training, codes are fixed, and codewords, BatchNorm and biases are
+    trained by AdamW without weight decay, with `batch` images per step and EPOCHS epochs per point at the `paper` budget.
     """
 
     points: tuple[Point, ...] = (
@@ -52,14 +52,14 @@ class Settings:
     recalibrate: Images = 500
     batch: Count = 128
 
-    labels: ClassVar[tuple[str, str]] = ("books", "codewords")  # what the two numbers of a point are called
+    labels: ClassVar[tuple[str, str]] = ("books", "codewords")  # names of the two numbers of a point
 
     def __post_init__(self) -> None:
         if not self.points or not self.short_points:
             raise ValueError("points and short_points need at least one pair each")
 
     def chosen(self, budget: Budget) -> tuple[Point, ...]:
-        """The points of a budget."""
+        """The operating points at a budget."""
         return self.short_points if trains(budget) else self.points
 
     def operating_points(self, budget: Budget) -> list[float]:
@@ -68,7 +68,7 @@ class Settings:
 
 @dataclass(frozen=True)
 class VectorSettings(Settings):
-    """For quantisers of the whole network: weights are cut into vectors of `dimension` values, of whatever layer."""
+    """For quantisers of the whole network: all weights are cut into vectors of `dimension` values."""
 
     dimension: Count = 8
 
@@ -77,9 +77,9 @@ Quantise: TypeAlias = Callable[[nn.Module, tuple[int, int]], Sequence[Book]]
 
 
 def curve(task: Task, config: Settings, run: Run, quantise: Quantise) -> Iterator[Compressed]:
-    """One operating point for each of the configuration's, which `quantise` turns into codebooks.
+    """Yield the operating points of a configuration; `quantise` finds the codebooks of each.
 
-    The note `shared` is the share of used codewords that at least two layers use.
+    The note `shared` is the fraction of used codewords that at least two layers use.
     """
     training = trains(run.budget)
     for point, epochs in zip(config.chosen(run.budget), config.operating_points(run.budget), strict=True):
@@ -100,7 +100,7 @@ def curve(task: Task, config: Settings, run: Run, quantise: Quantise) -> Iterato
 
 
 def shared_codewords(books: Sequence[Book]) -> float:
-    """The share of used codewords that vectors of at least two layers use."""
+    """The fraction of used codewords that vectors of at least two layers use."""
     used = shared = 0
     for book in books:
         ends = np.cumsum([len(layer.vectors) for layer in book.layers])[:-1]

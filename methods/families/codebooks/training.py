@@ -1,4 +1,4 @@
-"""Training of codewords with fixed codes: the whole network is decoded once a step, and gradients of all layers add up."""
+"""Training of codewords with fixed codes: the network is decoded once per step, and gradients are summed over all layers."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from methods.families.codebooks.book import Book
 
 
 class Decoded(nn.Module):
-    """A network whose quantised weights are sums (or rows) of codewords: trains those, BatchNorm and biases; never codes.
+    """A network whose quantised weights are decoded from codewords. Codewords, BatchNorm and biases are trained, codes are not.
 
-    The network itself is shared with the caller: what is trained of it is trained there.
+    The network is not copied: its BatchNorm and biases are trained in place.
     """
 
     def __init__(self, network: nn.Module, books: Sequence[Book]) -> None:
@@ -24,7 +24,7 @@ class Decoded(nn.Module):
         self.network = network
         self._books = books
         for parameter in network.parameters():
-            parameter.requires_grad_(parameter.ndim == 1)  # weights are only read as shapes, or were skipped and stay
+            parameter.requires_grad_(parameter.ndim == 1)  # weights are decoded, or were skipped and are not trained
         self.codebooks = nn.ParameterList(torch.from_numpy(book.codebooks.copy()) for book in books)
         for number, book in enumerate(books):
             offsets = np.arange(book.codes.shape[1]) * book.codebooks.shape[1]
@@ -61,6 +61,6 @@ class Decoded(nn.Module):
         return torch.zeros(shape, device=values.device).masked_scatter(kept, values[: int(kept.sum())])
 
     def books(self) -> list[Book]:
-        """The books with their trained codewords."""
+        """The codebooks with trained codewords."""
         trained = (words.detach().cpu().numpy() for words in self.codebooks)
         return [replace(book, codebooks=words) for book, words in zip(self._books, trained, strict=True)]

@@ -1,4 +1,4 @@
-"""A network's weights as one set of vectors, whatever layer they come from."""
+"""The weights of a network as one set of vectors, regardless of layers."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Masks = Mapping[str, npt.NDArray[np.bool_]]
 
 @dataclass(frozen=True)
 class Layer:
-    """One weight: its path, shape, scale (scalar or per output channel), vectors (n, d), and what it keeps, if pruned."""
+    """One weight: path, shape, scale (scalar or per output channel), vectors (n, d) and, if pruned, the mask of kept values."""
 
     path: str
     shape: tuple[int, ...]
@@ -29,7 +29,7 @@ class Layer:
 
 
 def weights(network: nn.Module, skip: Sequence[str] = ()) -> dict[str, Floats]:
-    """All weights of convolutions and linear layers, but those of the modules in `skip`."""
+    """All weights of convolutions and linear layers, except of the modules in `skip`."""
     layers = {p: m for p, m in network.named_modules() if isinstance(m, nn.Conv2d | nn.ConvTranspose2d | nn.Linear)}
     if unknown := [path for path in skip if path not in layers]:
         msg = f"skip names {', '.join(unknown)}, which is no convolution or linear layer of the network"
@@ -43,10 +43,10 @@ def collect(
     scale: Literal["layer", "channel", "none"],
     masks: Masks | None = None,
 ) -> list[Layer]:
-    """Flatten each weight in its own order, divide by its scale, cut into vectors of `dimension`, pad the last with zeros.
+    """Flatten each weight, divide by its scale, cut into vectors of `dimension` values, and pad the last with zeros.
 
-    With `masks` only what they keep is taken. No vector straddles two layers. Raises MethodError for a layer that is
-    shorter than a vector, constant, or not finite.
+    With `masks`, only kept values are used. No vector spans two layers. Raises MethodError for a layer that is shorter than
+    a vector, constant or not finite.
     """
     return [_layer(path, w, dimension, scale, None if masks is None else masks[path]) for path, w in found.items()]
 
@@ -65,7 +65,7 @@ def _layer(path: str, weight: Floats, dimension: int, scale: str, mask: npt.NDAr
         if not (spread > 0).any():
             msg = f"{path} is constant: it has no scale; choose scale 'none' or skip it"
             raise MethodError(msg)
-        spread = np.where(spread > 0, spread, np.float32(1))  # a dead channel among others
+        spread = np.where(spread > 0, spread, np.float32(1))  # a dead channel
     scaled = weight / spread.reshape(spread.shape + (1,) * (weight.ndim - spread.ndim))
     flat = scaled.reshape(-1) if mask is None else scaled[mask]
     padded = np.zeros(math.ceil(flat.size / dimension) * dimension, np.float32)
@@ -79,7 +79,7 @@ def stack(layers: Sequence[Layer]) -> Floats:
 
 
 def groups(layers: Sequence[Layer], count: int) -> list[list[Layer]]:
-    """Contiguous groups of about equal numbers of vectors; `count` 0 makes one of each layer."""
+    """Contiguous groups with about equal numbers of vectors; `count` 0 makes each layer a group."""
     if count == 0:
         return [[layer] for layer in layers]
     ends = np.cumsum([len(layer.vectors) for layer in layers])

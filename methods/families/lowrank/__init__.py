@@ -1,4 +1,4 @@
-"""What low-rank methods share: layers by stage, convolutions as products of thin ones, and the curve over rates."""
+"""Code that low-rank methods share: layers by stage, factorised convolutions, and the curve over rates."""
 
 from methods.families.lowrank.curve import Settings, curve, unsupported, weights
 from methods.families.lowrank.layers import Group, base_rank, groups

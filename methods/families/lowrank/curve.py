@@ -1,4 +1,4 @@
-"""From a decomposition to operating points: build the thinner network, train it or not, and describe it at a rate."""
+"""From a decomposition to operating points: build the factorised network, train it if the budget allows, and describe it."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ from methods.families.lowrank.unfolding import RankError
 from methods.families.slim import Slim
 from methods.interface import Budget, Compressed, Json, Part, Run, Task
 
-LEARNING_RATE, SHORT_LEARNING_RATE = 0.1, 0.02  # of the paper's schedule, and of a few epochs
+LEARNING_RATE, SHORT_LEARNING_RATE = 0.1, 0.02  # at the `paper` budget, and for a few epochs
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What every low-rank method is run with.
+    """The settings of all low-rank methods.
 
-    `rates` is ρ, one operating point each: a layer of O outputs gets about ρ·O ranks. `ratios` asks for ratios in bytes
-    instead and finds ρ. `paper_rates` belong to the `paper` budget. `storage` is how all weights are coded: raw, or on a
-    uniform grid of 2^bits − 1 levels per tensor, entropy coded. `start` "scratch" trains the structure from random
-    weights. `recalibrate` is the number of unlabelled images on which BatchNorm is re-estimated for the weights as
-    stored, unless they are what was trained. `warmup` holds the learning rates of epochs before the `epochs` of the
-    `paper` budget.
+    `rates` are values of ρ, one operating point each: a layer of O outputs gets a rank of about ρ·O. `ratios` gives target
+    ratios in bytes instead, and ρ is searched. `paper_rates` are used at the `paper` budget. `storage` says how all weights
+    are coded: raw, or on a uniform grid of 2^bits − 1 levels per tensor with entropy coding. `start` "scratch" trains the
+    structure from random weights. `recalibrate` is the number of unlabelled images on which BatchNorm is re-estimated for
+    the stored weights, unless exactly these were trained. `warmup` holds the learning rates of the epochs that precede the
+    `epochs` of the `paper` budget.
     """
 
     rates: tuple[Positive, ...] = (1.5, 1.0, 0.5, 0.25, 0.125)
@@ -65,7 +65,7 @@ Decompose: TypeAlias = Callable[[nn.Module, float], Slim]
 
 
 def unsupported(task: Task) -> str | None:
-    """Why a task's network has no layers to factorise, in a sentence; None if it has."""
+    """Why a task's network has no layers to factorise, in one sentence; None if it has some."""
     try:
         if not groups(blueprint.skeleton(task.architecture, task.arguments, {}, {})):
             return f"needs the repeated blocks of a ResNet (layer2.0.conv1 …), which {task.architecture} does not have"
@@ -75,13 +75,13 @@ def unsupported(task: Task) -> str | None:
 
 
 def weights(network: nn.Module) -> int:
-    """Numbers in weights and biases, shared ones once, without BatchNorm: the size that low-rank papers count."""
+    """Number of values in weights and biases without BatchNorm, shared factors once: the size that low-rank papers count."""
     norms = {p for m in network.modules() if isinstance(m, nn.BatchNorm2d) for p in m.parameters()}
     return sum(p.numel() for p in network.parameters() if p not in norms)
 
 
 def curve(task: Task, config: Settings, run: Run, decompose: Decompose) -> Iterator[Compressed]:
-    """One point per rate or ratio, each decomposed from the reference and trained on its own.
+    """One point per rate or ratio, each decomposed from the reference and trained separately.
 
     The label `cf` is the ratio of `weights` before and after.
     """
@@ -116,7 +116,7 @@ def _recipe(config: Settings, budget: Budget, epochs: float) -> Recipe:
 
 @torch.no_grad()
 def initialise(network: nn.Module, generator: torch.Generator) -> None:
-    """Random weights as the paper's code draws them: truncated normal, σ = 0.01; BatchNorm fresh, biases zero."""
+    """Random weights as in the paper's code: truncated normal, σ = 0.01; BatchNorm reset, biases zero."""
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.reset_running_stats()
@@ -161,7 +161,7 @@ def _at_ratio(
 
 @torch.no_grad()
 def _rounded(network: nn.Module, slim: Slim, config: Settings) -> list[Part]:
-    """Weights on a grid, to which those of the network are rounded in place; nothing where weights are stored raw."""
+    """The part with all weights on a grid; also rounds the network's weights in place. None if weights are stored raw."""
     if config.storage != "uniform":
         return []
     weights = storage.matrices(storage.tensors(network, slim.tied))
@@ -174,7 +174,7 @@ def _rounded(network: nn.Module, slim: Slim, config: Settings) -> list[Part]:
 def _described(
     task: Task, config: Settings, network: nn.Module, slim: Slim, rounded: list[Part], point: Mapping[str, Json]
 ) -> Compressed:
-    """In the storage asked for: raw, or with weights as `rounded` and BatchNorm as the two vectors of inference."""
+    """The parts of a file: everything raw, or weights as `rounded` and BatchNorm as the two vectors that inference needs."""
     if config.storage != "uniform":
         rounded = storage.stored_raw(storage.tensors(network, slim.tied), config.storage)
     return storage.describe(task, network, slim, rounded, point)

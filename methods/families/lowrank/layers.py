@@ -30,12 +30,12 @@ class Group:
 
 
 def base_rank(layer: nn.Conv2d, rate: float) -> int:
-    """The rank of one layer on its own at rate ρ: ⌊ρ·O⌋, or of the smaller side for a 1×1 convolution; at least 1."""
+    """The rank of a separate layer at rate ρ: ⌊ρ·O⌋, or of the smaller side for a 1×1 convolution; at least 1."""
     return whole_rank(width(layer) * exact(rate))
 
 
 def width(layer: nn.Conv2d) -> int:
-    """What a rank is a share of: outputs of a k×k convolution, the smaller side of a 1×1 one."""
+    """The number of which a rank is a share: outputs of a k×k convolution, the smaller side of a 1×1 one."""
     return layer.out_channels if layer.kernel_size != (1, 1) else min(layer.in_channels, layer.out_channels)
 
 
@@ -44,7 +44,7 @@ def whole_rank(rank: Fraction) -> int:
 
 
 def exact(decimal: float) -> Fraction:
-    """The decimal that was written, not the binary number next to it: 0.07 · 100 is 7 and not a little less."""
+    """The decimal number as written, not its binary approximation: 0.07 · 100 is 7, not slightly less."""
     return Fraction(repr(decimal))
 
 

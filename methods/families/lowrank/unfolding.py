@@ -44,19 +44,19 @@ class Window(TypedDict):
 
 
 def first_of_pair(layer: nn.Conv2d) -> Window:
-    """Kernel, stride and padding of the (kH, 1) convolution: all that is vertical."""
+    """Kernel, stride and padding of the (kH, 1) convolution: the vertical part."""
     (height, _), (down, _), (above, _) = layer.kernel_size, layer.stride, layer.padding
     return {"kernel_size": (height, 1), "stride": (down, 1), "padding": (int(above), 0)}
 
 
 def second_of_pair(layer: nn.Conv2d) -> Window:
-    """Kernel, stride and padding of the (1, kW) convolution: all that is horizontal."""
+    """Kernel, stride and padding of the (1, kW) convolution: the horizontal part."""
     (_, width), (_, across), (_, beside) = layer.kernel_size, layer.stride, layer.padding
     return {"kernel_size": (1, width), "stride": (1, across), "padding": (0, int(beside))}
 
 
 def pair(layer: nn.Conv2d, rank: int) -> ModuleSpec:
-    """What stands in place of `layer`: two convolutions without bias or non-linearity between them (§3.2)."""
+    """The replacement of `layer`: two convolutions without bias or non-linearity between them (§3.2)."""
     return sequential.spec(
         conv2d.spec(in_channels=layer.in_channels, out_channels=rank, bias=False, **first_of_pair(layer)),
         conv2d.spec(in_channels=rank, out_channels=layer.out_channels, bias=False, **second_of_pair(layer)),
@@ -66,12 +66,14 @@ def pair(layer: nn.Conv2d, rank: int) -> ModuleSpec:
 def leading(gram: Tensor, rank: int) -> tuple[Tensor, Tensor]:
     """The largest eigenvalues (r,), falling, and eigenvectors (n, r) of a symmetric matrix (n, n), in its own precision.
 
-    Few of many come from Lanczos iterations, in a tenth of the time. Each vector's largest entry is positive.
+    If few of many are needed, Lanczos iterations take a tenth of the time. Each vector's largest entry is positive.
     """
     if few(rank, len(gram)):
         matrix = gram.numpy()
         start = np.linspace(1, 2, len(gram), dtype=matrix.dtype)  # any fixed vector, for equal bits in each run
-        with threadpool_limits(1, "blas"):  # its threads and torch's would wait for each other, longer than they work
+        with threadpool_limits(
+            1, "blas"
+        ):  # otherwise its threads and torch's spend most of their time waiting for each other
             values, vectors = map(torch.from_numpy, sparse.eigsh(matrix, k=rank, which="LA", v0=start, tol=1e-5))
     else:
         values, vectors = torch.linalg.eigh(gram)
@@ -82,16 +84,16 @@ def leading(gram: Tensor, rank: int) -> tuple[Tensor, Tensor]:
 
 
 class RankError(MethodError):
-    """A rank is asked for that the matrix does not have: the rate is too high."""
+    """The requested rank exceeds the rank of the matrix: the rate is too high."""
 
 
 def few(rank: int, size: int) -> bool:
-    """Whether so few eigenvectors are wanted that they are found one after the other, in fp32."""
+    """Whether so few eigenvectors are needed that they are computed iteratively, in fp32."""
     return size >= 256 and 8 * rank < size
 
 
 def check(weights: Tensor, what: str) -> None:
-    """Raises MethodError for weights that no decomposition describes: NaN, infinite or all zero."""
+    """Raises MethodError for weights that can't be decomposed: NaN, infinite or all zero."""
     if not torch.isfinite(weights).all():
         msg = f"the weights of {what} have NaN or infinite values: they can't be decomposed"
         raise MethodError(msg)
@@ -103,9 +105,9 @@ def check(weights: Tensor, what: str) -> None:
 def truncated_svd(matrix: Tensor, rank: int, what: str) -> tuple[Tensor, Tensor, Tensor]:
     """Left vectors (m, r), singular values (r,) and right vectors (r, n) of the best rank-r approximation.
 
-    In fp64, but for few of many in fp32: the error is the same to 1e-9 of itself, for it does not depend on the vectors
-    to first order. `what` names the matrix in errors. Raises MethodError if `check` does, RankError if the matrix has a
-    rank below `rank`.
+    In fp64, or in fp32 if few of many are needed: the relative difference in the error is 1e-9, because the error does not
+    depend on the vectors to first order. `what` names the matrix in errors. Raises MethodError if `check` does, RankError
+    if the matrix has a rank below `rank`.
     """
     check(matrix, what)
     if not 1 <= rank <= min(matrix.shape):
@@ -115,7 +117,7 @@ def truncated_svd(matrix: Tensor, rank: int, what: str) -> tuple[Tensor, Tensor,
     tall = matrix.shape[0] >= matrix.shape[1]
     values, vectors = leading(matrix.T @ matrix if tall else matrix @ matrix.T, rank)
     singular = values.clamp_min(0).sqrt()
-    if singular[-1] <= zero * singular[0]:  # what counts as zero: a Gram matrix squares the rounding
+    if singular[-1] <= zero * singular[0]:  # `zero` is large because a Gram matrix squares rounding errors
         real = int((singular > zero * singular[0]).sum())
         msg = f"rank {rank} is above the rank {real} of the weights of {what}: lower the rate"
         raise RankError(msg)

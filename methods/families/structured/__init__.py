@@ -1,4 +1,4 @@
-"""What structured pruning shares: coupled channels, physical surgery, a cost model, and the curve over MACs removed."""
+"""Code that structured methods share: coupled channels, surgery, a cost model, and the curve over MACs removed."""
 
 from methods.families.structured.allocation import filters, highest, remove, shares, uniform
 from methods.families.structured.channels import Group

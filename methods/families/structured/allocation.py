@@ -1,4 +1,4 @@
-"""How many channels each group keeps, and which, so that a network costs as much as it may and no more."""
+"""How many channels each group keeps, and which, so that a network's cost does not exceed a goal."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from methods.families.structured.shortcuts import is_shortcut
 def shares(
     prunable: Prunable, keep: Keep, goal: float, weights: Mapping[str, float], most: float = 1.0
 ) -> dict[str, int]:
-    """Kept channels by group where group g has lost the share min(γ·weights[g], most), with the least γ that meets `goal`.
+    """Numbers of kept channels by group: group g loses the share min(γ·weights[g], most), with the least γ that meets `goal`.
 
-    `goal` is in MACs. What `keep` lacks is lost already; at least one channel of a group stays; groups of weight 0 lose
-    only what the others can't. Raises MethodError if even the largest γ leaves too much.
+    `goal` is in MACs. Channels missing in `keep` are removed already. At least one channel of a group is kept. Groups of
+    weight 0 lose channels only if the others are not sufficient. Raises MethodError if even the largest γ leaves too much.
     """
     nothing = 1e-9 * (max(weights.values()) or 1.0)
     removals = []
@@ -34,9 +34,9 @@ def shares(
 
 
 def remove(prunable: Prunable, keep: Keep, goal: float, order: list[str]) -> dict[str, int]:
-    """Kept channels by group after removing one channel of each group named in `order`, from the first, until `goal` is met.
+    """Numbers of kept channels by group after removing one channel per entry of `order`, until `goal` is met.
 
-    Raises MethodError if all of them are not enough.
+    Raises MethodError if all entries are not sufficient.
     """
     start = {name: int(mask.sum()) for name, mask in keep.items()}
 

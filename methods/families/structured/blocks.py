@@ -1,4 +1,4 @@
-"""Residual blocks that a network could do without: an identity leads past all that they compute."""
+"""Residual blocks that can be removed as a whole: an identity shortcut bypasses all of their layers."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from methods.families.structured.channels import Group
 
 @torch.no_grad()
 def find(network: nn.Module, groups: Sequence[Group], example: Tensor) -> dict[str, list[str]]:
-    """The blocks of a network for inputs like `example` (1, C, H, W): by path, the groups that lie inside of them.
+    """The blocks of a network for inputs like `example` (1, C, H, W): path -> the groups inside the block.
 
-    A module is one if it returns its input as soon as its BatchNorms are zero. Of nested ones the innermost counts; those
-    without a group of their own are left out.
+    A module is a residual block if it returns its input when its BatchNorms are zero. Of nested blocks, the innermost
+    counts; blocks without a group inside are left out.
     """
     seen: dict[str, Tensor] = {}
 
@@ -39,7 +39,7 @@ def find(network: nn.Module, groups: Sequence[Group], example: Tensor) -> dict[s
             parameter.zero_()
 
     def returns(path: str, inputs: Tensor) -> bool:
-        output = silent.get_submodule(path)(inputs.clone())  # some work in place
+        output = silent.get_submodule(path)(inputs.clone())  # some modules work in place
         return bool(inputs.any()) and isinstance(output, Tensor) and torch.equal(output, inputs)
 
     found = [path for path, inputs in seen.items() if returns(path, inputs)]

@@ -1,7 +1,7 @@
-"""Which channels go together: groups of coupled channels, read off torch-pruning's dependency graph.
+"""Groups of coupled channels, from torch-pruning's dependency graph.
 
-G. Fang et al., DepGraph: Towards Any Structural Pruning, CVPR 2023. A shortcut without parameters couples nothing here: what
-one side drops, the other side reads as zeros (`surgery`), so it stands in the graph as a 1×1 convolution.
+G. Fang et al., DepGraph: Towards Any Structural Pruning, CVPR 2023. A shortcut without parameters does not couple channels
+here: a channel removed on one side is read as zeros on the other (`surgery`). In the graph it is replaced by a 1×1 convolution.
 """
 
 from __future__ import annotations

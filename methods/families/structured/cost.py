@@ -1,4 +1,4 @@
-"""What a network costs for any choice of channels: multiply-accumulates, without building it."""
+"""Multiply-accumulates of a network for any choice of channels, without building it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from methods.families.structured.channels import Group
 
 @dataclass(frozen=True)
 class Layer:
-    """A layer's MACs are `unit` · its outputs · its inputs; each is a fixed number, or entries per channel of a group."""
+    """A layer's MACs: `unit` · outputs · inputs; each of the two is a fixed number, or entries per channel of a group."""
 
     unit: int
     outputs: tuple[str | None, int]
@@ -31,7 +31,7 @@ class Cost:
     layers: Mapping[str, Layer]
 
     def macs(self, counts: Mapping[str, int]) -> int:
-        """Multiply-accumulates for one image with so many channels of each group; zeros in kept channels count."""
+        """Multiply-accumulates for one image, given the number of channels of each group; zeros in kept channels count."""
         return sum(layer.macs(counts) for layer in self.layers.values())
 
 

@@ -1,4 +1,4 @@
-"""From a choice of channels to operating points: cut, train or not, and describe the narrower network."""
+"""From a choice of channels to operating points: remove channels, train if the budget allows, describe the network."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from methods.families.structured.prunable import Keep, Prunable, analyse
 from methods.interface import Budget, Compressed, Json, Run, Task
 
 BITS = 8  # of each weight, before entropy coding
-CALIBRATION = 500  # images that BatchNorm is re-estimated on
+CALIBRATION = 500  # images on which BatchNorm is re-estimated
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What every structured method is run with.
+    """The settings of all structured methods.
 
     `targets` are shares of the dense network's multiply-accumulates to remove, one operating point each; with training,
-    each starts from the one before. `where` says which channels may go (`channels.find`). Training is by SGD, `batch`
-    images a step; a point has `epochs` of its own in the `paper` budget. The weights that are left are stored on a
-    uniform grid of 2^BITS − 1 levels per tensor, entropy coded; without training, BatchNorm is re-estimated on
+    each starts from the one before. `where` says which channels may be removed (`channels.find`). Training uses SGD
+    with `batch` images per step; each point has `epochs` at the `paper` budget. The remaining weights are stored on a
+    uniform grid of 2^BITS − 1 levels per tensor with entropy coding. Without training, BatchNorm is re-estimated on
     CALIBRATION unlabelled images.
     """
 
@@ -43,12 +43,12 @@ class Settings:
         check_order("targets", self.targets)
 
     def operating_points(self, budget: Budget) -> list[float]:
-        """Epochs of training of each target."""
+        """Training epochs of each target."""
         return shares(budget, len(self.targets), self.epochs)
 
     @property
     def hard(self) -> float:
-        """The share of a point's epochs that passes after channels are removed."""
+        """The share of a point's epochs after channels are removed."""
         return 1.0
 
 
@@ -56,10 +56,10 @@ Choose: TypeAlias = Callable[[nn.Module, Prunable, Keep, float], tuple[Keep, Map
 
 
 def curve(task: Task, config: Settings, run: Run, choose: Choose, whole: bool = False) -> Iterator[Compressed]:
-    """One point per target; with `whole`, residual blocks may go, too.
+    """One point per target; with `whole`, residual blocks may also be removed.
 
-    `choose` is given the dense network with zeros for what was removed before, what is kept of it, and the MACs that may
-    be left; it returns what to keep and notes for the record, and may change the network's weights in place.
+    `choose` gets the dense network with zeros for the channels removed so far, the kept channels, and the goal in MACs. It
+    returns the channels to keep and notes for the record, and may change the network's weights in place.
     """
     training = trains(run.budget)
     prunable = analyse(task, config.where, whole)
@@ -68,13 +68,13 @@ def curve(task: Task, config: Settings, run: Run, choose: Choose, whole: bool = 
     for target, goal in zip(config.targets, goals, strict=True):
         if not training:
             dense, keep = task.reference(), prunable.all_kept()
-        # A choice may hang on the last bit of a gradient: what was trained for it must not meet another one.
+        # A choice may depend on the last bit of a gradient: a resumed run must train the same network.
         stage = f"choice {target:g}"
         chosen = run.restore(stage)
         if chosen is None:
             keep, notes = choose(dense, prunable, keep, goal)
             run.checkpoint(stage, {"keep": keep, "notes": notes, "dense": dense.state_dict()})
-            chosen = run.restore(stage)  # the same in every process
+            chosen = run.restore(stage)  # the same choice in every process
         assert chosen is not None
         keep, notes = chosen["keep"], chosen["notes"]
         dense.load_state_dict(chosen["dense"])
@@ -91,6 +91,6 @@ def curve(task: Task, config: Settings, run: Run, choose: Choose, whole: bool = 
 
 
 def recipe(config: Settings, run: Run, share: float) -> Recipe:
-    """How a share of a point's epochs is trained."""
+    """The recipe for a share of a point's epochs."""
     epochs = config.operating_points(run.budget)[0]
     return Recipe(epochs * share, config.lr, config.batch, SGD(weight_decay=config.weight_decay))

@@ -1,4 +1,4 @@
-"""A task's network as structured methods see it: its groups of channels, their cost, and surgery for any choice of them."""
+"""A task's network as structured methods see it: groups of channels, their cost, and surgery for any choice of channels."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from methods.families.structured.cost import Cost
 from methods.families.structured.surgery import Plan
 from methods.interface import Task
 
-Keep = Mapping[str, Tensor]  # by the name of each group: True for the channels that stay
+Keep = Mapping[str, Tensor]  # group name -> mask, True for kept channels
 
 
 @dataclass(frozen=True, eq=False)
 class Prunable:
-    """Groups of coupled channels of a task's network, what they cost, and how to cut them.
+    """Groups of coupled channels of a task's network, their cost, and how to remove them.
 
-    `blocks` are the residual blocks that may go, each with its groups: one goes as a whole if nothing of them is kept.
+    `blocks` are the removable residual blocks with their groups: a block is removed if none of its channels is kept.
     """
 
     task: Task
@@ -39,7 +39,7 @@ class Prunable:
         return self.cost.macs(counts(keep))
 
     def goal(self, removed: float) -> float:
-        """MACs that may be left where a share is to be removed from the dense network's; raises MethodError if none can."""
+        """The remaining MACs after a share of the dense network's is removed; raises MethodError if that is impossible."""
         dense = self.macs(self.all_kept())
         least = self.cost.macs({group.name: 1 for group in self.groups})
         if (1 - removed) * dense < least:
@@ -51,7 +51,7 @@ class Prunable:
         return (1 - removed) * dense
 
     def narrow(self, dense: nn.Module, keep: Keep) -> tuple[nn.Module, Plan]:
-        """The network with the kept channels alone, in eval mode, and how it was cut."""
+        """The network with only the kept channels, in eval mode, and the surgery that made it."""
         plan = surgery.plan(dense, self.groups, keep, self.blocks)
         return plan.slim(dense).realise(self.task, dense), plan
 
@@ -61,10 +61,10 @@ class Prunable:
 
 
 def analyse(task: Task, where: Where = "inner", whole: bool = False) -> Prunable:
-    """Find what can be pruned of a task's reference; `whole`: residual blocks may go, too.
+    """Find the removable channels of a task's reference; with `whole`, also removable residual blocks.
 
-    Raises MethodError if that is nothing, or if removed channels turn out to reach the output: the network has an operator
-    through which channels can't be followed.
+    Raises MethodError if there are none, or if removing channels changes the output more than setting them to zero: the
+    network then has an operator through which channels can't be followed.
     """
     network = task.reference()
     example = task.prepare(task.calibration(1).inputs)
@@ -75,7 +75,9 @@ def analyse(task: Task, where: Where = "inner", whole: bool = False) -> Prunable
     measured = cost.measure(network, groups, example)
     prunable = Prunable(task, groups, measured, blocks.find(network, groups, example) if whole else {})
     if whole and not prunable.blocks:
-        msg = f"{task.network} has no residual block that could go: no shortcut leads past layers of its own"
+        msg = (
+            f"{task.network} has no residual block that can be removed: no identity shortcut bypasses a prunable layer"
+        )
         raise MethodError(msg)
     _probe(prunable, network, example)
     return prunable
@@ -83,19 +85,19 @@ def analyse(task: Task, where: Where = "inner", whole: bool = False) -> Prunable
 
 @torch.no_grad()
 def _probe(prunable: Prunable, network: nn.Module, example: Tensor) -> None:
-    """Cut half of each inner group and branch, and compare with the same channels set to zero in the dense network."""
+    """Remove half of each inner group and branch, and compare with the dense network with the same channels set to zero."""
     draws, network = generator("probe of channels"), copy.deepcopy(network)
     for module in network.modules():
-        if isinstance(module, nn.BatchNorm2d):  # behind ReLU, too, every channel says something
+        if isinstance(module, nn.BatchNorm2d):  # every channel is active, also after ReLU
             module.bias.copy_(2 * module.weight.abs() + 0.1)
-    for _ in range(3):  # one draw may be symmetric to what an operator does
+    for _ in range(3):  # a single draw could be invariant under an operator
         keep = prunable.all_kept()
         for group in prunable.groups:
             if group.kind != "stream" and group.size > 1:
                 keep[group.name] = torch.randperm(group.size, generator=draws) < group.size // 2
         try:
             narrow, plan = prunable.narrow(network, keep)
-            wide = prunable.widen(narrow, plan)  # in fp64 a difference that rounding can't make shows
+            wide = prunable.widen(narrow, plan)  # in fp64, rounding can't explain a difference
             cut, zeroed = (each.double()(example.double()) for each in (narrow, wide))
         except RuntimeError as error:
             reason = str(error).splitlines()[0]

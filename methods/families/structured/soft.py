@@ -1,4 +1,4 @@
-"""Soft pruning: filters are set to zero again and again while all of them go on training.
+"""Soft pruning: filters are repeatedly set to zero while all filters are trained.
 
 Y. He et al., Soft Filter Pruning for Accelerating Deep Convolutional Neural Networks, IJCAI 2018.
 """
@@ -25,10 +25,10 @@ SOFT = 0.5
 
 @dataclass(frozen=True)
 class SoftSettings(Settings):
-    """What methods that prune while they train are run with, besides.
+    """Additional settings of methods that prune during training.
 
-    The share SOFT of a point's epochs passes before channels are removed for good; meanwhile filters are set to zero once
-    an epoch, but at least `prunings` times.
+    For the share SOFT of a point's epochs, filters are set to zero once per epoch, and at least `prunings` times. Then
+    channels are removed permanently.
     """
 
     prunings: Count = 1
@@ -39,7 +39,7 @@ class SoftSettings(Settings):
 
 
 def soft_recipe(task: Task, config: SoftSettings, run: Run) -> tuple[Recipe, int, int]:
-    """How the dense network is trained before channels are removed for good; its steps, and those between two prunings."""
+    """The recipe of the dense network before channels are removed, its number of steps, and the steps between two prunings."""
     found = recipe(config, run, SOFT)
     an_epoch = math.ceil(len(task.train) / found.batch)
     whole, rest = divmod(found.epochs, 1)
@@ -50,7 +50,7 @@ def soft_recipe(task: Task, config: SoftSettings, run: Run) -> tuple[Recipe, int
 def train_softly(
     dense: nn.Module, prunable: Prunable, keep: Keep, run: Run, recipe: Recipe, stage: str, callback: Callback
 ) -> None:
-    """Train the dense network in place; channels that are gone already stay gone, with their BatchNorm."""
+    """Train the dense network in place; channels that were removed before remain zero, with their BatchNorm."""
     masks: dict[str, Tensor] = {}
     for group in prunable.groups:
         for member in group.side("out", "depthwise", "norm", "scatter") if not keep[group.name].all() else ():
@@ -62,7 +62,7 @@ def train_softly(
 
 
 class Soft(Callback):
-    """Every `every` steps, sets to zero what `choose` does not keep of a network; `kept` is its last choice."""
+    """Every `every` steps, set the channels that `choose` does not keep to zero; `kept` is its last choice."""
 
     def __init__(self, network: nn.Module, prunable: Prunable, choose: Callable[[nn.Module], Keep], every: int) -> None:
         self._network, self._prunable, self._choose, self._every = network, prunable, choose, every
@@ -86,10 +86,10 @@ class Soft(Callback):
 def softly(
     task: Task, config: SoftSettings, run: Run, choose: Callable[[nn.Module, Prunable, Keep, float], Keep]
 ) -> Choose:
-    """For `curve`: first train the dense network for the share SOFT, with what `choose` does not keep set to zero.
+    """For `curve`: first train the dense network for the share SOFT, with channels that `choose` drops set to zero.
 
-    What the last of these choices kept is what stays: choosing once more would look at filters that were zero just now,
-    and BatchNorm lets those grow within a few steps beyond what they were.
+    The last of these choices is final. Another choice would compare filters that were zero a few steps ago, and BatchNorm
+    lets these grow beyond their old size within a few steps.
     """
 
     def after_training(

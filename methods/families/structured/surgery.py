@@ -19,7 +19,7 @@ from methods.interface import ModuleSpec, Task
 
 @dataclass(frozen=True, eq=False)
 class Plan:
-    """How a narrower network comes from the dense one.
+    """How a narrower network is made from the dense one.
 
     `edits` are its modules; `sources` gives, for each of its tensors that was cut, the dense tensor's name and the entries
     kept of its first two dimensions (None: all); `indices` are tensors of its own: where gathered channels come from.
@@ -154,7 +154,7 @@ def _gathered(
 def widen(task: Task, network: nn.Module, cut: Plan) -> nn.Module:
     """The dense network with the narrower one's values, and zeros for weights, scales and shifts that were removed.
 
-    It computes the same, but where a shortcut without parameters still leads past a stage of a stream that was cut.
+    It computes the same function, except where a parameter-free shortcut bypasses a stage whose stream was cut.
     """
     dense = blueprint.skeleton(task.architecture, task.arguments, {}, {})
     blueprint.allocate(dense, {})
