@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -19,7 +19,7 @@ from benchmarks.data import download
 from benchmarks.errors import RateBenchError, UnknownName
 from benchmarks.evaluation.verify import verify as verified
 from benchmarks.records import described
-from benchmarks.running import environment, forecast, params, schedule
+from benchmarks.running import environment, forecast, params, schedule, stages
 from benchmarks.running.cell import Cell
 from benchmarks.running.plan import cells as planned_cells
 from benchmarks.running.state import leave_out, state
@@ -45,6 +45,7 @@ Configs = Annotated[
 AllConfigs = Annotated[
     bool, typer.Option("--all-configs", "-a", help="All configurations in params.yaml, not only each method's first.")
 ]
+AllBudgets = Annotated[bool, typer.Option("--all-budgets", help="Every budget of the suite in params.yaml.")]
 Seeds = Annotated[list[int] | None, typer.Option("--seed", "-s", help="Only this seed (repeatable).")]
 Results = Annotated[Path, typer.Option(help="The folder of records and artefacts.")]
 Note = Annotated[Path | None, typer.Option(help="Write names and hashes of the results to this file, for pipelines.")]
@@ -57,17 +58,19 @@ def _plan(
     config: list[str] | None,
     all_configs: bool,
     budget: str,
+    all_budgets: bool,
     seed: list[int] | None,
 ) -> list[tuple[Cell, str | None]]:
     """Cells, each with the reason why it can't be run, or None; by default each method's first configuration."""
-    cells = planned_cells(suite, method or (), network or (), budget, seed or ())
+    budgets = params.suite(suite).budgets if all_budgets else [budget]
+    cells = [cell for one in budgets for cell in planned_cells(suite, method or (), network or (), one, seed or ())]
     for wanted in config or ():
         if all(cell.config_hash != wanted for cell in cells):
             raise UnknownName("configuration", wanted, {cell.config_hash for cell in cells})
     if config:
         cells = [cell for cell in cells if cell.config_hash in config]
     elif not all_configs:
-        cells = [cell for cell in cells if cell.config == params.configs(suite, cell.method, budget)[0]]
+        cells = [cell for cell in cells if cell.config == params.configs(suite, cell.method, cell.budget.name)[0]]
     return [(cell, cell.unsupported()) for cell in cells]
 
 
@@ -79,6 +82,7 @@ def plan(
     config: Configs = None,
     all_configs: AllConfigs = False,
     budget: BudgetOption = "post-training",
+    all_budgets: AllBudgets = False,
     seed: Seeds = None,
     results: Results = Path("results"),
 ) -> None:
@@ -87,7 +91,7 @@ def plan(
         Column("cell", no_wrap=True), "status", Column("hours", justify="right"), Column("MB", justify="right")
     )
     known, device, costs = forecast.records_at_hand(results), environment.device(), []
-    for cell, reason in _plan(suite, method, network, config, all_configs, budget, seed):
+    for cell, reason in _plan(suite, method, network, config, all_configs, budget, all_budgets, seed):
         ended = None if reason else state(cell, results)
         if reason is not None:
             table.add_row(cell.id, escape(f"not run: {reason}"))
@@ -120,6 +124,7 @@ def run(
     config: Configs = None,
     all_configs: AllConfigs = False,
     budget: BudgetOption = "post-training",
+    all_budgets: AllBudgets = False,
     seed: Seeds = None,
     jobs: Annotated[int, typer.Option("--jobs", "-j", min=1, help="Number of cells to run at a time.")] = 1,
     address: Annotated[str | None, typer.Option("--cluster", help="Run on the Ray cluster at this address.")] = None,
@@ -134,7 +139,7 @@ def run(
     if processes.count() > 1 and (jobs > 1 or address is not None):
         raise RateBenchError("torchrun starts the processes: leave out --jobs and --cluster")
     console.quiet = processes.rank() > 0
-    planned = _plan(suite, method, network, config, all_configs, budget, seed)
+    planned = _plan(suite, method, network, config, all_configs, budget, all_budgets, seed)
     todo = []
     for cell, reason in planned:
         ended = None if reason else state(cell, results)
@@ -285,7 +290,16 @@ def prepare(task: Annotated[str, typer.Argument(help="imagenet")], note: Note = 
     _write(note, {"data": module.provenance(next(iter(module.NETWORKS)))["data"]})
 
 
-def _write(note: Path | None, content: dict[str, str]) -> None:
+@app.command()
+def fingerprints(suite: Suite, note: Note = None) -> None:
+    """Print a fingerprint of each method on each network of a suite: what the stages of dvc.yaml depend on."""
+    found = stages.fingerprints(suite)
+    if note is None:
+        console.print_json(data=found)
+    _write(note, found)
+
+
+def _write(note: Path | None, content: dict[str, Any]) -> None:
     if note is not None:
         storage.write(note, (json.dumps(content, indent=1) + "\n").encode())
 

@@ -13,69 +13,91 @@ from typing import Any
 
 import pytest
 import yaml
+from dvc.dependency.param import read_param_file
+from dvc.fs import LocalFileSystem
 
-import methods
-from benchmarks import tasks
-from benchmarks.fingerprint import ROOT, sources
-from benchmarks.running import plan
+from benchmarks import storage
+from benchmarks.fingerprint import ROOT
+from benchmarks.running import params, plan, stages
+from benchmarks.running.cell import Cell
 
-FEW = {"methods": ["surp"], "baselines": ["reference"], "configs": {}}
-REFERENCE = "digits-baselines@reference-digits_cnn"
+SUITES = ["digits", "cifar10", "imagenet-sample", "imagenet"]
+FEW = {"methods": ["surp", "reference"], "budgets": ["post-training", "short"], "configs": {}}
+SURP = {"mode": "rounds", "sparsities": [0.5], "short_sparsities": [0.5]}
+CONFIGS = {"post-training": {"surp": [SURP]}, "short": {"surp": [SURP]}}
+GIT = ("git", "-c", "user.name=test", "-c", "user.email=test@localhost")
 
 
 class Copy:
-    """The project in another folder, with one method and one baseline on one network of each suite."""
+    """The project in another folder, with two methods on one network of each suite."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder, self.reports = folder, folder / "reports"
+    def __init__(self, place: Path) -> None:
+        self.folder, self.cache = place / "project", place / "cache"
         for name in ("benchmarks", "methods"):
-            shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
-        for name in ("dvc.yaml", "data.dvc", ".dvcignore", ".dvc/config", "params.yaml"):
-            (folder / name).parent.mkdir(exist_ok=True)
-            shutil.copy(ROOT / name, folder / name)
-        subprocess.run(["git", "init", "-q", str(folder)], check=True)
-        params = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
-        for name, suite in params.items():
-            if name not in ("budgets", "configs"):
-                suite |= {**FEW, "networks": ["mobilenet_v2"] if name == "imagenet" else suite["networks"][:1]}
-        self.write(params | {"configs": {"post-training": {"surp": [{"mode": "rounds", "sparsities": [0.5]}]}}})
+            shutil.copytree(ROOT / name, self.folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+        for name in ("dvc.yaml", "data.dvc", ".dvcignore", ".dvc/config"):
+            (self.folder / name).parent.mkdir(exist_ok=True)
+            shutil.copy(ROOT / name, self.folder / name)
+        trained = storage.cache_folder() / "digits"  # the reference, where another test has trained it
+        if trained.is_dir():
+            shutil.copytree(trained, self.cache / "digits")
+        self.git("init", "-q")
+        self.params = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8")) | {"configs": CONFIGS}
+        for name in SUITES:
+            self.params[name] |= {**FEW, "networks": self.params[name]["networks"][:1]}
+        self.write(self.params)
 
-    def write(self, params: dict[str, Any]) -> None:
-        self.params = params
-        (self.folder / "params.yaml").write_text(yaml.safe_dump(params), encoding="utf-8")
+    def write(self, changed: dict[str, Any]) -> None:
+        (self.folder / "params.yaml").write_text(yaml.safe_dump(changed), encoding="utf-8")
+
+    def git(self, *arguments: str) -> None:
+        subprocess.run([*GIT, *arguments], cwd=self.folder, check=True)
+
+    def append(self, file: str, line: str) -> None:
+        with (self.folder / file).open("a", encoding="utf-8") as code:
+            code.write(f"\n{line}\n")
 
     def dvc(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        """Without archives of ILSVRC2012, a mirror or anything in a cache."""
+        """Without archives of ILSVRC2012 or a mirror."""
         programs = Path(sys.executable).parent
         place = {
             "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}",
             "PYTHONPATH": str(self.folder),
-            "RATEBENCH_CACHE": str(self.folder / ".cache"),
+            "RATEBENCH_CACHE": str(self.cache),
             "RATEBENCH_MIRROR": str(self.folder / "no-mirror"),
             "RATEBENCH_IMAGENET": "",
-            "DVC_SITE_CACHE_DIR": str(self.folder / ".cache"),
+            "DVC_SITE_CACHE_DIR": str(self.cache),
             "OMP_NUM_THREADS": "1",
         }
         command, options = [programs / "dvc", *arguments], {"cwd": self.folder, "env": os.environ | place}
         return subprocess.run(command, capture_output=True, text=True, timeout=300, **options)  # type: ignore[call-overload,no-any-return]
 
-    def stale(self) -> set[str]:
-        """The stages of the digits suite that `dvc repro digits` would run."""
+    def listed(self) -> set[str]:
+        """The stages of the digits suite that `dvc status` lists."""
         return set(json.loads(self.dvc("status", "--json", "--with-deps", "digits").stdout))
+
+    def stale(self) -> set[str]:
+        """The stages that `dvc repro digits` runs once it has written the fingerprints."""
+        written = self.dvc("repro", "fingerprints@digits")
+        assert written.returncode == 0, written.stderr
+        return self.listed()
 
 
 @pytest.fixture(scope="module")
 def reproduced(tmp_path_factory: pytest.TempPathFactory) -> tuple[Copy, subprocess.CompletedProcess[str]]:
     copy = Copy(tmp_path_factory.mktemp("copy"))
-    return copy, copy.dvc("repro", "-k", "digits", "imagenet")
+    done = copy.dvc("repro", "-k", "imagenet-prepare", "digits")
+    copy.git("add", "-A")
+    copy.git("commit", "-q", "-m", "reproduced")
+    return copy, done
 
 
 @pytest.fixture
 def copy(reproduced: tuple[Copy, object]) -> Iterator[Copy]:
     """The copy as it was reproduced, and put back afterwards."""
-    known, params = reproduced[0], reproduced[0].params
-    yield known
-    known.write(params)
+    yield reproduced[0]
+    reproduced[0].git("reset", "-q", "--hard")
+    reproduced[0].git("clean", "-fdq")
 
 
 def test_missing_archives_are_named_and_the_other_suites_run(
@@ -86,46 +108,86 @@ def test_missing_archives_are_named_and_the_other_suites_run(
     assert done.returncode != 0
     places = ", ".join(f"data/ILSVRC2012_{name}" for name in ("img_train.tar", "img_val.tar", "devkit_t12.tar.gz"))
     assert f"missing: {places}; download from image-net.org (registration) and put there" in said
-    assert (copy.reports / "digits" / "index.html").is_file() and not (copy.reports / "imagenet").exists()
+    assert (copy.folder / "reports/digits/index.html").is_file()
+    assert "data/imagenet/prepared.json" in described()["imagenet-methods"]["deps"]
+
+
+def test_a_stage_runs_all_budgets_of_its_suite(copy: Copy) -> None:
+    cells = (copy.folder / "results/digits/digits_cnn/surp").iterdir()
+    assert sorted(cell.name.split("-", 1)[1] for cell in cells) == ["post-training-s0", "short-s0"]
 
 
 def test_what_is_up_to_date_is_not_run_again(copy: Copy) -> None:
-    results = {path: path.stat().st_mtime_ns for path in (copy.folder / "results").rglob("*.json")}
+    assert copy.listed() == set()
     done = copy.dvc("repro", "digits")
-    assert done.returncode == 0 and "Running stage" not in done.stdout and results
-    assert {path: path.stat().st_mtime_ns for path in (copy.folder / "results").rglob("*.json")} == results
+    assert done.returncode == 0 and "Running stage" not in done.stdout
 
 
-def test_a_change_of_a_method_makes_its_own_stage_stale_and_the_report(copy: Copy) -> None:
-    code = copy.folder / "methods" / "baselines" / "reference.py"
-    before = code.read_bytes()
-    code.write_bytes(before + b"\nCHANGED = True\n")
-    assert copy.stale() == {REFERENCE, "digits"}
-    code.write_bytes(before)
-    assert copy.stale() == set()
+def test_a_change_of_a_method_makes_its_own_stages_stale_and_the_report(copy: Copy) -> None:
+    copy.append("methods/baselines/reference.py", "CHANGED = True")
+    assert copy.listed() == {"fingerprints@digits", "digits"}
+    assert copy.stale() == {"digits-methods@reference-digits_cnn", "digits"}
 
 
-def test_a_method_that_is_added_makes_no_other_stage_stale(copy: Copy) -> None:
-    copy.write(copy.params | {"digits": copy.params["digits"] | {"baselines": ["reference", "uniform"]}})
-    assert copy.stale() == {"digits-baselines@uniform-digits_cnn"}
+def test_comments_and_moved_files_make_no_method_stale(copy: Copy) -> None:
+    copy.append("benchmarks/bitstream/container.py", "# Another comment.")
+    (copy.folder / "benchmarks/bitstream/entropy.py").rename(copy.folder / "benchmarks/ranges.py")
+    for file in (*copy.folder.glob("benchmarks/**/*.py"), *copy.folder.glob("methods/**/*.py")):
+        code = file.read_text(encoding="utf-8")
+        file.write_text(code.replace("benchmarks.bitstream.entropy", "benchmarks.ranges"), encoding="utf-8")
+    assert copy.stale() == {"digits"}
 
 
-def stages() -> dict[str, Any]:
+def test_a_new_method_and_a_new_configuration_make_no_other_stage_stale(copy: Copy) -> None:
+    suite = copy.params["digits"] | {"methods": [*copy.params["digits"]["methods"], "uniform"]}
+    configs = CONFIGS | {"short": {"surp": [SURP, SURP | {"alpha": 1.0}]}}
+    copy.write(copy.params | {"digits": suite, "configs": configs})
+    assert copy.stale() == {"digits-methods@surp-digits_cnn", "digits-methods@uniform-digits_cnn", "digits"}
+
+
+@pytest.fixture
+def here(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.chdir(ROOT)
+    params._params.cache_clear()
+    yield
+    params._params.cache_clear()
+
+
+@pytest.mark.usefixtures("here")
+@pytest.mark.parametrize("name", SUITES)
+def test_a_fingerprint_changes_with_one_of_its_cells_and_no_other(
+    name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    changed: set[str] = set()
+    monkeypatch.setattr(Cell, "fingerprint", lambda cell: str(cell.id in changed))
+    suite = params.suite(name)
+    names = [f"{network}.{key}" for network in suite.networks for key in suite.methods]
+
+    def read() -> dict[str, str]:
+        """As DVC reads them."""
+        storage.write(tmp_path / "found.json", json.dumps(stages.fingerprints(name)).encode())
+        found: dict[str, str] = read_param_file(LocalFileSystem(), str(tmp_path / "found.json"), names, flatten=True)
+        return found
+
+    before = read()
+    assert list(before) == names
+    cells = [cell for budget in suite.budgets for cell in plan.cells(name, budget_name=budget)]
+    cells = [cell for cell in cells if cell.unsupported() is None]
+    chosen = (cells[0], cells[len(cells) // 2], cells[-1])
+    changed.update(cell.id for cell in chosen)
+    after = read()
+    assert {one for one in names if after[one] != before[one]} == {f"{cell.network}.{cell.method}" for cell in chosen}
+
+
+def described() -> dict[str, Any]:
     found: dict[str, Any] = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
     return found
 
 
-@pytest.mark.parametrize("name", ["digits", "cifar10", "imagenet-sample", "imagenet"])
-def test_a_stage_depends_on_all_code_that_its_cells_depend_on(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(ROOT)
-    plan._params.cache_clear()
-    suite = plan.get(name)
-    for kind, keys in (("methods", suite.methods), ("baselines", suite.baselines)):
-        deps = stages()[f"{name}-{kind}"]["deps"]
-        for key in keys:
-            places = [ROOT / dep.replace("${item.method}", key) for dep in deps]
-            for network in suite.networks:
-                architecture = tasks.load(suite.task, network).architecture
-                named = (f"benchmarks/tasks/{suite.task}.py", f"benchmarks/networks/{architecture}.py")
-                used = sources(methods.source(key), *plan.SCORING, *named) - {ROOT / "benchmarks" / "__init__.py"}
-                assert [f for f in used if not any(f.is_relative_to(place) for place in places)] == [], (kind, key)
+@pytest.mark.parametrize("name", SUITES)
+def test_the_stages_of_suites_differ_in_names_alone(name: str) -> None:
+    known = described()
+    assert name in known["fingerprints"]["foreach"]
+    own = [{key: value for key, value in known[f"{name}-methods"].items() if key != "deps"}, known[name]]
+    expected = json.dumps([known["digits-methods"], known["digits"]]).replace("digits", name)
+    assert own == json.loads(expected)

@@ -1,0 +1,30 @@
+"""What the stages of dvc.yaml depend on: one fingerprint for each method on each network of a suite."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from benchmarks.fingerprint import json_hash
+from benchmarks.running import params, plan
+
+
+def fingerprints(suite_name: str) -> dict[str, Any]:
+    """The hash of all cells of a method on a network, at the suite's budgets, that can be run.
+
+    It changes if a result of one of them can change, and if a cell comes or goes. A hash lies where DVC looks for the key
+    `network.method`: DVC takes every dot for a level, also one in a network's name.
+    """
+    suite = params.suite(suite_name)
+    cells: dict[str, dict[str, str]] = {f"{network}.{key}": {} for network in suite.networks for key in suite.methods}
+    for budget in suite.budgets:
+        for cell in plan.cells(suite_name, budget_name=budget):
+            if cell.unsupported() is None:
+                cells[f"{cell.network}.{cell.method}"][cell.id] = cell.fingerprint()
+    found: dict[str, Any] = {}
+    for name, known in cells.items():
+        *levels, last = name.split(".")
+        place = found
+        for level in levels:
+            place = place.setdefault(level, {})
+        place[last] = json_hash(known)[:16]
+    return found
