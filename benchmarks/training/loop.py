@@ -32,6 +32,7 @@ def bf16_is_fast(device: torch.device) -> bool:
     return bool(torch.cpu._is_avx512_bf16_supported())
 
 
+@torch.enable_grad()  # a caller may be within torch.no_grad
 def fit(
     network: nn.Module,
     task: Task,

@@ -16,13 +16,12 @@ MODULES = {"piecewise_constant": piecewise_constant, "quantised_conv2d": quantis
 class Config:
     """Nothing to set."""
 
+    def operating_points(self, budget: Budget) -> Sequence[float]:
+        return ()
+
 
 def unsupported(task: Task, config: Config) -> str | None:
     return "it compresses nothing"
-
-
-def points(config: Config, budget: Budget) -> Sequence[float]:
-    return ()
 
 
 def compress(task: Task, config: Config, run: Run) -> Iterator[Compressed]:
