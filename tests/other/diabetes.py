@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from sklearn.datasets import load_diabetes
@@ -26,14 +26,8 @@ def _data() -> tuple[Split, Split, Split]:
     table = load_diabetes()
     inputs, targets = torch.from_numpy(table.data).float(), torch.from_numpy(table.target).float()
     order = torch.randperm(len(targets), generator=torch.Generator().manual_seed(0))
-    train, validation, test, _ = order.split(
-        [300, 42, 100, len(targets) - 442] if len(targets) > 442 else [300, 42, 100, 0]
-    )
-    return (
-        Split(inputs[train], targets[train]),
-        Split(inputs[validation], targets[validation]),
-        Split(inputs[test], targets[test]),
-    )
+    first, second, third = (Split(inputs[chosen], targets[chosen]) for chosen in order.split([300, 42, 100]))
+    return first, second, third
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,7 +38,7 @@ class Regression:
     kind: str = "regression"
     architecture: str = "mlp"
     metrics: tuple[Metric, ...] = METRICS
-    augmentation: Augmentation = Augmentation()
+    augmentation: Augmentation = field(default_factory=Augmentation)
 
     @property
     def reference_values(self) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from sklearn.datasets import load_digits
@@ -35,7 +35,7 @@ class ImageCoding:
     kind: str = "image coding"
     architecture: str = ""
     metrics: tuple[Metric, ...] = METRICS
-    augmentation: Augmentation = Augmentation()
+    augmentation: Augmentation = field(default_factory=Augmentation)
     uncompressed_bytes: int = 3 * 64
     reference_values: int | None = None
 
