@@ -9,7 +9,7 @@ import torch
 from test_hierarchical import RUN
 from test_runner import Laboratory
 
-from benchmarks import bitstream, tasks
+from benchmarks import bitstream, records, tasks
 from benchmarks.errors import MethodError
 from benchmarks.evaluation import measure
 from methods import hierarchical
@@ -40,17 +40,11 @@ def test_with_floors_at_the_rank_nothing_goes_beyond_the_estimate() -> None:
 
 
 def test_a_refused_target_leaves_no_point(laboratory: Laboratory) -> None:
-    suite = {
-        "task": "digits",
-        "networks": ["digits_resnet"],
-        "methods": ["hierarchical"],
-        "baselines": [],
-        "seeds": [0],
-    }
+    suite = {"task": "digits", "networks": ["digits_resnet"], "methods": ["hierarchical"], "seeds": [0]}
     configs = {"post-training": {"hierarchical": [{"targets": [0.6], "protected": 0.001, "batches": 8, "size": 16}]}}
     laboratory.configure(digits=suite, configs=configs)
     assert laboratory.run()[0] == ["failed"]
     folder = laboratory.results / laboratory.cells()[0].id
     assert not list(folder.glob("p*"))
-    error = record.read_cell(folder / "cell.json").error
+    error = records.read_cell(folder / "cell.json").error
     assert error is not None and "ask for less, or raise `protected`" in error

@@ -289,11 +289,11 @@ def test_rounds_of_retraining(mode: Mode, budget: Budget, monkeypatch: pytest.Mo
         ({"alpha": math.nan}, "at `$.alpha`"),
         ({"sparsities": (0.9, 0.5)}, "sparsities has to rise, from the largest file to the smallest"),
         ({"sparsities": ()}, "sparsities has to rise, from the largest file to the smallest, with at least one value"),
-        ({"sparsities": (0.5, 1.0)}, "< 1.0 - at `$.sparsities[...]`"),
-        ({"sparsities": (0.0, 0.5)}, "> 0.0 - at `$.sparsities[...]`"),
-        ({"sparsities": (0.5, math.nan)}, "at `$.sparsities[...]`"),
+        ({"sparsities": (0.5, 1.0)}, "< 1.0 - at `$.sparsities[1]`"),
+        ({"sparsities": (0.0, 0.5)}, "> 0.0 - at `$.sparsities[0]`"),
+        ({"sparsities": (0.5, math.nan)}, "at `$.sparsities[1]`"),
         ({"short_sparsities": (0.5, 0.5)}, "short_sparsities has to rise"),
-        ({"short_sparsities": (0.5, 1.0)}, "< 1.0 - at `$.short_sparsities[...]`"),
+        ({"short_sparsities": (0.5, 1.0)}, "< 1.0 - at `$.short_sparsities[1]`"),
     ],
 )
 def test_impossible_settings_are_refused_in_a_sentence(changes: dict[str, Any], complaint: str) -> None:
