@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from typing import Any
 
@@ -15,12 +16,12 @@ import benchmarks.data.vision  # noqa: F401  # makes torchvision importable
 from benchmarks import tasks
 from benchmarks.bitstream.codecs import codebook
 from benchmarks.training import AdamW, Recipe, fit
-from methods import aq
 from methods.aq import quantizer, search_torch
 from methods.aq.quantizer import Search
 from methods.aq.search import pair_terms
+from methods.families import storage
 from methods.families.codebooks import Book, collect, groups, means, stack, weights
-from methods.families.codebooks.curve import described, load, shared_codewords
+from methods.families.codebooks.curve import described, shared_codewords
 from methods.families.codebooks.training import Decoded
 from methods.interface import Budget
 
@@ -236,11 +237,11 @@ def test_the_trained_network_is_the_one_that_the_decoder_builds(masks: bool, kin
     network = tasks.load("digits", "digits_resnet").reference()
     books = books_of(network, masks, kind)
     decoded = Decoded(network, books).eval()
-    parts = [described(book, aq.Config(storage="float32")) for book in books]
+    parts = [dataclasses.replace(p, data={**p.data, "dtype": "float32"}) for p in map(described, books)]
     x = torch.randn(3, 1, 8, 8, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         before = decoded(x)
-        load(network, parts)
+        storage.fill(network, parts)
         torch.testing.assert_close(before, network(x), rtol=1e-4, atol=1e-5)
 
 
@@ -270,7 +271,7 @@ def test_training_changes_codewords_and_neither_codes_nor_dense_weights() -> Non
     fit(decoded, task, test_every_method.MemoryRun(Budget("short", 1.0)), Recipe(0.2, 0.01, optimiser=AdamW()), "s")
     (trained,) = decoded.books()
     assert np.array_equal(decoded.get_buffer("codes0"), book.codes + np.array([0, 16]))
-    before, after = (codebook.encode(described(made, aq.Config())).streams for made in (book, trained))
+    before, after = (codebook.encode(described(made)).streams for made in (book, trained))
     assert [stream for role, stream in before if role == "indices"] == [s for role, s in after if role == "indices"]
     assert not np.array_equal(trained.codebooks, book.codebooks)
     assert all(np.array_equal(w, dense[path]) for path, w in weights(network).items())

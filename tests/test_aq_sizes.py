@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import importlib
 import re
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 import test_every_method
@@ -16,11 +19,13 @@ import benchmarks.data.vision  # noqa: F401  # makes torchvision importable
 from benchmarks import bitstream, tasks
 from benchmarks.bitstream import blueprint
 from benchmarks.errors import MethodError
-from benchmarks.evaluation import measure
 from methods import aq
 from methods.aq import sizes
+from methods.aq.quantizer import Search
 from methods.baselines import pq, rvq
+from methods.families import storage
 from methods.families.codebooks import collect, weights
+from methods.families.slim import Slim
 from methods.interface import Budget
 
 torch.set_num_threads(1)
@@ -39,6 +44,11 @@ RATIOS = {
 }
 
 
+@pytest.fixture(autouse=True)
+def _few_iterations(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(aq, "Search", functools.partial(Search, iterations=2))
+
+
 @pytest.mark.parametrize(("dimension", "books"), RATIOS)
 def test_ratios_of_known_networks(dimension: int, books: int) -> None:
     for name, wanted in zip(
@@ -54,15 +64,15 @@ def test_files_are_the_largest_that_meet_a_ratio(budget: Budget, monkeypatch: py
     """Of what entropy coding really leaves: the file of the next larger codes would be too large."""
     monkeypatch.setattr(sizes, "SIZES", (64, 32, 16))
     task: Any = tasks.load("digits", "digits_resnet")
-    config = aq.Config(ratios=(3.0, 5.0), iterations=2)
-    allowed = [measure.reference_bytes(task.reference()) / ratio for ratio in config.ratios]
+    config = aq.Config(ratios=(3.0, 5.0))
+    allowed = [task.uncompressed_bytes / ratio for ratio in config.ratios]
     ascending = sorted(sizes.file_sizes(task, config).items(), key=lambda item: (item[1], item[0]))
     order = [point for point, _ in ascending]
     made = list(aq.compress(task, config, test_every_method.MemoryRun(budget)))
     assert [compressed.point["ratio"] for compressed in made] == [3.0, 5.0]
     for compressed, most in zip(made, allowed, strict=True):
         books, codewords = compressed.point["books"], compressed.point["codewords"]
-        following = aq.Config(points=(order[order.index((books, codewords)) + 1],), iterations=2)
+        following = aq.Config(points=(order[order.index((books, codewords)) + 1],))
         (larger,) = aq.compress(task, following, test_every_method.MemoryRun(Budget("post-training", 0)))
         assert len(bitstream.encode(compressed)) <= most < len(bitstream.encode(larger))
 
@@ -76,8 +86,8 @@ def test_sizes_are_told_exactly_where_entropy_coding_gains_nothing() -> None:
     for books, size in ((1, 64), (3, 128), (5, 256)):
         codes = torch.randint(size, (count, books), generator=generator).numpy()
         words = torch.randn(books, size, 8, generator=generator).numpy()
-        part = sizes.described(sizes.Book(layers, words, codes), config)
-        found = len(bitstream.encode(sizes.describe(task, task.reference(), [part], {})))
+        part = sizes.described(sizes.Book(layers, words, codes))
+        found = len(bitstream.encode(storage.describe(task, task.reference(), Slim(), [part], {})))
         assert sizes.file_sizes(task, config)[books, size] == pytest.approx(found, abs=40)
 
 
@@ -89,11 +99,10 @@ def test_a_ratio_out_of_reach_is_an_error() -> None:
         sizes.points_at((500.0,), task, aq.Config(), lambda _: 0)
 
 
-@pytest.mark.parametrize("changes", [{"parts": 3}, {"pruned": 0.5}, {"ratios": (0.5,)}])
+@pytest.mark.parametrize("changes", [{"parts": 3}, {"parts": 0}, {"pruned": 0.5}])
 def test_ratios_are_for_the_whole_network(changes: dict[str, Any]) -> None:
-    task: Any = tasks.load("digits", "digits_cnn")
-    config = aq.Config(**{"ratios": (3.0,), **changes})
-    assert aq.unsupported(task, config) == "ratios have to be above 1, with one part and nothing pruned"
+    with pytest.raises(msgspec.ValidationError, match="ratios go with one part and nothing pruned"):
+        msgspec.convert({"ratios": (3.0,), **changes}, aq.Config)
 
 
 def points_of(method: Any, config: Any, budget: Budget | None = None) -> list[Any]:
@@ -102,7 +111,7 @@ def points_of(method: Any, config: Any, budget: Budget | None = None) -> list[An
 
 
 def test_the_file_has_the_size_of_the_formula() -> None:
-    (point,) = points_of(aq, aq.Config(points=((2, 64),), iterations=2))
+    (point,) = points_of(aq, aq.Config(points=((2, 64),)))
     roles = bitstream.bytes_by_role(bitstream.encode(point))
     network = tasks.load("digits", "digits_cnn").reference()
     n = sum(-(-w.size // 8) for w in weights(network).values())
@@ -113,7 +122,7 @@ def test_the_file_has_the_size_of_the_formula() -> None:
 
 
 def test_a_pruned_network_pays_for_its_mask() -> None:
-    settings: dict[str, Any] = {"points": ((2, 64),), "iterations": 2, "pruned": 0.5}
+    settings: dict[str, Any] = {"points": ((2, 64),), "pruned": 0.5}
     (survivors,) = points_of(aq, aq.Config(keep="survivors", **settings))
     (dense,) = points_of(aq, aq.Config(keep="dense", **settings))
     total = sum(w.size for w in weights(tasks.load("digits", "digits_cnn").reference()).values())
@@ -127,8 +136,8 @@ def test_a_pruned_network_pays_for_its_mask() -> None:
 
 
 def test_separate_parts_have_codebooks_of_their_own() -> None:
-    (whole,) = points_of(aq, aq.Config(points=((2, 16),), iterations=2))
-    (layers,) = points_of(aq, aq.Config(points=((2, 16),), iterations=2, parts=0))
+    (whole,) = points_of(aq, aq.Config(points=((2, 16),)))
+    (layers,) = points_of(aq, aq.Config(points=((2, 16),), parts=0))
     count = len(weights(tasks.load("digits", "digits_cnn").reference()))
     books = [sum(part.codec == "codebook" for part in point.parts) for point in (whole, layers)]
     assert books == [1, count]
@@ -137,19 +146,34 @@ def test_separate_parts_have_codebooks_of_their_own() -> None:
 @pytest.mark.parametrize(
     ("method", "changes", "complaint"),
     [
-        (aq, {"points": ((2, 5000),)}, "points have to be pairs: 1 to 64 codebooks"),
-        (aq, {"points": ()}, "there has to be a point"),
-        (aq, {"sweeps": 0}, "iterations, sweeps and moves have to be at least 1"),
+        (aq, {"points": ((2, 5000),)}, "<= 4096 - at `$.points[0][1]`"),
+        (aq, {"points": ((65, 16),)}, "<= 64 - at `$.points[0][0]`"),
+        (aq, {"points": ((2, 1),)}, ">= 2 - at `$.points[0][1]`"),
+        (aq, {"points": ()}, "points and short_points need at least one pair each"),
+        (aq, {"short_points": ()}, "points and short_points need at least one pair each"),
+        (aq, {"short_points": ((0, 16),)}, ">= 1 - at `$.short_points[0][0]`"),
         (aq, {"points": ((64, 4096),)}, "16,384 codewords in all"),
-        (aq, {"pruned": 1.0}, r"pruned has to be in \[0, 1\), not 1.0"),
-        (rvq, {"dimension": 0}, "dimension has to be at least 1"),
-        (pq, {"points": ((0, 16),)}, "points have to be pairs: .* values of a vector"),
-        (pq, {"scale": "block"}, "scale has to be layer, channel or none"),
+        (aq, {"short_points": ((64, 4096),)}, "16,384 codewords in all"),
+        (aq, {"pruned": 1.0}, "< 1.0 - at `$.pruned`"),
+        (aq, {"pruned": -0.1}, ">= 0.0 - at `$.pruned`"),
+        (aq, {"pruned": float("nan")}, "at `$.pruned`"),
+        (aq, {"parts": -1}, ">= 0 - at `$.parts`"),
+        (aq, {"ratios": (1.0,)}, "> 1.0 - at `$.ratios[0]`"),
+        (aq, {"ratios": (float("nan"),)}, "at `$.ratios[0]`"),
+        (aq, {"start": "zeros"}, "Invalid enum value 'zeros' - at `$.start`"),
+        (aq, {"relaxation": "both"}, "Invalid enum value 'both' - at `$.relaxation`"),
+        (aq, {"keep": "nothing"}, "Invalid enum value 'nothing' - at `$.keep`"),
+        (rvq, {"dimension": 0}, ">= 1 - at `$.dimension`"),
+        (rvq, {"points": ()}, "points and short_points need at least one pair each"),
+        (pq, {"points": ((0, 16),)}, ">= 1 - at `$.points[0][0]`"),
+        (pq, {"scale": "block"}, "Invalid enum value 'block' - at `$.scale`"),
+        (pq, {"recalibrate": -1}, ">= 0 - at `$.recalibrate`"),
+        (pq, {"batch": 0}, ">= 1 - at `$.batch`"),
     ],
 )
 def test_settings_that_can_not_be_followed_are_refused(method: Any, changes: dict[str, Any], complaint: str) -> None:
-    reason = method.unsupported(tasks.load("digits", "digits_cnn"), method.Config(**changes))
-    assert reason is not None and re.search(complaint, reason)
+    with pytest.raises(msgspec.ValidationError, match=re.escape(complaint)):
+        msgspec.convert(changes, method.Config)
 
 
 @pytest.mark.parametrize(
@@ -184,7 +208,7 @@ def test_a_layer_of_constant_channels_has_no_scale() -> None:
 
 @pytest.mark.parametrize("budget", [Budget("post-training", 0.0), Budget("short", 0.2)])
 def test_skipped_layers_stay_in_half_precision(budget: Budget) -> None:
-    settings = aq.Config(points=((1, 16),), short_points=((1, 16),), iterations=1, skip=("0",))
+    settings = aq.Config(points=((1, 16),), short_points=((1, 16),), skip=("0",))
     (point,) = points_of(aq, settings, budget)
     decoded = bitstream.decode(bitstream.encode(point))
     reference = tasks.load("digits", "digits_cnn").reference()
@@ -195,9 +219,14 @@ def test_skipped_layers_stay_in_half_precision(budget: Budget) -> None:
 def test_codebooks_in_half_precision_hardly_change_what_the_network_says() -> None:
     task = tasks.load("digits", "digits_cnn")
     x = task.prepare(task.validation.inputs[:64])
+    (point,) = points_of(aq, aq.Config(points=((2, 64),)))
+    (part,) = (part for part in point.parts if part.codec == "codebook")
+    others = tuple(other for other in point.parts if other is not part)
+    assert part.data["dtype"] == "float16"
     outputs = []
-    for storage in ("float32", "float16"):
-        (point,) = points_of(aq, aq.Config(points=((2, 64),), iterations=2, storage=storage))  # type: ignore[arg-type]
+    for dtype in ("float32", "float16"):
+        stored = dataclasses.replace(part, data={**part.data, "dtype": dtype})
+        point = dataclasses.replace(point, parts=(stored, *others))
         with torch.inference_mode():
             outputs.append(bitstream.decode(bitstream.encode(point))(x))
     assert 0 < float((outputs[0] - outputs[1]).abs().max()) < 1e-3 * float(outputs[0].abs().max())
@@ -205,4 +234,4 @@ def test_codebooks_in_half_precision_hardly_change_what_the_network_says() -> No
 
 def test_pruning_that_empties_a_layer_is_blamed_itself() -> None:
     with pytest.raises(MethodError, match=r"pruning a share of 0.9995 leaves nothing of 0.weight: prune less"):
-        points_of(aq, aq.Config(points=((1, 2),), iterations=1, pruned=0.9995))
+        points_of(aq, aq.Config(points=((1, 2),), pruned=0.9995))

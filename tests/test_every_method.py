@@ -6,14 +6,17 @@ what has to be run again (another seed, an interruption) is run for one point wh
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import functools
 import hashlib
 import inspect
 import itertools
+import math
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,11 +30,17 @@ from benchmarks.bitstream import blueprint, codecs
 from benchmarks.evaluation import measure
 from benchmarks.evaluation.scoring import total_score
 from benchmarks.papers import reported
-from methods.interface import Budget, Compressed, Task
+from benchmarks.training import loop
+from methods.interface import Budget, Compressed, Split, Task
 
 POST_TRAINING, SHORT = Budget("post-training", 0.0), Budget("short", 1.0)
 every_method = pytest.mark.parametrize("key", methods.names())
-FEWER: dict[str, dict[str, Any]] = {"hierarchical": {"batches": 8, "size": 16}}  # settings that only cost time here
+FEWER: dict[str, dict[str, Any]] = {  # settings that only cost time here
+    "aq": {"points": [[4, 64], [1, 64]], "short_points": [[3, 64], [1, 64]]},
+    "hierarchical": {"batches": 8, "size": 16, "share": 0.5, "tolerance": 0.1},
+    "psap": {"prunings": 3, "pulse": 1},
+}
+PAPER_EPOCHS = 4  # instead of hundreds, where a configuration says how many
 
 
 class MemoryRun:
@@ -88,14 +97,48 @@ def labels(compressed: Compressed) -> bytes:
     return msgspec.json.encode(compressed.point, order="sorted")
 
 
+@dataclass(frozen=True)
+class Curve:
+    """The points of a method with their files, and the epochs that passed in `fit` for each."""
+
+    points: tuple[tuple[Compressed, bytes], ...]
+    epochs: tuple[float, ...]
+
+
 def curve(key: str, budget: Budget | None = None) -> tuple[tuple[Compressed, bytes], ...]:
     """The points of a method with their files, at its cheapest budget or another one; computed once."""
-    return _curve(key, budget or budget_of(key))
+    return _curve(key, budget or budget_of(key)).points
 
 
 @functools.cache
-def _curve(key: str, budget: Budget) -> tuple[tuple[Compressed, bytes], ...]:
-    return tuple((c, bitstream.encode(c)) for c in points(key, MemoryRun(budget)))
+def _curve(key: str, budget: Budget) -> Curve:
+    made, epochs = [], [0.0]
+    with counted_training() as passed:
+        for compressed in points(key, MemoryRun(budget)):
+            made.append((compressed, bitstream.encode(compressed)))
+            epochs.append(sum(passed))
+    return Curve(tuple(made), tuple(later - earlier for earlier, later in itertools.pairwise(epochs)))
+
+
+@contextlib.contextmanager
+def counted_training(fake: bool = False) -> Iterator[list[float]]:
+    """The epochs, and the last ones' shares, that `fit` passes through; with `fake`, callbacks alone see the steps."""
+    passed: list[float] = []
+    epoch_of = loop._Training.epoch
+
+    @torch.no_grad()
+    def only_counted(training: Any, train: Split, share: float) -> float:
+        for _ in range(max(1, round(share * math.ceil(len(train) / training.recipe.batch)))):
+            training.callback.after_step()
+        return 0.0
+
+    def counted(training: Any, train: Split, epoch: int) -> float:
+        passed.append(min(1.0, training.recipe.epochs - epoch))
+        return only_counted(training, train, passed[-1]) if fake else epoch_of(training, train, epoch)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop._Training, "epoch", counted)
+        yield passed
 
 
 def tensor_hash(network: torch.nn.Module) -> str:
@@ -141,6 +184,31 @@ def test_operating_points_share_the_budget(key: str, budget: Budget) -> None:
 
 
 @every_method
+@pytest.mark.parametrize("budget", [POST_TRAINING, SHORT], ids=lambda budget: budget.name)
+def test_each_point_is_trained_for_its_share_of_the_budget(key: str, budget: Budget) -> None:
+    """By what passes in `fit`: in all, the budget's epochs and no more."""
+    if budget.name in methods.get(key).CARD.budgets:
+        passed = _curve(key, budget).epochs
+        assert passed == pytest.approx(config_of(key).operating_points(budget))
+        assert sum(passed) == pytest.approx(budget.epochs)
+
+
+@every_method
+def test_each_point_is_trained_as_the_paper_says(key: str) -> None:
+    """For as many epochs as `operating_points` tells; nothing but the callbacks sees a step."""
+    budget, config = Budget("paper", None), config_of(key)
+    if budget.name not in methods.get(key).CARD.budgets:
+        return
+    if hasattr(config, "epochs"):
+        config = replace(config, epochs=PAPER_EPOCHS)
+    with counted_training(fake=True) as passed:
+        made = methods.get(key).compress(task_for(key), config, MemoryRun(budget))
+        epochs = [0.0, *(sum(passed) for _ in made)]
+    by_point = [later - earlier for earlier, later in itertools.pairwise(epochs)]
+    assert by_point == pytest.approx(config.operating_points(budget)) and min(by_point) > 0
+
+
+@every_method
 def test_reported_rows_follow_the_schema(key: str) -> None:
     assert all(row.source for row in reported.of(key))
 
@@ -183,19 +251,45 @@ def test_bytes_by_role_add_up(key: str) -> None:
     assert all(sum(bitstream.bytes_by_role(data).values()) == len(data) for _, data in curve(key))
 
 
+FRESH = """
+import hashlib, os, pathlib, sys
+from benchmarks import bitstream
+{tensor_hash}
+for line in sys.stdin:
+    if os.fork() == 0:
+        try:
+            answer = tensor_hash(bitstream.decode(pathlib.Path(line.strip()).read_bytes()))
+        except Exception as error:
+            answer = repr(error)
+        print(answer, flush=True)
+        os._exit(0)
+    os.wait()
+"""
+
+
+@pytest.fixture(scope="module")
+def fresh_hash() -> Iterator[Callable[[Path], str]]:
+    """The hash of what a file decodes to in a process that has imported the bitstream and decoded nothing before."""
+    code = FRESH.format(tensor_hash=inspect.getsource(tensor_hash).replace("torch.nn.Module", "object"))
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as own:
+        assert own.stdin is not None and own.stdout is not None
+        questions, answers = own.stdin, own.stdout
+
+        def ask(path: Path) -> str:
+            print(path, file=questions, flush=True)
+            return answers.readline().strip()
+
+        yield ask
+        questions.close()
+
+
 @every_method
-def test_a_fresh_process_decodes_the_same_network(key: str, tmp_path: Path) -> None:
+def test_a_fresh_process_decodes_the_same_network(key: str, tmp_path: Path, fresh_hash: Callable[[Path], str]) -> None:
     data = curve(key)[-1][1]
     (tmp_path / "x.rbn").write_bytes(data)
-    script = (
-        "import sys, pathlib, hashlib\n"
-        "from benchmarks import bitstream\n"
-        f"{inspect.getsource(tensor_hash).replace('torch.nn.Module', 'object')}\n"
-        "print(tensor_hash(bitstream.decode(pathlib.Path(sys.argv[1]).read_bytes())))"
-    )
-    command = [sys.executable, "-c", script, str(tmp_path / "x.rbn")]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == tensor_hash(bitstream.decode(data))
+    assert fresh_hash(tmp_path / "x.rbn") == tensor_hash(bitstream.decode(data))
 
 
 @every_method

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import copy
 import itertools
+import math
+import re
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
+import msgspec
 import pytest
 import test_every_method
 import torch
@@ -298,14 +300,14 @@ def test_no_layer_falls_below_its_floor_and_the_table_says_so() -> None:
     found = points(targets=(0.2, 0.5), protected=0.3)
     for point in found:
         network = bitstream.decode(bitstream.encode(point))
-        notes = point.point["notes"]
+        notes = point.notes
         for name, size, needed, floor, kept in notes["layers"]:
             assert 1 <= floor <= min(kept, needed) and kept <= size
             assert network.get_submodule(name).out_channels == kept
         assert all(0 < notes[f"redundancy{unit}"] < 1 for unit in ("", "_params", "_macs"))
         spare = sum(size - floor for _, size, _, floor, _ in notes["layers"])
         assert 0 < notes["steps"] <= spare and notes["gradient_passes"] >= 1
-    assert found[0].point["notes"]["redundancy"] == found[1].point["notes"]["redundancy"]
+    assert found[0].notes["redundancy"] == found[1].notes["redundancy"]
 
 
 def test_a_step_that_changes_too_many_decisions_is_undone(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -323,9 +325,10 @@ def test_a_step_that_changes_too_many_decisions_is_undone(monkeypatch: pytest.Mo
             return next(verdicts, 1.0)
 
     monkeypatch.setattr(pruning, "Judge", Judge)
+    monkeypatch.setattr(pruning, "REFRESH", 100)
     state = pruning.State(task.reference(), prunable.all_kept(), known, 0.01, set(), dict.fromkeys(known, 1.0))
     goal = prunable.goal(0.1)
-    pruning.prune(state, prunable, goal, floors, hierarchical.Config(share=0.2, refresh=100), lambda *_: known)
+    pruning.prune(state, prunable, goal, floors, hierarchical.Config(share=0.2), lambda *_: known)
     assert state.undone == 1 and len(state.frozen) == 1 and state.steps >= 1
     (left_alone,) = state.frozen
     assert state.keep[left_alone].all() and prunable.macs(state.keep) <= goal
@@ -363,12 +366,12 @@ def test_a_step_is_judged_once_while_the_network_stays_what_it_is(monkeypatch: p
 
 def test_when_no_layer_takes_more_the_tolerance_doubles() -> None:
     (point,) = points(targets=(0.5,), tolerance=1e-6)
-    assert point.point["notes"]["undone"] > 0 and point.point["notes"]["tolerance"] > 1e-6
+    assert point.notes["undone"] > 0 and point.notes["tolerance"] > 1e-6
 
 
 def test_streams_can_be_pruned_too() -> None:
     (point,) = points(targets=(0.4,), where="streams")
-    names = [name for name, *_ in point.point["notes"]["layers"]]
+    names = [name for name, *_ in point.notes["layers"]]
     assert "conv1" in names and "layer2.0.conv2" in names
     bitstream.decode(bitstream.encode(point))
 
@@ -377,11 +380,27 @@ def test_streams_can_be_pruned_too() -> None:
     ("changes", "complaint"),
     [
         ({"where": "branches"}, "where has to be inner or streams"),
-        ({"rank": "nuclear"}, "rank has to be energy, relative or entropy"),
-        ({"protected": 1.0}, "protected have to lie between 0 and 1"),
-        ({"refresh": 0}, "batches, size and refresh have to be at least 1"),
-        ({"targets": (0.5, 0.3)}, "targets have to rise"),
+        ({"where": "everywhere"}, "Invalid enum value 'everywhere' - at `$.where`"),
+        ({"rank": "nuclear"}, "Invalid enum value 'nuclear' - at `$.rank`"),
+        ({"drawn": "guessed"}, "Invalid enum value 'guessed' - at `$.drawn`"),
+        ({"protected": 1.0}, "< 1.0 - at `$.protected`"),
+        ({"protected": math.nan}, "at `$.protected`"),
+        ({"threshold": 0.0}, "> 0.0 - at `$.threshold`"),
+        ({"threshold": math.nan}, "at `$.threshold`"),
+        ({"share": 0.0}, "> 0.0 - at `$.share`"),
+        ({"share": 1.1}, "<= 1.0 - at `$.share`"),
+        ({"tolerance": 0.0}, "> 0.0 - at `$.tolerance`"),
+        ({"tolerance": math.nan}, "at `$.tolerance`"),
+        ({"batches": 0}, ">= 1 - at `$.batches`"),
+        ({"size": 0}, ">= 1 - at `$.size`"),
+        ({"targets": (0.5, 0.3)}, "targets has to rise"),
+        ({"order": "random"}, "Invalid enum value 'random' - at `$.order`"),
+        ({"judge": "taste"}, "Invalid enum value 'taste' - at `$.judge`"),
+        ({"blocks": -0.1}, ">= 0.0 - at `$.blocks`"),
+        ({"blocks": math.nan}, "at `$.blocks`"),
+        ({"blocks": math.inf}, "at `$.blocks`"),
     ],
 )
 def test_settings_that_can_not_be_followed(changes: dict[str, Any], complaint: str) -> None:
-    assert complaint in str(hierarchical.unsupported(digits(), replace(hierarchical.Config(), **changes)))
+    with pytest.raises(msgspec.ValidationError, match=re.escape(complaint)):
+        msgspec.convert(changes, hierarchical.Config)

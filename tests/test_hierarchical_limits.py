@@ -9,7 +9,7 @@ import torch
 from test_hierarchical import RUN
 from test_runner import Laboratory
 
-from benchmarks import bitstream, record, tasks
+from benchmarks import bitstream, records, tasks
 from benchmarks.errors import MethodError
 from benchmarks.evaluation import measure
 from methods import hierarchical
@@ -27,9 +27,9 @@ def test_a_target_above_the_maximum_redundancy_is_refused_before_anything_is_mad
 def test_with_floors_at_the_rank_nothing_goes_beyond_the_estimate() -> None:
     """What the theory says: no layer below its rank, no more MACs removed than the ranks leave, and no target above."""
     (free,) = planted.points(targets=(0.02,), protected=0.05, threshold=0.05)
-    most = free.point["notes"]["redundancy_macs"]
+    most = free.notes["redundancy_macs"]
     (point,) = planted.points(targets=(most - 0.01,), protected=0.05, threshold=0.05)
-    for _, _, needed, floor, kept in point.point["notes"]["layers"]:
+    for _, _, needed, floor, kept in point.notes["layers"]:
         assert kept >= needed == floor
     task = tasks.load("digits", "digits_resnet")
     x = torch.zeros(1, 1, 8, 8)
@@ -40,17 +40,11 @@ def test_with_floors_at_the_rank_nothing_goes_beyond_the_estimate() -> None:
 
 
 def test_a_refused_target_leaves_no_point(laboratory: Laboratory) -> None:
-    suite = {
-        "task": "digits",
-        "networks": ["digits_resnet"],
-        "methods": ["hierarchical"],
-        "baselines": [],
-        "seeds": [0],
-    }
+    suite = {"task": "digits", "networks": ["digits_resnet"], "methods": ["hierarchical"], "seeds": [0]}
     configs = {"post-training": {"hierarchical": [{"targets": [0.6], "protected": 0.001, "batches": 8, "size": 16}]}}
     laboratory.configure(digits=suite, configs=configs)
     assert laboratory.run()[0] == ["failed"]
     folder = laboratory.results / laboratory.cells()[0].id
     assert not list(folder.glob("p*"))
-    error = record.read_cell(folder / "cell.json").error
+    error = records.read_cell(folder / "cell.json").error
     assert error is not None and "ask for less, or raise `protected`" in error

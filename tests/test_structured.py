@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import itertools
 import math
+import re
 from collections.abc import Mapping
 from types import SimpleNamespace
 from typing import Any
 
+import msgspec
 import pytest
 import test_every_method
 import torch
@@ -33,6 +35,7 @@ NETWORKS: list[tuple[str, dict[str, Any]]] = [
     ("resnet", {"depth": 18}),
     ("resnet", {"depth": 50, "stem": "cifar"}),
 ]
+STRUCTURED = [l1_filter, sfp, fpgm, random_filter, torch_pruning, uniform_width, psap, hierarchical]
 every_network = pytest.mark.parametrize(("name", "arguments"), NETWORKS)
 
 
@@ -261,15 +264,26 @@ def test_a_target_beyond_all_channels_is_refused(digits: Prunable) -> None:
 @pytest.mark.parametrize(
     ("changes", "complaint"),
     [
-        ({"targets": ()}, "targets have to rise"),
-        ({"targets": (0.5, 0.3)}, "targets have to rise"),
-        ({"targets": (0.0, 0.3)}, "above 0 and below 1"),
-        ({"where": "everywhere"}, "where has to be inner, branches or streams"),
-        ({"bits": 1}, "bits has to be 2 to 16"),
+        ({"targets": ()}, "targets has to rise, from the largest file to the smallest, with at least one value"),
+        ({"targets": (0.5, 0.3)}, "targets has to rise, from the largest file to the smallest"),
+        ({"targets": (0.5, 0.5)}, "targets has to rise"),
+        ({"targets": (0.0, 0.3)}, "> 0.0 - at `$.targets[0]`"),
+        ({"targets": (0.3, 1.0)}, "< 1.0 - at `$.targets[1]`"),
+        ({"targets": (0.3, math.nan)}, "at `$.targets[1]`"),
+        ({"where": "everywhere"}, "Invalid enum value 'everywhere' - at `$.where`"),
+        ({"lr": 0.0}, "> 0.0 - at `$.lr`"),
+        ({"lr": math.nan}, "at `$.lr`"),
+        ({"lr": math.inf}, "at `$.lr`"),
+        ({"batch": 0}, ">= 1 - at `$.batch`"),
+        ({"weight_decay": -1e-4}, ">= 0.0 - at `$.weight_decay`"),
+        ({"weight_decay": math.nan}, "at `$.weight_decay`"),
+        ({"epochs": 0}, ">= 1 - at `$.epochs`"),
     ],
 )
-def test_settings_that_can_not_be_followed(changes: dict[str, Any], complaint: str, digits: Prunable) -> None:
-    assert complaint in str(l1_filter.unsupported(digits.task, l1_filter.Config(**changes)))
+@pytest.mark.parametrize("method", STRUCTURED)
+def test_settings_that_can_not_be_followed(method: Any, changes: dict[str, Any], complaint: str) -> None:
+    with pytest.raises(msgspec.ValidationError, match=re.escape(complaint)):
+        msgspec.convert(changes, method.Config)
 
 
 @pytest.mark.parametrize(("depth", "dense", "drop"), [(20, 40_550_400, 53.96), (56, 125_485_056, 52.63)])
@@ -335,9 +349,7 @@ def run_of(method: Any, network: str = "digits_resnet", **changes: Any) -> list[
     return list(method.compress(tasks.load("digits", network), method.Config(**changes), run))
 
 
-@pytest.mark.parametrize(
-    "method", [l1_filter, sfp, fpgm, random_filter, torch_pruning, uniform_width, psap, hierarchical]
-)
+@pytest.mark.parametrize("method", STRUCTURED)
 def test_all_methods_stand_at_the_same_macs(method: Any) -> None:
     from benchmarks.evaluation.scoring import total_score
 

@@ -41,20 +41,22 @@ def test_soft_training_leaves_removed_channels_removed(where: Where) -> None:
 
 
 @pytest.mark.parametrize(("epochs", "steps", "every"), [(1.0, 10, 3), (0.25, 2, 1), (2.5, 25, 8), (100.0, 1000, 10)])
-def test_soft_training_knows_its_steps(epochs: float, steps: int, every: int) -> None:
+def test_soft_training_knows_its_steps(epochs: float, steps: int, every: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Ten steps an epoch; at least three prunings."""
+    monkeypatch.setattr(soft, "SOFT", 1.0)
     train = Split(torch.zeros(1280, 1, 8, 8, dtype=torch.uint8), torch.zeros(1280, dtype=torch.int64))
     task: Any = SimpleNamespace(train=train)
     run = test_every_method.MemoryRun(Budget("short", epochs))
-    recipe, found, between = soft_recipe(task, sfp.Config(targets=(0.5,), soft=1.0, prunings=3), run)
+    recipe, found, between = soft_recipe(task, sfp.Config(targets=(0.5,), prunings=3), run)
     assert (recipe.epochs, found, between) == (epochs, steps, every)
 
 
 @pytest.mark.parametrize("epochs", [0.3, 2.0, 2.5])
-def test_training_takes_the_steps_that_are_known_beforehand(epochs: float) -> None:
+def test_training_takes_the_steps_that_are_known_beforehand(epochs: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(soft, "SOFT", 1.0)
     task = tasks.load("digits", "digits_resnet")
     run = test_every_method.MemoryRun(Budget("short", epochs))
-    recipe, steps, _ = soft_recipe(task, sfp.Config(targets=(0.5,), soft=1.0), run)
+    recipe, steps, _ = soft_recipe(task, sfp.Config(targets=(0.5,)), run)
     prunable, dense = analyse(task), task.reference()
     counted = Soft(dense, prunable, lambda _: prunable.all_kept(), 10**6)
     train_softly(dense, prunable, prunable.all_kept(), run, recipe, "soft", counted)

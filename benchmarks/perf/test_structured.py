@@ -24,8 +24,7 @@ from benchmarks.evaluation import measure
 from benchmarks.perf.test_training import Unkept
 from methods import hierarchical
 from methods.families.lowrank import groups as stages
-from methods.families.lowrank import realise
-from methods.families.lowrank.curve import Factorised
+from methods.families.slim import Slim
 from methods.families.structured import Prunable, allocation, analyse, filters
 from methods.hierarchical import gradients
 from methods.interface import Budget, Split
@@ -46,10 +45,7 @@ def task(depth: int = 56) -> Any:
         network=f"resnet{depth}",
         architecture="cifar_resnet",
         arguments={"depth": depth},
-        mean=(0.5,) * 3,
-        std=(0.25,) * 3,
-        crop_padding=4,
-        flip=True,
+        prepare=lambda inputs: (inputs.float() / 255 - 0.5) / 0.25,
         train=split,
         validation=split,
         reference=lambda: copy.deepcopy(network),
@@ -108,7 +104,7 @@ def test_the_whole_loop() -> None:
         pytest.skip(str(error))
     print()
     for point in hierarchical.compress(trained, hierarchical.Config(), Kept()):
-        notes = point.point["notes"]
+        notes = point.notes
         took = f"{notes['seconds']} s, {notes['steps']} steps, {notes['undone']} undone"
         print(f"{point.point['removed']:.0%} of ResNet-56's MACs: {took}")
 
@@ -132,9 +128,9 @@ def test_latency() -> None:
     }
     for scheme in ("separate", "ljsvd", "bijsvd"):
         found = shares(stages(dense), scheme, 0.5, 0.5)  # type: ignore[arg-type]
-        variants[f"factors, {scheme}, rate 0.5"] = realise(
-            task(), dense, Factorised(*structure(found), factors(found, 10))
-        )
+        variants[f"factors, {scheme}, rate 0.5"] = Slim(
+            *structure(found), factors(found, 10)
+        ).realise(task(), dense)
     print()
     for batch in (1, 128):
         alone = measure.latency_ms(dense, example, batch, 2.0)
