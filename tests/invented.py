@@ -16,10 +16,9 @@ import msgspec
 import pytest
 
 import methods
-from benchmarks import record
-from benchmarks.evaluation import measure
-from benchmarks.record import CellState, Record
-from benchmarks.report import cards
+from benchmarks import records
+from benchmarks.evaluation import metrics
+from benchmarks.records import CellState, Record
 from methods.interface import Card
 
 SUITE = "invented"
@@ -32,15 +31,15 @@ def made(method: str = "alpha", seed: int = 0, index: int = 0, **changes: Any) -
     network, budget = changes.pop("network", "net"), changes.pop("budget", "post-training")
     config = changes.pop("config", {"mode": "plain", "steps": 3})
     config_hash = hashlib.sha256(json.dumps(config).encode()).hexdigest()[:8]
-    low, high = measure.wilson(correct, 1000)
+    low, high = metrics.wilson(correct, 1000)
     fields: dict[str, Any] = {
-        "schema": record.SCHEMA,
+        "schema": records.SCHEMA,
         "id": f"{SUITE}/{network}/{method}/{config_hash}-{budget}-s{seed}/p{index:02d}",
         "suite": SUITE,
         "task": "digits",
         "network": network,
         "method": method,
-        "faithful": "reconstruction",
+        "fidelity": "reconstruction",
         "config": config,
         "config_hash": config_hash,
         "budget": budget,
@@ -48,18 +47,20 @@ def made(method: str = "alpha", seed: int = 0, index: int = 0, **changes: Any) -
         "seed": seed,
         "index": index,
         "point": {"sparsity": 0.5 + 0.1 * index},
-        "rate": record.Rate(
+        "rate": records.Rate(
             file_bytes=size,
             by_role={"weights": size - 300, "norm_bias": 200, "header": 100},
-            reference_bytes=REFERENCE_BYTES,
+            uncompressed_bytes=REFERENCE_BYTES,
             ratio=REFERENCE_BYTES / size,
             bits_per_weight=8 * size / (REFERENCE_BYTES / 4),
         ),
-        "counted": record.Counted(elements=10_000, nonzero=5_000 - 1_000 * index, macs=1_234_567),
-        "quality": record.Quality(
-            metric="top-1", correct=correct, total=1000, value=correct / 1000, low=low, high=high
-        ),
-        "speed": record.Speed(
+        "counted": records.Counted(elements=10_000, nonzero=5_000 - 1_000 * index, macs=1_234_567),
+        "metrics": {
+            "top-1": records.Score(
+                items=1000, total=correct, squares=correct, value=correct / 1000, low=low, high=high
+            )
+        },
+        "speed": records.Speed(
             device="a processor",
             threads=2,
             encode_s=0.5,
@@ -68,7 +69,7 @@ def made(method: str = "alpha", seed: int = 0, index: int = 0, **changes: Any) -
             latency_ms_batch128=30.0,
         ),
         "wall_s": 12.5,
-        "provenance": record.Provenance(
+        "provenance": records.Provenance(
             fingerprint="0123456789abcdef",
             commit="c" * 40,
             dirty=False,
@@ -92,21 +93,21 @@ def curve(method: str, sizes: list[int], correct: list[int]) -> list[Record]:
 
 
 def reference(network: str = "net") -> Record:
-    return made("plain", network=network, file_bytes=REFERENCE_BYTES, correct=950, faithful="baseline", config={})
+    return made("plain", network=network, file_bytes=REFERENCE_BYTES, correct=950, fidelity="baseline", config={})
 
 
 def several() -> list[Record]:
     curves = [made(seed=seed, index=index) for seed in (0, 1, 2) for index in (0, 1)]
-    other = [made("beta", index=i, network="other", faithful="paper", budget="short", epochs=5) for i in (0, 1, 2)]
+    other = [made("beta", index=i, network="other", fidelity="paper", budget="short", epochs=5) for i in (0, 1, 2)]
     return [*curves, *other, reference(), reference("other")]
 
 
 def everything() -> list[Record]:
     """`several` and more: another configuration, a narrower network on another machine, times that are not known."""
-    slim = record.Counted(elements=9_000, nonzero=9_000, macs=700_000)
+    slim = records.Counted(elements=9_000, nonzero=9_000, macs=700_000)
     elsewhere = msgspec.structs.replace(made().speed, device="another processor", threads=1, latency_ms_batch128=None)
     extra = {"counted": slim, "speed": elsewhere, "notes": {"redundancy_macs": 0.3}}
-    beta = [made("beta", seed=seed, correct=870, file_bytes=9000, faithful="baseline", **extra) for seed in (0, 1)]
+    beta = [made("beta", seed=seed, correct=870, file_bytes=9000, fidelity="baseline", **extra) for seed in (0, 1)]
     unlike = [made("gamma", seed=seed, correct=correct) for seed, correct in ((0, 700), (1, 940))]
     return [*several(), *beta, *unlike, made(config={"mode": "plain", "steps": 4}, correct=910)]
 
@@ -188,6 +189,8 @@ above = 0.2
 
 def publish(package: Path, patch: pytest.MonkeyPatch) -> None:
     """Make "alpha" a method at hand: with a card, a README, and what its paper reports and claims."""
+    from benchmarks.records import described as cards
+
     package.mkdir()
     for name, content in {"README.md": README, "reported.toml": REPORTED, "claims.toml": CLAIMS}.items():
         (package / name).write_text(content)
@@ -203,8 +206,8 @@ def store(results: Path, records: list[Record]) -> Path:
     for number, known in enumerate(records):
         parts = known.id.split("/")
         place = known.id if len(parts) == 5 and "<" not in known.id else f"{SUITE}/x/y{number}/z-s0/p00"
-        record.write(results / f"{place}.json", known)
-        record.write((results / place).parent / "cell.json", CellState(record.SCHEMA, "x", "complete", 1, 1.0))
+        records.write(results / f"{place}.json", known)
+        records.write((results / place).parent / "cell.json", CellState(records.SCHEMA, "x", "complete", 1, 1.0))
     return results
 
 

@@ -211,14 +211,14 @@ def test_decode_of_a_damaged_or_foreign_file_is_one_sentence(
 
 
 def test_seeds_belong_to_what_is_random(laboratory: Laboratory) -> None:
-    suite = {"task": "digits", "networks": ["digits_cnn"], "methods": ["tiny"], "baselines": [], "seeds": [3, 4]}
+    suite = {"task": "digits", "networks": ["digits_cnn"], "methods": ["tiny"], "seeds": [3, 4]}
     laboratory.configure(digits=suite)
-    assert [cell.seed for cell in plan.plan("digits")] == [3]  # without training, the tiny method has no randomness
-    assert [cell.seed for cell in plan.plan("digits", budget_name="short")] == [3, 4]
-    assert [cell.seed for cell in plan.plan("digits", budget_name="short", seeds=[7])] == [7]
-    ids = [cell.id for cell in plan.plan("digits", budget_name="short")]
+    assert [cell.seed for cell in plan.cells("digits")] == [3]  # without training, the tiny method has no randomness
+    assert [cell.seed for cell in plan.cells("digits", budget_name="short")] == [3, 4]
+    assert [cell.seed for cell in plan.cells("digits", budget_name="short", seeds=[7])] == [7]
+    ids = [cell.id for cell in plan.cells("digits", budget_name="short")]
     assert ids == [f"digits/digits_cnn/tiny/f0074244-short-s{seed}" for seed in (3, 4)]
-    assert plan.plan("digits")[0].command.endswith("--config f0074244 --budget post-training --seed 3")
+    assert plan.cells("digits")[0].command.endswith("--config f0074244 --budget post-training --seed 3")
 
 
 def test_a_suite_may_have_configurations_of_its_own(laboratory: Laboratory) -> None:
@@ -230,12 +230,12 @@ def test_a_suite_may_have_configurations_of_its_own(laboratory: Laboratory) -> N
         "seeds": [0],
     }
     laboratory.configure({"points": 2}, digits=suite | {"configs": {"post-training": {"tiny": [{"points": 5}]}}})
-    assert [cell.config["points"] for cell in plan.plan("digits", ["tiny"])] == [5]
+    assert [cell.config["points"] for cell in plan.cells("digits", ["tiny"])] == [5]
     laboratory.configure({"points": 2}, digits=suite | {"configs": {"short": {"tiny": [{"points": 5}]}}})
-    assert [cell.config["points"] for cell in plan.plan("digits", ["tiny"])] == [2]
+    assert [cell.config["points"] for cell in plan.cells("digits", ["tiny"])] == [2]
     laboratory.configure({"points": 2}, digits=suite | {"configs": {"post-training": {"tiny": [{"pionts": 5}]}}})
     with pytest.raises(UnknownName, match=r"unknown field of tiny's Config .* did you mean 'points'"):
-        plan.plan("digits", ["tiny"])
+        plan.cells("digits", ["tiny"])
 
 
 def test_an_interruption_ends_all_jobs_at_once(laboratory: Laboratory) -> None:

@@ -119,7 +119,7 @@ def test_the_plan_ends_with_a_sum(
     laboratory: Laboratory, known_speed: None, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for known in curve():
-        record.write(
+        records.write(
             laboratory.results / "digits" / "digits_cnn" / "tiny" / "old-s9" / f"p{known.index:02d}.json", known
         )
     storage.write(

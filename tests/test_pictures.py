@@ -172,7 +172,7 @@ def work(what: str, folder: Path, place: Path, ready: Any) -> None:
     task.reference()
     ready.set()
     if what == "train":
-        config = plan.plain(magnitude.Config(rounds=(0.5, 0.8)))
+        config = params.plain(magnitude.Config(rounds=(0.5, 0.8)))
         cell = Cell("pictures", "pictures", "net", "magnitude", config, Budget("short", 6.0), 0)
         assert [outcome for _, outcome in schedule.run([cell], place, print)] == ["complete"]
     else:
@@ -207,7 +207,7 @@ def own_modules(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("own_modules")
 def test_training_on_pictures_that_is_killed_three_times_ends_with_the_same_files(folder: Path, tmp_path: Path) -> None:
     def ended(name: str) -> list[tuple[str, int, int]]:
-        known = list(record.load(tmp_path / name, "pictures"))
+        known = list(records.load(tmp_path / name, "pictures"))
         return [(r.provenance.artefact_sha256, r.quality.correct, r.quality.total) for r in known]
 
     took = begun("train", folder, tmp_path / "whole")

@@ -244,14 +244,14 @@ def test_two_processes_run_cells_as_one_does(method: str, points: tuple[int, int
     torchrun("-m", "benchmarks.cli", *cells, "--results", str(tmp_path / "two"))
     command = [sys.executable, "-m", "benchmarks.cli", *cells, "--results", str(tmp_path / "one")]
     subprocess.run(command, env=os.environ | {"OMP_NUM_THREADS": "1"}, cwd=ROOT, check=True)
-    one, two = (list(record.load(tmp_path / name, "digits")) for name in ("one", "two"))
+    one, two = (list(records.load(tmp_path / name, "digits")) for name in ("one", "two"))
     assert len(one) == points[0]
     for alone, together in zip(one, two, strict=True):
         assert alone.provenance.artefact_sha256 == together.provenance.artefact_sha256
         assert (alone.quality.correct, alone.quality.total) == (together.quality.correct, together.quality.total)
         assert together.provenance.command == f"torchrun --nproc-per-node 2 --no-python {alone.provenance.command}"
     torchrun("-m", "benchmarks.cli", *cells, "-b", "short", "-s", "0", "--results", str(tmp_path / "two"))
-    trained = [r for r in record.load(tmp_path / "two", "digits") if r.budget == "short"]
+    trained = [r for r in records.load(tmp_path / "two", "digits") if r.budget == "short"]
     assert len(trained) == points[1] and all(r.quality.total == one[0].quality.total for r in trained)
     assert {r.provenance.processes for r in trained} == {2} and {r.provenance.processes for r in one} == {1}
     assert not any((tmp_path / "two" / ".work").glob("*/"))
