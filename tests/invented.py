@@ -56,9 +56,7 @@ def made(method: str = "alpha", seed: int = 0, index: int = 0, **changes: Any) -
         ),
         "counted": records.Counted(elements=10_000, nonzero=5_000 - 1_000 * index, macs=1_234_567),
         "metrics": {
-            "top-1": records.Score(
-                items=1000, total=correct, squares=correct, value=correct / 1000, low=low, high=high
-            )
+            "top-1": records.Score(items=1000, total=correct, squares=correct, value=correct / 1000, low=low, high=high)
         },
         "speed": records.Speed(
             device="a processor",
