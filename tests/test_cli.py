@@ -37,7 +37,7 @@ def shown(capsys: pytest.CaptureFixture[str]) -> str:
         ("run digits -m tinny", "error: unknown method 'tinny': did you mean 'tiny'"),
         ("run digits -n digits_cn", "error: unknown network of suite 'digits' 'digits_cn': did you mean 'digits_cnn'?"),
         ("run digits -b shrt", "error: unknown budget 'shrt': did you mean 'short'?"),
-        ("plan digits -c f0074243", "error: unknown configuration 'f0074243': did you mean 'f0074244'?"),
+        ("plan digits -c 44136fa4", "error: unknown configuration '44136fa4': did you mean '44136fa3'?"),
         ("fetch cifar", "error: unknown task 'cifar': did you mean 'cifar10'?"),
         ("fetch cifar10 -n resnet21", "error: unknown network of task 'cifar10' 'resnet21': did you mean 'resnet"),
         ("show digits", "error: there are no records of 'digits' in results: `ratebench run digits` makes them"),
@@ -211,31 +211,30 @@ def test_decode_of_a_damaged_or_foreign_file_is_one_sentence(
 
 
 def test_seeds_belong_to_what_is_random(laboratory: Laboratory) -> None:
-    suite = {"task": "digits", "networks": ["digits_cnn"], "methods": ["tiny"], "baselines": [], "seeds": [3, 4]}
+    suite = {"task": "digits", "networks": ["digits_cnn"], "methods": ["tiny"], "seeds": [3, 4]}
     laboratory.configure(digits=suite)
-    assert [cell.seed for cell in plan.plan("digits")] == [3]  # without training, the tiny method has no randomness
-    assert [cell.seed for cell in plan.plan("digits", budget_name="short")] == [3, 4]
-    assert [cell.seed for cell in plan.plan("digits", budget_name="short", seeds=[7])] == [7]
-    ids = [cell.id for cell in plan.plan("digits", budget_name="short")]
-    assert ids == [f"digits/digits_cnn/tiny/f0074244-short-s{seed}" for seed in (3, 4)]
-    assert plan.plan("digits")[0].command.endswith("--config f0074244 --budget post-training --seed 3")
+    assert [cell.seed for cell in plan.cells("digits")] == [3]  # without training, the tiny method has no randomness
+    assert [cell.seed for cell in plan.cells("digits", budget_name="short")] == [3, 4]
+    assert [cell.seed for cell in plan.cells("digits", budget_name="short", seeds=[7])] == [7]
+    ids = [cell.id for cell in plan.cells("digits", budget_name="short")]
+    assert ids == [f"digits/digits_cnn/tiny/44136fa3-short-s{seed}" for seed in (3, 4)]
+    assert plan.cells("digits")[0].command.endswith("--config 44136fa3 --budget post-training --seed 3")
 
 
 def test_a_suite_may_have_configurations_of_its_own(laboratory: Laboratory) -> None:
     suite = {
         "task": "digits",
         "networks": ["digits_cnn"],
-        "methods": ["tiny"],
-        "baselines": ["reference"],
+        "methods": ["tiny", "reference"],
         "seeds": [0],
     }
     laboratory.configure({"points": 2}, digits=suite | {"configs": {"post-training": {"tiny": [{"points": 5}]}}})
-    assert [cell.config["points"] for cell in plan.plan("digits", ["tiny"])] == [5]
+    assert [cell.config["points"] for cell in plan.cells("digits", ["tiny"])] == [5]
     laboratory.configure({"points": 2}, digits=suite | {"configs": {"short": {"tiny": [{"points": 5}]}}})
-    assert [cell.config["points"] for cell in plan.plan("digits", ["tiny"])] == [2]
+    assert [cell.config["points"] for cell in plan.cells("digits", ["tiny"])] == [2]
     laboratory.configure({"points": 2}, digits=suite | {"configs": {"post-training": {"tiny": [{"pionts": 5}]}}})
     with pytest.raises(UnknownName, match=r"unknown field of tiny's Config .* did you mean 'points'"):
-        plan.plan("digits", ["tiny"])
+        plan.cells("digits", ["tiny"])
 
 
 def test_an_interruption_ends_all_jobs_at_once(laboratory: Laboratory) -> None:

@@ -17,8 +17,8 @@ from safetensors.torch import save_file
 from test_runner import Laboratory
 
 import methods
-from benchmarks import fingerprint, networks, record, tasks
-from benchmarks.running import plan
+from benchmarks import fingerprint, networks, records, tasks
+from benchmarks.running import params, plan
 from benchmarks.tasks import imagenet
 from benchmarks.training.scratch import initialise
 
@@ -28,8 +28,7 @@ BUDGETS = {"post-training": {"epochs": 0}, "short": {"epochs": 1.0}}
 SUITE = {
     "task": "imagenet",
     "networks": ["mobilenet_v2"],
-    "methods": ["uniform"],
-    "baselines": ["reference"],
+    "methods": ["uniform", "reference"],
     "seeds": [0],
 }
 
@@ -54,6 +53,7 @@ def replication(laboratory: Laboratory, pins: Path, tmp_path: Path, monkeypatch:
     monkeypatch.setenv("RATEBENCH_MIRROR", str(tmp_path / "mirror"))
     monkeypatch.setenv("RATEBENCH_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(imagenet, "PER_CLASS", 2)
+    monkeypatch.setattr(imagenet, "ITEMS", (6, 6))
     imagenet._splits.cache_clear()
     imagenet.test_split.cache_clear()
     configs = {"post-training": {"uniform": [{"steps": [0.2, 0.4], "recalibrate": 4}]}}
@@ -75,8 +75,8 @@ def test_from_archives_to_a_report(replication: Laboratory, capsys: pytest.Captu
     ]
     assert "ILSVRC2012_img_val.tar" in notes[0]["data"] and notes[1]["mobilenet_v2.safetensors"].startswith("sha256:")
     assert replication.ratebench("run", "imagenet") == 0
-    known = list(record.load(replication.results, "imagenet"))
-    assert [(r.method, r.quality.total) for r in known] == [
+    known = list(records.load(replication.results, "imagenet"))
+    assert [(r.method, r.quality.items) for r in known] == [
         ("reference", 6),
         ("reference", 6),
         ("uniform", 6),
@@ -101,12 +101,12 @@ def test_low_rank_on_a_residual_network(
     """MobileNet can't show it: its blocks repeat no layer. At raw fp32 the file is as small as the ranks promise."""
     with_random_weights("resnet18", tmp_path / "mirror", monkeypatch)
     low_rank = {"jsvd": [{"rates": [0.2]}, {"rates": [0.2], "scheme": "bijsvd", "recalibrate": 4}]}
-    suite = SUITE | {"networks": ["resnet18"], "methods": ["jsvd"], "baselines": []}
+    suite = SUITE | {"networks": ["resnet18"], "methods": ["jsvd"]}
     replication.configure(imagenet=suite, budgets=BUDGETS, configs={"post-training": low_rank})
     assert replication.ratebench("prepare", "imagenet") == 0
     assert replication.ratebench("run", "imagenet", "-a") == 0
-    known = list(record.load(replication.results, "imagenet"))
-    assert [(r.network, r.quality.total) for r in known] == [("resnet18", 6)] * 2
+    known = list(records.load(replication.results, "imagenet"))
+    assert [(r.network, r.quality.items) for r in known] == [("resnet18", 6)] * 2
     for r in known:
         assert r.point["cf"] > 4 and r.rate.ratio == pytest.approx(r.point["cf"], rel=0.05)
 
@@ -118,32 +118,34 @@ def test_two_methods_on_a_few_real_images(laboratory: Laboratory) -> None:
         "task": "imagenet_tiny",
         "networks": ["mobilenet_v1_0.75"],
         "methods": ["surp", "uniform"],
-        "baselines": [],
         "seeds": [0],
     }
     configs = {
-        "post-training": {"surp": [{"sparsities": [0.1, 0.3]}], "uniform": [{"steps": [0.1, 0.3], "recalibrate": 64}]},
+        "post-training": {
+            "surp": [{"mode": "rounds", "sparsities": [0.1, 0.3], "recalibrate": 64}],
+            "uniform": [{"steps": [0.3], "recalibrate": 64}],
+        },
         "short": {"surp": [{"mode": "rounds", "short_sparsities": [0.5]}]},
     }
     laboratory.configure(few=suite, budgets={**BUDGETS, "short": {"epochs": 0.128}}, configs=configs)
     assert laboratory.ratebench("run", "few") == 0
     assert laboratory.ratebench("run", "few", "-m", "surp", "-b", "short") == 0
-    found = list(record.load(laboratory.results, "few"))
-    assert [r.method for r in found] == ["surp"] * 3 + ["uniform"] * 2
-    assert all(r.quality.total == 100 for r in found)
-    assert all(r.quality.correct > 40 for r in found if r.budget == "post-training")  # 76 of 100 before
+    found = list(records.load(laboratory.results, "few"))
+    assert [r.method for r in found] == ["surp"] * 3 + ["uniform"]
+    assert all(r.quality.items == 100 for r in found)
+    assert all(r.quality.total > 60 for r in found if r.budget == "post-training")  # 76 of 100 before
 
 
 def test_every_method_is_in_the_small_suite_and_follows_its_papers_schedule_there(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.chdir(fingerprint.ROOT)
-    plan._params.cache_clear()
-    large, small = (plan.plan(name, budget_name="paper") for name in ("imagenet", "imagenet-tiny"))
+    params._params.cache_clear()
+    large, small = (plan.cells(name, budget_name="paper") for name in ("imagenet", "imagenet-tiny"))
     assert {(c.method, c.config_hash) for c in small} == {(c.method, c.config_hash) for c in large}
     for budget in ("post-training", "short"):
-        assert {c.method for c in plan.plan("imagenet-tiny", budget_name=budget)} == set(methods.names())
-    plan._params.cache_clear()
+        assert {c.method for c in plan.cells("imagenet-tiny", budget_name=budget)} == set(methods.names())
+    params._params.cache_clear()
 
 
 def test_the_few_images_are_cut_in_three() -> None:

@@ -14,13 +14,15 @@ import pytest
 import test_every_method
 import torch
 from PIL import Image
+from test_runner import InProcess
 from torch import nn
 
-from benchmarks import record, tasks
+from benchmarks import records, tasks
 from benchmarks.data.images import Pictures, centred, cropped
 from benchmarks.errors import MethodError, RateBenchError
-from benchmarks.evaluation import worker
-from benchmarks.tasks.kinds.classification import Classification
+from benchmarks.evaluation import shards
+from benchmarks.running import params, plan, schedule
+from benchmarks.tasks.kinds.classification import Classification, ClassificationTest
 from benchmarks.training import Callback, Recipe, fit, loop, processes
 from benchmarks.training.augmentation import augment
 from methods.interface import Augmentation, Split
@@ -124,10 +126,11 @@ def on_pictures(folder: str) -> Tensors:
     split = Split(images, torch.tensor(labels * 5))
     colours: Any = {"mean": (0.5,) * 3, "std": (0.5,) * 3, "augmentation": Augmentation(flip=True)}
     task = replace(few(1), load_splits=lambda: (split, split), **colours)
-    shard, wanted = worker.SHARD, worker.Wanted("", None, processes.rank(), processes.count())
-    worker.SHARD = 1
-    counted = processes.total(torch.tensor(worker._counted(plain(3, 16), split, task, wanted, "")))
-    worker.SHARD = shard
+    test = ClassificationTest(task, lambda: split, (3, 16, 16), len(split))
+    size, shards.SHARD = shards.SHARD, 1
+    own = shards.scored(plain(3, 16), test, processes.rank(), processes.count(), None, "")["top-1"]
+    counted = processes.total(torch.tensor([own.total, own.items]))
+    shards.SHARD = size
     return {**trained(plain(3, 16), task), "counted": counted}
 
 
@@ -135,13 +138,13 @@ ALL = (with_batchnorm, without_batchnorm, with_a_callback, with_one_image_left, 
 JOBS = {job.__name__: job for job in ALL}
 
 
-def torchrun(*command: str) -> None:
+def torchrun(*command: str, place: Path = ROOT) -> None:
     """Two processes, one thread each."""
     places = [str(ROOT), str(ROOT / "tests"), os.environ.get("PYTHONPATH", "")]
     done = subprocess.run(
         [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", *command],
         env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, places)), "OMP_NUM_THREADS": "1"},
-        cwd=ROOT,
+        cwd=place,
         capture_output=True,
         text=True,
         timeout=300,
@@ -265,24 +268,40 @@ def test_a_share_of_a_batch_gets_the_crops_of_the_whole_batch(rank: int, count: 
     assert torch.equal(part, whole[own])
 
 
-@pytest.mark.parametrize(("method", "points"), [("magnitude", (8, 5)), ("l1_filter", (3, 3))])
-def test_two_processes_run_cells_as_one_does(method: str, points: tuple[int, int], tmp_path: Path) -> None:
+SUITE = """
+digits: {task: digits, networks: [digits_cnn], methods: [l1_filter, magnitude], seeds: [0]}
+budgets: {post-training: {epochs: 0}, short: {epochs: 1.0}}
+configs:
+  post-training: {l1_filter: [{targets: [0.5]}], magnitude: [{sparsities: [0.5, 0.9]}]}
+  short: {l1_filter: [{targets: [0.5]}], magnitude: [{rounds: [0.8, 0.9]}]}
+"""
+
+
+def test_two_processes_run_cells_as_one_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The same files and exact counts without training; with it, every point has its record."""
-    cells = ["run", "digits", "-m", method, "-n", "digits_cnn"]
-    torchrun("-m", "benchmarks.cli", *cells, "--results", str(tmp_path / "two"))
-    command = [sys.executable, "-m", "benchmarks.cli", *cells, "--results", str(tmp_path / "one")]
-    subprocess.run(command, env=os.environ | {"OMP_NUM_THREADS": "1"}, cwd=ROOT, check=True)
-    one, two = (list(record.load(tmp_path / name, "digits")) for name in ("one", "two"))
-    assert len(one) == points[0]
+    (tmp_path / "params.yaml").write_text(SUITE)
+    command = ["-m", "benchmarks.cli", "run", "digits", "--results", "two"]
+    torchrun(*command, place=tmp_path)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(schedule, "Scorer", InProcess)
+    params._params.cache_clear()
+    ended = list(schedule.run(plan.cells("digits"), Path("one"), print))
+    params._params.cache_clear()
+    assert [outcome for _, outcome in ended] == ["complete"] * 2
+    one, two = (list(records.load(Path(name), "digits")) for name in ("one", "two"))
+    assert [r.method for r in one] == ["l1_filter", "magnitude", "magnitude"]
     for alone, together in zip(one, two, strict=True):
         assert alone.provenance.artefact_sha256 == together.provenance.artefact_sha256
-        assert (alone.quality.correct, alone.quality.total) == (together.quality.correct, together.quality.total)
+        assert alone.metrics == together.metrics
+        beside = [Path(name, f"{alone.id}.items").read_bytes() for name in ("one", "two")]
+        assert beside[0] == beside[1] and len(beside[0]) == 50  # a bit for each image, whichever process scored it
         assert together.provenance.command == f"torchrun --nproc-per-node 2 --no-python {alone.provenance.command}"
-    torchrun("-m", "benchmarks.cli", *cells, "-b", "short", "-s", "0", "--results", str(tmp_path / "two"))
-    trained = [r for r in record.load(tmp_path / "two", "digits") if r.budget == "short"]
-    assert len(trained) == points[1] and all(r.quality.total == one[0].quality.total for r in trained)
+    torchrun(*command, "-b", "short", "-s", "0", place=tmp_path)
+    trained = [r for r in records.load(Path("two"), "digits") if r.budget == "short"]
+    assert [r.method for r in trained] == ["l1_filter", "magnitude", "magnitude"]
+    assert all(r.quality.items == 400 for r in trained)
     assert {r.provenance.processes for r in trained} == {2} and {r.provenance.processes for r in one} == {1}
-    assert not any((tmp_path / "two" / ".work").glob("*/"))
+    assert not any(Path("two", ".work").glob("*/"))
 
 
 def test_what_all_processes_do_alike_is_left_to_torchrun(tmp_path: Path) -> None:

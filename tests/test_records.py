@@ -1,4 +1,4 @@
-"""Records and what they rest on: exact counts, sizes and intervals, files written whole, artefacts verified."""
+"""Records: written whole, read for ever, with what was measured of every test item beside them; artefacts verified."""
 
 from __future__ import annotations
 
@@ -11,42 +11,80 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
+from typing import Any, Self
 
+import msgspec
 import pytest
 import test_runner
 import torch
-from benchmarks.record import CellState
 from invented import made
-from test_runner import Laboratory
-from torch import Tensor, nn
+from test_runner import InProcess, Laboratory
 
-from benchmarks import networks, record, tasks
-from benchmarks.errors import BitstreamError, RateBenchError, RecordError
-from benchmarks.evaluation import measure, worker
-from benchmarks.evaluation.scoring import total_score
-from methods.interface import Split
+from benchmarks import records, tasks
+from benchmarks.errors import RecordError
+from benchmarks.evaluation import verify
+from benchmarks.evaluation.metrics import sums
+from benchmarks.records import CellState, Score, items
+from benchmarks.tasks.kinds.metrics import TOP1
+from methods.interface import Metric
 
 laboratory = test_runner.laboratory
 HISTORIC = Path(__file__).parent / "historic_results"
+MEAN = Metric("error", "mm", "mean", "How far off", more_is_better=False)
 
 
 def test_round_trip(tmp_path: Path) -> None:
-    for known in (made(), made(seed=2, budget="paper", epochs=None, config={"steps": [0.1, 1e-30], "name": "ü"})):
-        record.write(tmp_path / "deep" / "p00.json", known)
-        assert record.read(tmp_path / "deep" / "p00.json") == known
-    cell = CellState(record.SCHEMA, "f", "failed", 2, 0.25, "a sentence")
-    record.write(tmp_path / "cell.json", cell)
-    assert record.read_cell(tmp_path / "cell.json") == cell
+    score = Score(items=3, total=1.5, squares=2.25, value=0.5, low=-0.1, high=1.1)
+    rate = {**plain(made())["rate"], "bits_per_weight": None}
+    for known in (
+        made(),
+        made(seed=2, budget="paper", epochs=None, config={"steps": [0.1, 1e-30], "name": "ü"}),
+        made(metrics={"error": score, "top-1": made().quality}, rate=records.Rate(**rate)),
+    ):
+        records.write(tmp_path / "deep" / "p00.json", known)
+        assert records.read(tmp_path / "deep" / "p00.json") == known
+    assert list(known.metrics) == ["error", "top-1"] and known.metric == "error" and known.quality == score
+    cell = CellState(records.SCHEMA, "f", "failed", 2, 0.25, "a sentence")
+    records.write(tmp_path / "cell.json", cell)
+    assert records.read_cell(tmp_path / "cell.json") == cell
+
+
+def plain(known: records.Record | CellState) -> Any:
+    return msgspec.to_builtins(known)
 
 
 def test_records_of_every_schema_load_for_ever() -> None:
-    point = record.read(HISTORIC / "point-schema-1.json")
-    assert (point.method, point.rate.file_bytes, point.quality.correct) == ("uniform", 11_036, 395)
-    assert point.config["grid"] == "batchnorm" and point.point == {"step": 0.1} and point.provenance.gpu is None
-    cell = record.read_cell(HISTORIC / "cell-schema-1.json")
-    assert (cell.status, cell.points, cell.wall_s, cell.error) == ("failed", 2, 3.25, "ValueError: it gave up")
+    for schema in range(1, records.SCHEMA + 1):
+        point = records.read(HISTORIC / f"point-schema-{schema}.json")
+        assert (point.method, point.rate.file_bytes, point.quality.total) == ("uniform", 11_036, 395)
+        assert point.config["grid"] == "batchnorm" and point.point == {"step": 0.1} and point.provenance.gpu is None
+        assert (point.metric, point.quality.squares, point.rate.uncompressed_bytes) == ("top-1", 395, 58_472)
+        assert point.schema == records.SCHEMA and point.fidelity == "baseline"
+        cell = records.read_cell(HISTORIC / f"cell-schema-{schema}.json")
+        assert (cell.status, cell.points, cell.wall_s, cell.error) == ("failed", 2, 3.25, "ValueError: it gave up")
+        assert cell.schema == records.SCHEMA
+
+
+def as_schema_1(new: dict[str, Any]) -> dict[str, Any]:
+    """The inverse of the migration, for records that have one count of correct predictions."""
+    ((metric, score),) = new["metrics"].items()
+    assert score["total"] == score["squares"]
+    quality = {name: score[name] for name in ("value", "low", "high")}
+    quality |= {"metric": metric, "correct": score["total"], "total": score["items"], "selection": new["selection"]}
+    rate = {**new["rate"], "reference_bytes": new["rate"]["uncompressed_bytes"]}
+    del rate["uncompressed_bytes"]
+    old = {**new, "schema": 1, "faithful": new["fidelity"], "quality": quality, "rate": rate}
+    return {name: value for name, value in old.items() if name not in ("metrics", "fidelity", "selection")}
+
+
+def test_no_value_of_an_older_record_is_lost() -> None:
+    """All that schema 1 said is there again; what is new since has its default."""
+    old = json.loads((HISTORIC / "point-schema-1.json").read_text())
+    again = as_schema_1(plain(records.read(HISTORIC / "point-schema-1.json")))
+    added = {"processes": 1, "micro": None}
+    assert again == {**old, "notes": {}, "provenance": {**old["provenance"], **added}}
+    cell = json.loads((HISTORIC / "cell-schema-1.json").read_text())
+    assert plain(records.read_cell(HISTORIC / "cell-schema-1.json")) == {**cell, "schema": records.SCHEMA}
 
 
 def _change(**changes: Any) -> Callable[[str], str]:
@@ -62,7 +100,9 @@ def _change(**changes: Any) -> Callable[[str], str]:
         _change(seed="0"),
         _change(wall_s="12.5 s"),
         _change(rate={}),
-        _change(faithful="perhaps"),
+        _change(fidelity="perhaps"),
+        _change(metrics={}),
+        _change(schema=1),
         lambda text: json.dumps({k: v for k, v in json.loads(text).items() if k != "seed"}),
         lambda text: text[: len(text) // 2],
         lambda text: "",
@@ -74,109 +114,61 @@ def _change(**changes: Any) -> Callable[[str], str]:
 )
 def test_a_damaged_record_is_an_error_that_names_the_file(tmp_path: Path, damage: Callable[[str], str]) -> None:
     path = tmp_path / "p00.json"
-    record.write(path, made())
+    records.write(path, made())
     path.write_bytes(damage(path.read_text()).encode(errors="surrogateescape"))
-    with pytest.raises(RecordError, match=re.escape(f"{path} is no valid record")):
-        record.read(path)
+    with pytest.raises(RecordError, match=re.escape(f"{path} is no valid record (")):
+        records.read(path)
 
 
 def test_a_missing_record_is_an_error_that_names_the_file(tmp_path: Path) -> None:
     with pytest.raises(RecordError, match=r"can't read .*p00\.json: No such file"):
-        record.read(tmp_path / "p00.json")
+        records.read(tmp_path / "p00.json")
 
 
 def test_numbers_in_a_record_are_numbers(laboratory: Laboratory) -> None:
     laboratory.run()
-    plain = json.loads(record.paths(laboratory.results, "digits")[1].read_text())
-    numbers = [*plain["rate"]["by_role"].values(), *plain["counted"].values(), plain["seed"], plain["wall_s"]]
-    numbers += [value for name, value in plain["rate"].items() if name != "by_role"]
-    numbers += [plain["quality"][name] for name in ("correct", "total", "value", "low", "high")]
-    numbers += [value for name, value in plain["speed"].items() if name != "device"]
+    known = json.loads(records.paths(laboratory.results, "digits")[1].read_text())
+    numbers = [*known["rate"]["by_role"].values(), *known["counted"].values(), known["seed"], known["wall_s"]]
+    numbers += [value for name, value in known["rate"].items() if name != "by_role"]
+    numbers += [known["metrics"]["top-1"][name] for name in ("items", "total", "squares", "value", "low", "high")]
+    numbers += [value for name, value in known["speed"].items() if name != "device"]
     assert all(isinstance(value, (int, float)) for value in numbers)
-    assert plain["provenance"]["started"].endswith("+00:00")
-    assert str(laboratory.folder) not in json.dumps(plain)
+    assert known["provenance"]["started"].endswith("+00:00")
+    assert str(laboratory.folder) not in json.dumps(known)
 
 
 def test_a_record_adds_up(laboratory: Laboratory) -> None:
     laboratory.run()
-    for known in record.load(laboratory.results, "digits"):
+    for known in records.load(laboratory.results, "digits"):
         artefact = (laboratory.results / f"{known.id}.rbn").read_bytes()
         assert sum(known.rate.by_role.values()) == known.rate.file_bytes == len(artefact)
-        assert known.rate.reference_bytes == 4 * 14_618
+        assert known.rate.uncompressed_bytes == 4 * 14_618
         assert known.rate.ratio == pytest.approx(4 * 14_618 / len(artefact))
         assert known.rate.bits_per_weight == pytest.approx(8 * len(artefact) / 14_618)
-        assert known.quality.value == known.quality.correct / 400 and known.quality.total == 400
+        assert list(known.metrics) == ["top-1"] and known.quality.squares == known.quality.total
+        assert known.quality.value == known.quality.total / 400 and known.quality.items == 400
         assert known.quality.low < known.quality.value < known.quality.high
 
 
-@pytest.mark.parametrize(
-    ("correct", "total", "low", "high"),  # Newcombe, Statistics in Medicine 17 (1998), table I
-    [(81, 263, 0.2553, 0.3662), (15, 148, 0.0624, 0.1605), (0, 20, 0.0, 0.1611), (1, 29, 0.0061, 0.1718)],
-)
-def test_wilson_interval_against_published_values(correct: int, total: int, low: float, high: float) -> None:
-    assert measure.wilson(correct, total) == pytest.approx((low, high), abs=5e-5)
-    mirrored = measure.wilson(total - correct, total)
-    assert mirrored == pytest.approx((1 - high, 1 - low), abs=5e-5)
-
-
-class Copycat(nn.Module):
-    """Predicts the value of the first pixel."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.scale = nn.Parameter(torch.ones(()))
-        self.most = 0
-
-    def forward(self, images: Tensor) -> Tensor:
-        self.most = max(self.most, len(images))
-        return nn.functional.one_hot(images[:, 0, 0, 0].round().long(), 3) * self.scale
-
-
-@pytest.mark.parametrize(("side", "most"), [(2, 64), (260, 16)])
-def test_correct_predictions_are_counted_exactly_with_a_ragged_last_batch(side: int, most: int) -> None:
-    """503 images, the last batch of 55 or 7: the mean of batch means would give another share than 168 / 503."""
-    images = (torch.arange(503) % 3).to(torch.uint8).view(-1, 1, 1, 1).expand(-1, 1, side, side)
-    task: Any = SimpleNamespace(mean=(0.0,), std=(1 / 255,))
-    for label, expected in ((0, 168), (1, 168), (2, 167)):
-        split = Split(images, torch.full((503,), label))
-        network = Copycat()
-        assert (total_score(network, split, task), network.most) == (expected, most)
-
-
-def test_multiply_accumulates_against_a_count_by_hand() -> None:
-    tower = nn.Sequential(
-        nn.Conv2d(3, 8, 3, stride=2, padding=1),  # 8 · 3 · 9 at 4 × 4
-        nn.BatchNorm2d(8),
-        nn.Conv2d(8, 8, 3, padding=1, groups=4),  # 8 · 2 · 9 at 4 × 4
-        nn.Flatten(),
-        nn.Linear(128, 10),
-    ).eval()
-    assert measure.macs(tower, torch.zeros(5, 3, 8, 8)) == 8 * 3 * 9 * 16 + 8 * 2 * 9 * 16 + 1280
-    digits = networks.build("digits_cnn", {}).eval()
-    assert measure.macs(digits, torch.zeros(1, 1, 8, 8)) == 16 * 9 * 64 + 32 * 16 * 9 * 64 + 32 * 32 * 9 * 16 + 320
-    resnet = networks.build("cifar_resnet", {"depth": 20}).eval()
-    stages = 7 * 16 * 16 * 9 * 1024 - 16 * 13 * 9 * 1024 + 2 * (16 * 32 * 9 * 256 + 5 * 32 * 32 * 9 * 256)
-    assert measure.macs(resnet, torch.zeros(1, 3, 32, 32)) == stages + 640 == 40_551_040
-
-
-def test_elements_are_parameters_and_statistics_but_not_batch_counters() -> None:
-    network = nn.Sequential(nn.Conv2d(2, 3, 1), nn.BatchNorm2d(3))
-    assert measure.elements(network)[0] == 2 * 3 + 3 + 4 * 3 and measure.reference_bytes(network) == 4 * 21
-    nn.init.zeros_(network[0].weight)
-    assert measure.elements(network) == (21, 21 - 6 - 3 - 3)  # the zeros: weights, BatchNorm's bias and mean
-
-
 def test_verify_tells_same_from_different_from_absent(
-    laboratory: Laboratory, capsys: pytest.CaptureFixture[str]
+    laboratory: Laboratory, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     laboratory.run()
+    started: list[None] = []
+
+    class Counted(InProcess):
+        def __enter__(self) -> Self:
+            started.append(None)
+            return self
+
+    monkeypatch.setattr(verify, "Scorer", Counted)
     artefacts = sorted(laboratory.results.rglob("*.rbn"))
     original = artefacts[0].read_bytes()
     assert laboratory.ratebench("verify", "digits") == 0
-    assert capsys.readouterr().out == "3 same, 0 differs, 0 no artefact\n"
+    assert capsys.readouterr().out == "3 same, 0 differs, 0 no artefact\n" and len(started) == 3
     artefacts[2].unlink()
     assert laboratory.ratebench("verify", "digits") == 0
-    assert capsys.readouterr().out == "2 same, 0 differs, 1 no artefact\n"
+    assert capsys.readouterr().out == "2 same, 0 differs, 1 no artefact\n" and len(started) == 5
     artefacts[0].write_bytes(original[:99] + bytes([original[99] ^ 1]) + original[100:])
     assert laboratory.ratebench("verify", "digits") == 1
     shown = capsys.readouterr()
@@ -185,83 +177,78 @@ def test_verify_tells_same_from_different_from_absent(
     assert laboratory.ratebench("verify", "digits") == 1
     assert "p00 differs: the file has another hash" in " ".join(capsys.readouterr().err.split())
     artefacts[0].write_bytes(original)
-    path = record.paths(laboratory.results, "digits")[0]
-    correct = record.read(path).quality.correct
-    path.write_text(path.read_text().replace(f'"correct": {correct}', f'"correct": {correct + 1}'))
+    path = records.paths(laboratory.results, "digits")[0]
+    total = records.read(path).quality.total
+    path.write_text(path.read_text().replace(f'"total": {total}', f'"total": {total + 1}'))
     assert laboratory.ratebench("verify", "digits") == 1
-    assert f"p00 differs: {correct} correct, recorded {correct + 1}" in " ".join(capsys.readouterr().err.split())
+    said = f"p00 differs: top-1: {total} over 400 items, recorded top-1: {total + 1} over 400 items"
+    assert said in " ".join(capsys.readouterr().err.split())
     for artefact in artefacts[:2]:
         artefact.unlink()
     assert laboratory.ratebench("verify", "digits") == 1
     assert "no artefact of 'digits' is in results" in capsys.readouterr().err
 
 
-def test_a_fresh_process_scores_what_this_one_scores_and_outlives_a_bad_file(laboratory: Laboratory) -> None:
+def test_which_test_items_were_right_is_kept_beside_a_record(laboratory: Laboratory) -> None:
+    laboratory.configure({"points": 1})
     laboratory.run()
-    good = sorted(laboratory.results.rglob("*.rbn"))[0]
-    (laboratory.folder / "bad.rbn").write_bytes(b"not a network")
-    known = record.read(good.with_suffix(".json"))
-    with worker.Scorer("digits", "digits_cnn", torch.device("cpu")) as fresh:
-        with pytest.raises(BitstreamError, match="not a RateBench file"):
-            fresh.score(worker.Wanted(str(laboratory.folder / "bad.rbn")))
-        with pytest.raises(BitstreamError, match=r"can't read .*absent\.rbn"):
-            fresh.score(worker.Wanted(str(laboratory.folder / "absent.rbn")))
-        found = fresh.score(worker.Wanted(str(good)))
-        assert found.sha256 == known.provenance.artefact_sha256 and found.correct == known.quality.correct
-        assert found.by_role == known.rate.by_role and found.macs == known.counted.macs
-        assert found.latency_ms_batch1 > 0 and (found.latency_ms_batch128 or 0) > 0
-        assert fresh._process is not None
-        fresh._process.kill()
-        with pytest.raises(RateBenchError, match=r"the process that decodes and scores .* died"):
-            fresh.score(worker.Wanted(str(good)))
+    (path,) = records.paths(laboratory.results, "digits")
+    assert items.path_beside(path).stat().st_size == 50  # a bit for each of 400 images
+    found = items.read(path, TOP1, records.read(path).quality)
+    task, network = tasks.load("digits", "digits_cnn"), tasks.load("digits", "digits_cnn").reference()
+    split = tasks.get("digits").test_split()  # type: ignore[attr-defined]
+    with torch.inference_mode():
+        right = network(task.prepare(split.inputs)).argmax(1) == split.targets
+    assert found is not None and torch.equal(found, right) and not right.all()
+    items.path_beside(path).unlink()
+    assert items.read(path, TOP1, records.read(path).quality) is None
+    assert laboratory.ratebench("run", "digits") == 0 and not items.path_beside(path).exists()  # they are optional
 
 
-def test_a_batch_that_would_take_gigabytes_is_not_timed(
-    laboratory: Laboratory, monkeypatch: pytest.MonkeyPatch
+def scored(values: torch.Tensor) -> Score:
+    found = sums(values)
+    return Score(items=found.items, total=found.total, squares=found.squares, value=found.value, low=0.0, high=1.0)
+
+
+@pytest.mark.parametrize("count", [1, 7, 8, 10_000])
+def test_items_take_a_bit_or_four_bytes_each(count: int, tmp_path: Path) -> None:
+    values = torch.randn(count, generator=torch.Generator().manual_seed(count))
+    for metric, each, size in ((TOP1, values > 0, (count + 7) // 8), (MEAN, values, 4 * count)):
+        data = items.pack(metric, each)
+        assert len(data) == size
+        (tmp_path / "p00.items").write_bytes(data)
+        found = items.read(tmp_path / "p00.json", metric, scored(each))
+        assert found is not None and torch.equal(found, each)
+    assert len(items.pack(TOP1, torch.ones(10_000, dtype=torch.bool))) == 1250
+    assert items.pack(MEAN, torch.tensor([1.0, -2.0], dtype=torch.float64)).hex() == "0000803f000000c0"
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda data: data[:-1],
+        lambda data: data + b"\0",
+        lambda data: b"",
+        lambda data: bytes([data[0] ^ 128]) + data[1:],  # another image is right
+        lambda data: data[:-1] + bytes([data[-1] | 1]),  # a bit of no image
+    ],
+    ids=["cut", "longer", "empty", "another", "unused bit"],
+)
+def test_items_that_are_not_those_of_the_record_are_one_sentence(
+    damage: Callable[[bytes], bytes], tmp_path: Path
 ) -> None:
-    laboratory.run()
-    wanted = worker.Wanted(str(sorted(laboratory.results.rglob("*.rbn"))[0]))
-    example = torch.zeros(2, 1, 8, 8)
-    network = torch.nn.Sequential(torch.nn.Conv2d(1, 8, 3), torch.nn.Flatten(), torch.nn.Linear(288, 10))
-    assert measure.largest_activation(network, example) == 8 * 6 * 6
-    with torch.device("meta"):
-        vgg = networks.build("vgg", {"depth": 16})
-    size = measure.largest_activation(vgg, torch.zeros(1, 3, 224, 224, device="meta"))
-    assert size == 64 * 224 * 224 and worker.LATENCY_BATCH * size * 4 > worker.MOST
-    monkeypatch.setattr(worker, "MOST", 0)
-    assert worker.score(wanted, "digits", "digits_cnn", torch.device("cpu")).latency_ms_batch128 is None
+    right = torch.arange(401) % 3 > 0
+    (tmp_path / "p00.items").write_bytes(damage(items.pack(TOP1, right)))
+    with pytest.raises(RecordError, match=r"p00\.items does not hold the 401 items that its record sums up: .*again$"):
+        items.read(tmp_path / "p00.json", TOP1, scored(right))
 
 
-def test_what_was_counted_before_a_kill_is_not_counted_again(
-    laboratory: Laboratory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """SIGKILL in the middle of an evaluation in six shards, of which two are noted."""
-    laboratory.run()
-    artefact = sorted(laboratory.results.rglob("*.rbn"))[0]
-    wanted = worker.Wanted(str(artefact), str(tmp_path / "notes"))
-    monkeypatch.setattr(worker, "SHARD", 1)
-    calls: list[range] = []
-
-    def counted(network: Any, split: Split, task: Any, part: range) -> int:
-        calls.append(part)
-        if child == 0 and len(calls) == 3:
-            os.kill(os.getpid(), 9)
-        return total_score(network, split, task, part)
-
-    monkeypatch.setattr(worker, "correct_predictions", counted)
-    child = os.fork()
-    if child == 0:
-        worker.score(wanted, "digits", "digits_cnn", torch.device("cpu"))
-        os._exit(0)
-    _, status = os.waitpid(child, 0)
-    assert os.WIFSIGNALED(status) and len(list((tmp_path / "notes").iterdir())) == 2
-    found = worker.score(wanted, "digits", "digits_cnn", torch.device("cpu"))
-    known = record.read(artefact.with_suffix(".json")).quality
-    assert (found.correct, found.total) == (known.correct, known.total)
-    assert [part.start for part in calls] == list(range(128, known.total, 64))
-    shares = [worker.Wanted(str(artefact), None, first, 3) for first in range(3)]
-    parts = [worker.score(share, "digits", "digits_cnn", torch.device("cpu")) for share in shares]
-    assert sum(part.correct for part in parts) == known.correct and sum(part.total for part in parts) == known.total
+def test_values_that_are_not_those_of_the_record_are_one_sentence(tmp_path: Path) -> None:
+    values = torch.arange(50) / 7
+    for other in (values[1:], values + 0.01, values.flip(0)[:49], values * float("nan")):
+        (tmp_path / "p00.items").write_bytes(items.pack(MEAN, other))
+        with pytest.raises(RecordError, match=r"p00\.items does not hold the 50 items"):
+            items.read(tmp_path / "p00.json", MEAN, scored(values))
 
 
 @pytest.fixture
@@ -274,7 +261,7 @@ def full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]
     mounted = bool(able) and subprocess.run(mount, capture_output=True).returncode == 0
     if not mounted:
         tasks.load("digits", "digits_cnn").reference()  # written before the disk is full
-        budget = iter([None] * 2)
+        budget = iter([None] * 5)  # an artefact, two shards of scores, its items, its record
 
         def fsync(_: int) -> None:
             if next(budget, "spent") == "spent":
@@ -295,8 +282,8 @@ def test_a_full_disk_is_one_sentence_and_leaves_nothing_half_written(
         r"error: can't write .*/p0[12]\.\w+: the disk is full: free some space and run again", complaint
     )
     written = laboratory.files("*", full_disk) | laboratory.files(".*", full_disk)
-    assert {Path(name).name for name in written} == {"p00.json", "p00.rbn"}
-    assert list(record.load(full_disk, "digits"))
+    assert {Path(name).name for name in written} == {"p00.json", "p00.rbn", "p00.items"}
+    assert list(records.load(full_disk, "digits"))
 
 
 def test_a_results_folder_that_is_a_file_is_one_sentence(

@@ -26,10 +26,12 @@ from filelock import FileLock
 from threadpoolctl import threadpool_info, threadpool_limits
 
 import methods
-from benchmarks import cli, fingerprint, record, tasks
+from benchmarks import cli, fingerprint, records, tasks
 from benchmarks.evaluation import measure, worker
-from benchmarks.running import execution, plan, schedule
-from benchmarks.running.plan import Cell
+from benchmarks.evaluation.messages import Measurement, Wanted
+from benchmarks.running import params, plan, schedule
+from benchmarks.running.cell import Cell
+from benchmarks.running.state import LOG, WORK, state
 
 TINY = '''
 """A method for tests: the network in fp32, scaled a little at each point; TINY in the environment makes it misbehave."""
@@ -50,6 +52,9 @@ CARD = Card("tiny", "A tiny method", ("N. Body",), "Nowhere", 2026, ("storage",)
 class Config:
     points: int = 3
     epochs: int = 0
+
+    def operating_points(self, budget):
+        return [float(self.epochs), *[0.0] * (self.points - 1)]
 
 
 def unsupported(task, config):
@@ -90,7 +95,7 @@ class InProcess:
     def __exit__(self, *error: object) -> None:
         pass
 
-    def score(self, wanted: worker.Wanted) -> worker.Measurement:
+    def score(self, wanted: Wanted) -> Measurement:
         return worker.score(wanted, *self.place)
 
 
@@ -118,19 +123,18 @@ class Laboratory:
         sys.modules.pop("tiny", None)
         importlib.invalidate_caches()
         methods._locations.cache_clear()
-        fingerprint._file_hash.cache_clear()
-        fingerprint._imports.cache_clear()
+        fingerprint.forget()
 
     def configure(self, *configs: dict[str, Any], **changes: Any) -> None:
         """Write params.yaml with these configurations of the tiny method; keywords replace whole entries."""
-        suite = {"task": "digits", "networks": ["digits_cnn"], "methods": ["tiny"], "baselines": [], "seeds": [0]}
+        suite = {"task": "digits", "networks": ["digits_cnn"], "methods": ["tiny"], "seeds": [0]}
         chosen = {"post-training": {"tiny": list(configs)}} if configs else {}
-        params = {"digits": suite, "budgets": BUDGETS, "configs": chosen} | changes
-        (self.folder / "params.yaml").write_text(yaml.safe_dump(params))
-        plan._params.cache_clear()
+        content = {"digits": suite, "budgets": BUDGETS, "configs": chosen} | changes
+        (self.folder / "params.yaml").write_text(yaml.safe_dump(content))
+        params._params.cache_clear()
 
     def cells(self) -> list[Cell]:
-        return plan.plan("digits")
+        return plan.cells("digits")
 
     def run(self, results: Path | None = None, fresh: bool = False) -> tuple[list[str], list[str]]:
         """(outcomes, lines said) of all cells, run in this process whether they are recorded or not."""
@@ -181,13 +185,13 @@ def laboratory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Labo
     yield Laboratory(tmp_path, monkeypatch)
     monkeypatch.undo()
     methods._locations.cache_clear()
-    plan._params.cache_clear()
+    params._params.cache_clear()
 
 
 def test_second_run_changes_nothing(laboratory: Laboratory, capsys: pytest.CaptureFixture[str]) -> None:
     assert laboratory.ratebench("run", "digits") == 0
     files = [path for path in laboratory.results.rglob("*") if path.is_file()]
-    assert {path.name for path in files} >= {"p00.json", "p00.rbn", "p02.json", "p02.rbn", "cell.json"}
+    assert {path.name for path in files} >= {"p00.json", "p00.rbn", "p00.items", "p02.json", "p02.rbn", "cell.json"}
     before = {path: path.stat().st_mtime_ns for path in files}
     assert laboratory.ratebench("run", "digits") == 0
     assert "0 to run" in capsys.readouterr().out
@@ -197,14 +201,14 @@ def test_second_run_changes_nothing(laboratory: Laboratory, capsys: pytest.Captu
 @pytest.mark.parametrize("harm", ["missing", "cut in half", "of other code"])
 def test_only_points_without_a_valid_record_are_measured_again(laboratory: Laboratory, harm: str) -> None:
     laboratory.run()
-    paths = record.paths(laboratory.results, "digits")
+    paths = records.paths(laboratory.results, "digits")
     before, content = [path.stat().st_mtime_ns for path in paths], paths[1].read_text()
     if harm == "missing":
         paths[1].unlink()
     else:
         stale = re.sub('"fingerprint": "[0-9a-f]+"', '"fingerprint": "0"', content)
         paths[1].write_text(stale if harm == "of other code" else content[: len(content) // 2])
-    assert execution.state(laboratory.cells()[0], laboratory.results) is None
+    assert state(laboratory.cells()[0], laboratory.results) is None
     assert laboratory.ratebench("run", "digits") == 0
     after = [path.stat().st_mtime_ns for path in paths]
     assert [a == b for a, b in zip(before, after, strict=True)] == [True, False, True]
@@ -215,23 +219,24 @@ def test_a_change_of_the_methods_code_measures_all_points_again(laboratory: Labo
     laboratory.run()
     (laboratory.folder / "packages" / "tiny.py").write_text(TINY.replace("index / 64", "index / 32"))
     laboratory.forget()
-    assert execution.state(laboratory.cells()[0], laboratory.results) is None
+    assert state(laboratory.cells()[0], laboratory.results) is None
     before = laboratory.files("p*.rbn")
     laboratory.run()
     changed = [before[name] != data for name, data in laboratory.files("p*.rbn").items()]
-    assert changed == [False, True, True] and execution.state(laboratory.cells()[0], laboratory.results)
+    assert changed == [False, True, True] and state(laboratory.cells()[0], laboratory.results)
 
 
 def test_points_of_an_older_longer_curve_are_removed(laboratory: Laboratory) -> None:
     laboratory.run()
     folder = laboratory.results / laboratory.cells()[0].id
     (folder / "p07.json").write_bytes((folder / "p02.json").read_bytes())
-    (folder / "p07.rbn").write_bytes(b"old")
+    for old in ("p07.rbn", "p07.items"):
+        (folder / old).write_bytes(b"old")
     (folder / "p00.json").unlink()
     (folder / "plot.png").write_bytes(b"somebody's own")
     laboratory.run()
-    assert sorted(path.name for path in folder.glob("p*.json")) == ["p00.json", "p01.json", "p02.json"]
-    assert not (folder / "p07.rbn").exists() and (folder / "plot.png").exists()
+    points = {f"p0{index}.{kind}" for index in range(3) for kind in ("json", "rbn", "items")}
+    assert {path.name for path in folder.iterdir()} == points | {"cell.json", "log.txt", "plot.png"}
 
 
 def test_a_failing_method_is_recorded_and_the_other_cells_go_on(
@@ -242,7 +247,7 @@ def test_a_failing_method_is_recorded_and_the_other_cells_go_on(
     assert laboratory.ratebench("run", "digits", "--all-configs") == 1
     shown = capsys.readouterr()
     assert "1 of 2 cells failed" in shown.err and "ValueError: the tiny method [/gave] up" in shown.out
-    failed, complete = (execution.state(cell, laboratory.results) for cell in laboratory.cells())
+    failed, complete = (state(cell, laboratory.results) for cell in laboratory.cells())
     assert failed and failed.status == "failed" and failed.error == "ValueError: the tiny method [/gave] up"
     assert failed.points == 1 and complete and complete.status == "complete"
     assert laboratory.ratebench("plan", "digits") == 0
@@ -262,13 +267,13 @@ def test_cells_of_a_network_with_a_dot_in_its_name_have_locks_of_their_own(labor
     trained = tasks.load("digits", "digits_cnn").reference().state_dict()
     laboratory.patch.setattr("benchmarks.tasks.digits._train", lambda task: trained)
     laboratory.patch.setitem(tasks.get("digits").NETWORKS, "cnn_0.75", ("digits_cnn", {"width": 16}))
-    suite = {"task": "digits", "networks": ["cnn_0.75"], "methods": ["tiny"], "baselines": [], "seeds": [0]}
+    suite = {"task": "digits", "networks": ["cnn_0.75"], "methods": ["tiny"], "seeds": [0]}
     laboratory.configure({"points": 1}, {"points": 2}, digits=suite)
-    (laboratory.results / execution.WORK).mkdir(parents=True)
+    (laboratory.results / WORK).mkdir(parents=True)
     held = laboratory.cells()[0].id.replace("/", "--")
-    with FileLock(laboratory.results / execution.WORK / f"{held}.lock"):
+    with FileLock(laboratory.results / WORK / f"{held}.lock"):
         assert laboratory.run()[0] == ["busy", "complete"]
-    assert not list((laboratory.results / execution.WORK).glob("*/"))
+    assert not list((laboratory.results / WORK).glob("*/"))
 
 
 def test_a_cell_in_progress_is_left_alone_and_survives_a_kill(
@@ -283,38 +288,38 @@ def test_a_cell_in_progress_is_left_alone_and_survives_a_kill(
         shown = " ".join(capsys.readouterr().out.split())
         assert "another process is running it; skipped here" in shown
         assert "1 cells are run by another process: run again when it has ended" in shown
-        assert len(laboratory.files("*")) == 2 and first.stat().st_mtime_ns == measured
+        assert len(laboratory.files("*")) == 3 and first.stat().st_mtime_ns == measured
     assert process.returncode == -signal.SIGKILL
     assert laboratory.ratebench("run", "digits") == 0
     assert first.stat().st_mtime_ns == measured
     assert laboratory.files("p*.rbn") == laboratory.files("p*.rbn", tmp_path / "uninterrupted")
-    assert execution.state(laboratory.cells()[0], laboratory.results)
+    assert state(laboratory.cells()[0], laboratory.results)
 
 
 def test_seconds_of_a_process_that_was_killed_count(laboratory: Laboratory) -> None:
     laboratory.configure({"epochs": 1, "points": 2})
     with laboratory.start("run", "digits", trouble="hang") as process:  # trained, but without a point
         wait_until((laboratory.folder / "hangs-2").exists, process)
-    (noted,) = (laboratory.results / execution.WORK).rglob("seconds-*")
+    (noted,) = (laboratory.results / WORK).rglob("seconds-*")
     assert float(noted.read_text()) > 0
     noted.write_text("1000.0")
     laboratory.run()
     folder = laboratory.results / laboratory.cells()[0].id
-    first, second = (record.read(folder / f"p0{index}.json").wall_s for index in range(2))
+    first, second = (records.read(folder / f"p0{index}.json").wall_s for index in range(2))
     assert first > 1000 and second < 100
-    assert record.read_cell(folder / "cell.json").wall_s == pytest.approx(first + second, abs=0.01)
+    assert records.read_cell(folder / "cell.json").wall_s == pytest.approx(first + second, abs=0.01)
 
 
 def test_what_a_run_says_is_kept_beside_its_records(laboratory: Laboratory) -> None:
     laboratory.configure({"epochs": 1, "points": 2}, {})
     laboratory.patch.setenv("TINY", "fail")
     assert laboratory.run()[0] == ["complete", "failed"]
-    trained, failed = ((laboratory.results / cell.id / execution.LOG).read_text() for cell in laboratory.cells())
+    trained, failed = ((laboratory.results / cell.id / LOG).read_text() for cell in laboratory.cells())
     assert re.fullmatch(r"( *\d+\.\d s  .+\n){3}", trained) and "train: epoch 1/1, loss" in trained
     assert len(failed.splitlines()) == 1 and failed.endswith(" s  point 0 {'n': 0}\n")  # why it failed is in cell.json
     laboratory.patch.delenv("TINY")
     laboratory.run()
-    goes_on = (laboratory.results / laboratory.cells()[1].id / execution.LOG).read_text()
+    goes_on = (laboratory.results / laboratory.cells()[1].id / LOG).read_text()
     assert goes_on.startswith(failed) and len(goes_on.splitlines()) == 4
 
 
@@ -327,7 +332,7 @@ def test_a_cell_has_as_many_threads_as_its_record_says(laboratory: Laboratory) -
     found = [pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"]
     assert found and set(found) == {1}
     path = laboratory.results / laboratory.cells()[0].id / "p00.json"
-    assert record.read(path).speed.threads == 1
+    assert records.read(path).speed.threads == 1
 
 
 def test_two_jobs_write_the_bytes_that_one_writes(laboratory: Laboratory, tmp_path: Path) -> None:

@@ -12,21 +12,40 @@ import torch
 from test_runner import Laboratory
 from torch import nn
 
-from benchmarks import networks, storage, tasks
+from benchmarks import networks, records, storage, tasks
 from benchmarks.bitstream import blueprint
 from benchmarks.errors import TaskError, UnknownName
 from benchmarks.evaluation.scoring import total_score
-from benchmarks.running import execution
+from benchmarks.running.state import state
 from benchmarks.tasks import cifar10, digits
 from benchmarks.tasks.kinds.classification import Classification, cut
-from methods.interface import Split
+from methods.interface import CLASSIFICATION, Split
 
 laboratory = test_runner.laboratory
+ROOT = Path(__file__).resolve().parent.parent
 SIZES = {"digits": (1197, 200, 400), "cifar10": (45_000, 5_000, 10_000)}
 
 
 def rows(split: Split) -> list[int]:
-    return [hash(image.numpy().tobytes()) for image in split.inputs]
+    return [hash(image.tobytes()) for image in split.inputs.numpy()]
+
+
+@pytest.mark.parametrize("name", tasks.names())
+def test_a_task_says_alike_what_a_method_and_the_suite_are_told(name: str) -> None:
+    """Nothing is loaded for it."""
+    module = tasks.get(name)
+    for network in module.NETWORKS:
+        task, test = tasks.load(name, network), module.test(network)
+        assert (task.name, task.network, task.kind) == (name, network, CLASSIFICATION)
+        assert task.metrics == module.METRICS and test.items == module.ITEMS[1] > 0
+        with torch.device("meta"):
+            reference = networks.build(task.architecture, task.arguments).eval()
+        assert reference(test.example.to("meta")).shape == (1, 1000 if "imagenet" in name else 10)
+        values = sum(tensor.numel() for tensor in blueprint.state(reference).values())
+        assert (task.reference_values, task.uncompressed_bytes) == (values, 4 * values)
+        assert tasks.metric(name, "top-1") == module.METRICS[0]
+    with pytest.raises(UnknownName, match=f"unknown metric of task '{name}' 'top-2': did you mean 'top-"):
+        tasks.metric(name, "top-2")
 
 
 @pytest.mark.parametrize("name", tasks.names())
@@ -102,7 +121,7 @@ def test_a_reference_of_another_architecture_is_a_sentence(tmp_path: Path, monke
     other: Any = dataclasses.replace(task, arguments={"width": 8})  # type: ignore[type-var]
     with pytest.raises(TaskError, match="the reference digits_cnn does not fit its architecture"):
         other.reference()
-    monkeypatch.setattr(cifar10.fetching, "fetch", lambda file: tmp_path / "model.th")
+    monkeypatch.setattr(cifar10.download, "fetch", lambda file: tmp_path / "model.th")
     for content, sentence in (
         ({"weights": {}}, "holds no 'state_dict'"),
         ([1, 2], "holds a list, not named tensors"),
@@ -122,7 +141,7 @@ def test_a_reference_with_nan_weights_is_refused_and_nothing_is_written(laborato
     laboratory.patch.setattr("benchmarks.tasks.digits._train", lambda task: broken)
     assert laboratory.run()[0] == ["failed"]
     assert sorted(path.name for path in (laboratory.results / laboratory.cells()[0].id).iterdir()) == ["cell.json"]
-    ended = execution.state(laboratory.cells()[0], laboratory.results)
+    ended = state(laboratory.cells()[0], laboratory.results)
     assert ended and ended.error and "NaN or infinite values in '0.weight'" in ended.error
 
 
@@ -179,10 +198,19 @@ def test_cifar10_splits_are_disjoint_and_of_the_stated_sizes() -> None:
 
 
 @pytest.mark.mirror
-@pytest.mark.parametrize(("network", "correct"), [("resnet20", 9173), ("resnet56", 9339)])
-def test_public_references_have_their_known_accuracy(network: str, correct: int) -> None:
+@pytest.mark.parametrize(("network", "images", "correct"), [("resnet20", 10_000, 9173), ("resnet56", 1_000, 926)])
+def test_public_references_have_their_known_accuracy(network: str, images: int, correct: int) -> None:
+    """All test images of the small one; of the large one a tenth, and all in its record."""
     task: Classification = cifar10.task(network)
-    assert total_score(task.reference(), cifar10.test_split(), task) == correct
+    assert total_score(task.reference(), cifar10.test_split(), task, range(images)) == correct
+
+
+@pytest.mark.parametrize(("network", "correct"), [("resnet20", 9173), ("resnet56", 9339)])
+def test_public_references_are_recorded_with_their_known_accuracy(network: str, correct: int) -> None:
+    (path,) = (ROOT / "results" / "cifar10" / network / "reference").glob("*/p00.json")
+    known = records.read(path)
+    assert (known.quality.total, known.quality.items) == (correct, 10_000)
+    assert known.provenance.data == cifar10.provenance(network)
 
 
 def test_option_a_shortcuts_subsample_and_pad_with_zeros() -> None:

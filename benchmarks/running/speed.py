@@ -16,7 +16,6 @@ from PIL import Image
 from torch import Tensor, nn
 
 from benchmarks import networks, storage, tasks
-from benchmarks.data.images import Pictures, centred
 from benchmarks.evaluation.scoring import at_a_time
 from benchmarks.fingerprint import json_hash
 from benchmarks.running import environment
@@ -100,6 +99,8 @@ def _training(network: nn.Module, example: Tensor, device: torch.device) -> floa
 
 def _decoding(side: int) -> float:
     """Decoded and resized images per second, for the typical size in ILSVRC2012 (500 × 375)."""
+    from benchmarks.data.images import Pictures, centred  # imports torchvision: seconds that other tasks do not need
+
     buffer = io.BytesIO()
     smooth = np.random.default_rng(0).integers(256, size=(24, 32, 3), dtype=np.uint8)
     Image.fromarray(smooth).resize((500, 375), Image.Resampling.BICUBIC).save(buffer, "JPEG", quality=95)
