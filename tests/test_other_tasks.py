@@ -9,6 +9,7 @@ from __future__ import annotations
 import html
 import re
 import shutil
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,17 +18,18 @@ import test_runner
 import torch
 from invented import Page
 from scipy import stats
-from test_runner import Laboratory
+from test_runner import InProcess, Laboratory
 
 import methods
 from benchmarks import networks, records, registry, tasks
+from benchmarks.evaluation import verify
 from benchmarks.records import items
 
 laboratory = test_runner.laboratory
 OTHER = Path(__file__).parent / "other"
 SUITES = {
-    "diabetes": {"task": "diabetes", "networks": ["mlp"], "methods": ["rounder", "uniform"], "seeds": [0]},
-    "pictures": {"task": "pictures", "networks": ["digits"], "methods": ["rounder", "uniform"], "seeds": [0]},
+    "diabetes": {"task": "diabetes", "networks": ["mlp"], "methods": ["rounder"], "seeds": [0]},
+    "pictures": {"task": "pictures", "networks": ["digits"], "methods": ["rounder"], "seeds": [0]},
 }
 FOREIGN = re.compile(r"top-1|top-5|accurac|correctly|classif", re.IGNORECASE)
 
@@ -45,13 +47,13 @@ def others(laboratory: Laboratory) -> Iterator[Laboratory]:
     shutil.copytree(OTHER / "rounder", laboratory.folder / "packages" / "rounder")
     known = methods._locations()
     laboratory.patch.setattr(methods, "_locations", lambda: {**known, "rounder": "rounder"})
+    laboratory.patch.setattr(verify, "Scorer", InProcess)  # a fresh process would not know the tasks
     laboratory.configure(**SUITES)
     yield laboratory
     laboratory.patch.undo()
     registry.names.cache_clear()
-    test_runner.forget_modules(
-        "rounder", "benchmarks.tasks.diabetes", "benchmarks.tasks.pictures", "benchmarks.networks.mlp"
-    )
+    for module in ("rounder", "benchmarks.tasks.diabetes", "benchmarks.tasks.pictures", "benchmarks.networks.mlp"):
+        sys.modules.pop(module, None)
 
 
 def visible(page: Path) -> str:
@@ -66,6 +68,7 @@ def visible(page: Path) -> str:
 def test_a_task_of_another_kind_goes_the_whole_way(
     others: Laboratory, capsys: pytest.CaptureFixture[str], suite: str, metric: str, unit: str
 ) -> None:
+    others.patch.setenv("COLUMNS", "250")
     assert others.ratebench("run", suite) == 0
     said = capsys.readouterr().out
     known = list(records.load(others.results, suite))
@@ -124,7 +127,7 @@ def test_a_method_for_another_kind_of_task_is_refused_before_anything_else(
         raise AssertionError("the method was asked")
 
     monkeypatch.setattr(methods.get("uniform"), "unsupported", asked)
-    monkeypatch.setenv("COLUMNS", "250")
+    others.patch.setenv("COLUMNS", "250")
     kind = tasks.load(suite, SUITES[suite]["networks"][0]).kind
     sentence = f"works on image classification, not on {kind}"
     assert others.ratebench("plan", suite, "-m", "uniform") == 0
