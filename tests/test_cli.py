@@ -19,7 +19,7 @@ from test_runner import Laboratory, wait_until
 from benchmarks import bitstream
 from benchmarks.bitstream import blueprint
 from benchmarks.errors import RateBenchError, UnknownName
-from benchmarks.running import params, plan, schedule
+from benchmarks.running import plan, schedule
 
 laboratory = test_runner.laboratory
 

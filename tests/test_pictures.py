@@ -26,7 +26,6 @@ from benchmarks.data.vision import transforms
 from benchmarks.errors import TaskError
 from benchmarks.evaluation import measure, scoring, shards, worker
 from benchmarks.evaluation.messages import Wanted
-from benchmarks.evaluation.scoring import total_score
 from benchmarks.running import params, schedule
 from benchmarks.running.cell import Cell
 from benchmarks.tasks import digits, imagenet, imagenet_sample
