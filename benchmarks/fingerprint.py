@@ -50,7 +50,7 @@ def parsed(text: str) -> Source:
     body = [node for node in tree.body if not _for_type_checkers(node)]
     imports = tuple(_imports(body))
     exempt = any(_EXEMPT in _assigned(node) for node in body)
-    counted = [node for node in body if not _is_docstring(node) and not _assigned(node) & _UNCOUNTED]
+    counted = [node for node in body if not _is_docstring(node) and not _is_uncounted(node)]
     if exempt or all(isinstance(node, ast.Import | ast.ImportFrom) for node in counted):
         return Source("", imports, exempt)
     foreign = {
@@ -68,11 +68,18 @@ def parsed(text: str) -> Source:
 
 
 def _for_type_checkers(node: ast.stmt) -> bool:
-    return isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
+    test = node.test if isinstance(node, ast.If) and not node.orelse else None
+    return isinstance(test, ast.Name) and test.id == "TYPE_CHECKING"
 
 
 def _is_docstring(node: Any) -> bool:
     return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+
+
+def _is_uncounted(node: ast.stmt) -> bool:
+    """Whether a statement assigns such names and no other."""
+    assigned = _assigned(node)
+    return bool(assigned) and assigned <= _UNCOUNTED
 
 
 def _assigned(node: ast.stmt) -> set[str]:

@@ -45,13 +45,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def fresh_python() -> Callable[..., str]:
-    """Run code in a Python process of its own, which finds the project and `tests`; returns what it prints."""
+    """Run code in a Python process of its own, which finds the project and `tests`; returns what it prints.
 
-    def run(code: str, *arguments: str | Path, timeout: float = 300) -> str:
-        places = [str(ROOT), str(ROOT / "tests"), os.environ.get("PYTHONPATH", "")]
+    `root` is the checkout whose code it runs.
+    """
+
+    def run(code: str, *arguments: str | Path, timeout: float = 300, root: Path = ROOT) -> str:
+        places = [str(root), str(ROOT / "tests"), os.environ.get("PYTHONPATH", "")]
         done = subprocess.run(
             [sys.executable, "-c", code, *map(str, arguments)],
             env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, places)), "OMP_NUM_THREADS": "1"},
+            cwd=root,
             capture_output=True,
             text=True,
             timeout=timeout,

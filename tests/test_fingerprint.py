@@ -1,11 +1,10 @@
-"""Fingerprints follow the code that a result depends on, and only that."""
+"""Fingerprints follow what the code says that a result depends on, and only that."""
 
 from __future__ import annotations
 
 import ast
-import tomllib
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +13,10 @@ import test_runner
 from test_runner import Laboratory
 
 import methods
-from benchmarks import fingerprint, seeds
-from benchmarks.fingerprint import ROOT, code_hash, json_hash, sources
-from methods.interface import ADDED
+from benchmarks import seeds
+from benchmarks.fingerprint import ROOT, Code, json_hash, parsed, sources
+from benchmarks.running.cell import Cell
+from methods.interface import Budget
 
 laboratory = test_runner.laboratory
 CODE = """
@@ -27,16 +27,20 @@ def total(rows, scale=2):
         found %= 7
     return found
 """
+PROJECT = {
+    "benchmarks/__init__.py": "",
+    "benchmarks/parts/__init__.py": "from benchmarks.parts.one import first, shared\nfrom benchmarks.parts.two import second\n",
+    "benchmarks/parts/one.py": "LIMIT = 1\ndef first(): return LIMIT\ndef shared(): return 3\n",
+    "benchmarks/parts/two.py": "from benchmarks.parts.three import third\ndef second(): return third() + 1\n",
+    "benchmarks/parts/three.py": "def third(): return 3\n",
+    "benchmarks/free.py": "__fingerprint__ = False  # words alone\nfrom benchmarks.parts import second\nWORDS = 'a'\n",
+    "methods/__init__.py": "",
+    "methods/used.py": "from benchmarks.parts import first\nfrom benchmarks.free import WORDS\nX = first()\n",
+}
 
 
-@pytest.fixture
-def hashed(tmp_path: Path) -> Callable[[str], str]:
-    def of(code: str) -> str:
-        (tmp_path / "module.py").write_text(code, encoding="utf-8")
-        fingerprint._file_hash.cache_clear()
-        return code_hash([tmp_path / "module.py"])
-
-    return of
+def content(code: str) -> str:
+    return parsed(code).content
 
 
 @pytest.mark.parametrize(
@@ -48,40 +52,30 @@ def hashed(tmp_path: Path) -> Callable[[str], str]:
         CODE.replace("scale * max(abs(row), 1)", "(\n            scale\n            * max(abs(row), 1,)\n        )"),
         CODE.replace("    ", "  ").replace("\n", "\n\n"),
         CODE.replace("rows, scale=2", "rows,\n    scale=2,\n"),
+        "from __future__ import annotations\n" + CODE,
+        "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from a import b\n    LIMIT = 3\n" + CODE,
+        "import benchmarks.storage\nfrom benchmarks.errors import MethodError\n" + CODE,
+        CODE.replace("found = 0", "from methods.interface import Task\n    found = 0"),
+        "from methods.interface import Card\nCARD = Card('x', budgets=('short',))\n" + CODE,
+        "CARD: object = None\n" + CODE + "__all__ = ['total']\n",
     ],
-    ids=["comment", "module docstring", "function docstring", "brackets", "white space", "wrapped"],
+    ids=[
+        "comment",
+        "module docstring",
+        "function docstring",
+        "brackets",
+        "white space",
+        "wrapped",
+        "future",
+        "for type checkers",
+        "imports of the project",
+        "import in a function",
+        "card",
+        "names that are handed on",
+    ],
 )
-def test_what_does_not_run_does_not_count(hashed: Callable[[str], str], code: str) -> None:
-    assert ast.parse(code) and hashed(code) == hashed(CODE)
-
-
-def test_a_version_that_gives_the_same_results_may_be_declared_and_a_later_one_is_not(
-    hashed: Callable[[str], str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    faster = CODE.replace("found = 0", "found = 0 if rows else 0")
-    then, now = hashed(CODE), hashed(faster)
-    hashes = []
-    for code in (CODE, faster):
-        (tmp_path / "module.py").write_text(code, encoding="utf-8")
-        hashes.append(fingerprint._syntax_hash(tmp_path / "module.py"))
-    table = f'[[same]]\nfile = "module.py"\nnow = "{hashes[1]}"\nthen = "{hashes[0]}"\nwhy = "a shortcut"\n'
-    (tmp_path / "equivalents.toml").write_text(table, encoding="utf-8")
-    monkeypatch.setattr(fingerprint, "EQUIVALENTS", tmp_path / "equivalents.toml")
-    fingerprint._equivalents.cache_clear()
-    try:
-        assert then != now and hashed(faster) == then
-        assert hashed(faster.replace("else 0", "else 1")) not in (then, now)
-    finally:
-        fingerprint._equivalents.cache_clear()
-
-
-def test_every_declared_equivalence_says_why_and_belongs_to_a_file_at_hand() -> None:
-    if fingerprint.EQUIVALENTS.exists():
-        for row in tomllib.loads(fingerprint.EQUIVALENTS.read_text(encoding="utf-8"))["same"]:
-            assert row["now"] == fingerprint._syntax_hash(ROOT / row["file"]), (
-                f"{row['file']} has changed: remove its row"
-            )
-            assert row["then"] != row["now"] and len(row["why"]) > 20 and len(row["checked"]) > 20
+def test_what_does_not_run_does_not_count(code: str) -> None:
+    assert ast.parse(code) and content(code) == content(CODE)
 
 
 @pytest.mark.parametrize(
@@ -95,40 +89,105 @@ def test_every_declared_equivalence_says_why_and_belongs_to_a_file_at_hand() -> 
         CODE.replace("    return found", "        return found"),
         CODE.replace("rows, scale", "rows, *, scale"),
         CODE.replace("return found", "return None"),
+        CODE.replace("return found", "return"),
         CODE.replace("def total", "async def total"),
         CODE + "total([])\n",
+        CODE + "CARDS = 1\n",
+        "CARD = LIMIT = 3\n" + CODE,
+        "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    pass\nelse:\n    LIMIT = 3\n" + CODE,
+        "if True:\n    CARD = 1\n" + CODE,
     ],
 )
-def test_what_runs_counts(hashed: Callable[[str], str], code: str) -> None:
-    assert ast.parse(code) and hashed(code) != hashed(CODE)
+def test_what_runs_counts(code: str) -> None:
+    assert ast.parse(code) and content(code) != content(CODE)
 
 
-def test_the_name_of_a_file_counts_but_not_where_the_checkout_is(tmp_path: Path) -> None:
-    hashes = set()
-    for place in ("a/one.py", "b/one.py", "a/two.py"):
-        (tmp_path / place).parent.mkdir(exist_ok=True)
-        (tmp_path / place).write_text(CODE)
-        hashes.add(code_hash([tmp_path / place]))
-    assert len(hashes) == 2
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ("from math import floor\n", "from math import floor, ceil\n", False),
+        ("from math import floor as f\n", "from math import ceil as f\n", False),
+        ("from numpy import add\n", "from torch import add\n", False),
+        ("import numpy as n\n", "import torch as n\n", False),
+        ("import math\nimport json\n", "import json, math\n", True),
+        ("from math import floor, ceil\n", "from math import ceil\nfrom math import (floor,)\n", True),
+        ("from collections.abc import Mapping\n", "from typing import Mapping\n", True),
+        ("from benchmarks.a import f\n", "from benchmarks.b import f\n", True),  # what that is counts by itself
+        ("from benchmarks import a\n", "from benchmarks.folder import a\n", True),
+        ("from benchmarks.a import f\n", "from benchmarks.a import g as f\n", False),
+        ("from benchmarks.a import f, g\n", "from benchmarks.a import f as g, g as f\n", False),
+        ("from benchmarks.a import f\n", "from benchmarks.a import f as f\n", True),
+    ],
+)
+def test_an_import_counts_by_what_its_names_stand_for(one: str, other: str, same: bool) -> None:
+    assert (content(one + CODE) == content(other + CODE)) is same
+
+
+def test_a_file_that_says_nothing_has_no_content() -> None:
+    for code in ("", '"""What it is."""\n', "from benchmarks.parts import first\nimport math\n__all__ = ['first']\n"):
+        assert content(code) == ""
+    exempt = parsed("__fingerprint__ = False\n" + CODE)
+    assert exempt.content == "" and exempt.exempt and not parsed(CODE).exempt
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Callable[..., frozenset[str]]:
+    """What `methods/used.py` depends on in a small project: the names of the files, by their contents."""
+
+    def contents(changes: dict[str, str] | None = None) -> frozenset[str]:
+        for name, text in (PROJECT | (changes or {})).items():
+            (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / name).write_text(text, encoding="utf-8")
+        code = Code(tmp_path)
+        return code.contents(code.sources("methods.used"))
+
+    return contents
+
+
+def test_a_package_that_hands_names_on_makes_a_file_depend_on_where_they_are_made(
+    project: Callable[..., frozenset[str]], tmp_path: Path
+) -> None:
+    before = project()
+    code = Code(tmp_path)
+    assert {file.name for file in code.sources("methods.used")} == {"used.py", "one.py"}
+    assert {file.name for file in code.sources("methods.used", "benchmarks.parts.two")} >= {"two.py", "three.py"}
+    assert project({"benchmarks/parts/two.py": "def second(): return 9\n"}) == before
+    assert project({"benchmarks/free.py": "__fingerprint__ = False\nWORDS = 'b'\n"}) == before
+    assert project({"benchmarks/parts/one.py": PROJECT["benchmarks/parts/one.py"].replace("= 1", "= 2")}) != before
+    handed = "from benchmarks.parts.two import second as first\n"
+    assert project({"benchmarks/parts/__init__.py": handed}) != before  # another function under the same name
+
+
+def test_neither_the_folder_of_a_file_nor_its_name_counts(
+    project: Callable[..., frozenset[str]], tmp_path: Path
+) -> None:
+    before = project()
+    moved = PROJECT["methods/used.py"].replace("benchmarks.parts import", "benchmarks.deep.other import")
+    assert project({"methods/used.py": moved}) != before  # it is not there
+    (tmp_path / "benchmarks" / "deep").mkdir()
+    (tmp_path / "benchmarks/parts/one.py").rename(tmp_path / "benchmarks/deep/other.py")
+    code = Code(tmp_path)
+    assert code.contents(code.sources("methods.used")) == before
+
+
+def test_files_may_import_each_other_in_a_circle(project: Callable[..., frozenset[str]], tmp_path: Path) -> None:
+    project({"benchmarks/parts/one.py": "from methods.used import X\ndef first(): return 1\n"})
+    code = Code(tmp_path)
+    assert len(code.sources("methods.used")) == len(code.sources("benchmarks.parts.one")) == 2
 
 
 def test_sources_are_closed_under_imports() -> None:
-    found = sources("methods/baselines/uniform.py")
+    found = sources("methods.baselines.uniform")
     names = {file.relative_to(ROOT).as_posix() for file in found}
-    assert {"methods/baselines/uniform.py", "benchmarks/training/loop.py", "benchmarks/evaluation/accuracy.py"} <= names
+    assert {"methods/baselines/uniform.py", "benchmarks/training/batchnorm.py"} <= names
     assert {"benchmarks/bitstream/codecs/uniform.py", "benchmarks/bitstream/entropy.py"} <= names
     assert all(sources(file) <= found for file in found)
     assert "benchmarks/bitstream/codecs/sparse.py" not in names  # a codec that this method does not write
-    assert not names & {
-        "benchmarks/running/execution.py",
-        "benchmarks/running/schedule.py",
-        "benchmarks/cli.py",
-        "benchmarks/report/page.py",
-        "benchmarks/storage.py",
-    }
+    assert not [name for name in names if name.startswith(("benchmarks/running", "benchmarks/report"))]
+    assert not names & {"benchmarks/cli.py", "benchmarks/storage.py", "methods/interface.py", "methods/__init__.py"}
 
 
-def test_every_method_depends_on_the_decoder_and_on_nothing_of_other_methods(laboratory: Laboratory) -> None:
+def test_every_method_depends_on_nothing_of_other_methods(laboratory: Laboratory) -> None:
     packages = {key: methods.source(key) for key in methods.names()}
     for key, package in packages.items():
         others = {place for other, place in packages.items() if other != key}
@@ -142,48 +201,28 @@ def test_no_file_of_the_project_uses_relative_imports() -> None:
         assert not [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.level], file
 
 
-def test_a_codec_that_a_method_does_not_import_does_not_touch_its_results(
-    laboratory: Laboratory, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    cell = laboratory.cells()[0]
-    real, before = fingerprint._file_hash, cell.fingerprint()
-
-    def with_change(name: str) -> str:
-        changed = ROOT / name
-        assert changed.is_file()
-        monkeypatch.setattr(fingerprint, "_file_hash", lambda path: "new" if path == changed else real(path))
-        return cell.fingerprint()
-
-    for name in (
-        "bitstream/codecs/sparse",
-        "tasks/cifar10",
-        "networks/cifar_resnet",
-        "runner",
-        "execution",
-        "record",
-        "cli",
-        "fetching",
-    ):
-        assert with_change(f"benchmarks/{name}.py") == before, name
-    for name in (
-        "bitstream/codecs/raw",
-        "bitstream/container",
-        "scorer",
-        "tasks/digits",
-        "networks/digits_cnn",
-        "measure",
-    ):
-        assert with_change(f"benchmarks/{name}.py") != before, name
-    assert with_change("benchmarks/training/loop.py") != before  # the tiny method trains
-
-
 def test_each_ingredient_changes_the_fingerprint(laboratory: Laboratory) -> None:
     laboratory.configure({}, {"points": 2})
-    first, second = laboratory.cells()
-    assert first.fingerprint() != second.fingerprint() and first.id != second.id
-    names = set(first.ingredients())
-    assert len(names) == 6 and all(name.startswith("the ") for name in names)
-    assert {name for name in names if first.ingredients()[name] != second.ingredients()[name]} == {"the configuration"}
+    cell, other = laboratory.cells()
+    before = cell.ingredients()
+
+    def changed(cell: Cell) -> set[str]:
+        return {name for name, value in cell.ingredients().items() if value != before[name]}
+
+    assert len(before) == 6 and all(name.startswith("the ") for name in before)
+    assert changed(cell) == set() and cell.fingerprint() == json_hash(before)[:16]
+    assert changed(other) == {"the configuration"} and other.id != cell.id
+    assert changed(replace(cell, seed=1)) == {"the seed"}
+    assert changed(replace(cell, budget=Budget("short", 2.5))) == {"the budget"}
+    assert changed(replace(cell, network="digits_resnet")) == {"the suite's code"}
+    assert changed(replace(cell, task="cifar10", network="resnet20")) == {
+        "the suite's code",
+        "the data or the reference",
+    }
+    package = laboratory.folder / "packages" / "tiny.py"
+    package.write_text(package.read_text().replace("index / 64", "index / 32"))
+    laboratory.forget()
+    assert changed(cell) == {"the method's code"}
 
 
 def test_plain_data_hashes_alike_in_any_order() -> None:
@@ -200,27 +239,34 @@ def test_seeds_are_a_tree_and_the_same_everywhere() -> None:
     assert draws[0] == draws[1] and 0 <= draws[0] < 2**63
 
 
-def test_a_field_that_was_added_later_counts_once_it_is_set(
+@dataclass(frozen=True)
+class Old:
+    points: int = 2
+    gone: str = "never used"
+
+
+@dataclass(frozen=True)
+class New:
+    points: int = 2
+    extra: tuple[float, ...] = ()
+
+
+def test_a_configuration_is_what_differs_from_the_defaults(
     laboratory: Laboratory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Records made before there was such a field stay those of its default."""
-
-    @dataclass(frozen=True)
-    class Old:
-        points: int = 2
-
-    @dataclass(frozen=True)
-    class New(Old):
-        extra: tuple[float, ...] = field(default=(), metadata=ADDED)
-
+    """Records made before there was a field stay those of its default; so do those of a field that is gone since."""
     cell = laboratory.cells()[0]
     method = methods.get(cell.method)
 
-    def named(kind: type, config: dict[str, Any]) -> tuple[str, str]:
+    def named(kind: type, config: dict[str, Any]) -> tuple[str, str, str]:
         monkeypatch.setattr(method, "Config", kind)
         found = replace(cell, config=config)
-        return found.id, found.ingredients()["the configuration"]
+        return found.id, found.config_hash, found.ingredients()["the configuration"]
 
-    before = named(Old, {"points": 2})
-    assert named(New, {"points": 2, "extra": []}) == before
-    assert named(New, {"points": 2, "extra": [1.0]}) != before
+    default = named(Old, {"points": 2, "gone": "never used"})
+    assert named(New, {"points": 2, "extra": []}) == named(New, {"points": 2}) == default
+    changed = named(Old, {"points": 5, "gone": "never used"})
+    assert named(New, {"points": 5, "extra": []}) == changed != default
+    set_since = named(New, {"points": 5, "extra": [1.0]})
+    assert all(len(set(names)) == 3 for names in zip(default, changed, set_since, strict=True))
+    assert named(New, {"points": 2, "gone": "used"}) != default  # an old record of a setting that nobody knows
