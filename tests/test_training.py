@@ -22,7 +22,8 @@ from torch import nn
 from benchmarks import networks, seeds, tasks
 from benchmarks.errors import MethodError, StaleCheckpoint, TaskError
 from benchmarks.evaluation.scoring import total_score
-from benchmarks.running import execution
+from benchmarks.running.lent import CellRun
+from benchmarks.running.state import state
 from benchmarks.training import SGD, AdamW, Callback, Cosine, Multistep, Recipe, fit, reestimate
 from benchmarks.training.augmentation import augment
 from methods.interface import Augmentation, Budget, Task
@@ -354,12 +355,12 @@ def test_a_stale_checkpoint_is_refused_until_fresh(laboratory: Laboratory, capsy
     assert "the checkpoint of 'train' was saved before a change to the method's code, so it can't be used" in text
     assert "run with --fresh to start this cell over" in text
     assert laboratory.ratebench("run", "digits", "--fresh") == 0
-    assert execution.state(laboratory.cells()[0], laboratory.results)
+    assert state(laboratory.cells()[0], laboratory.results)
 
 
 def test_every_change_that_makes_a_checkpoint_stale_is_named(laboratory: Laboratory, tmp_path: Path) -> None:
     cell = laboratory.cells()[0]
-    saving = execution.CellRun(cell, tmp_path / "work", torch.device("cpu"), print)
+    saving = CellRun(cell, tmp_path / "work", torch.device("cpu"), print)
     assert saving.restore("stage") is None
     saving.checkpoint("stage", {"epochs": 1, "weights": torch.ones(2), "order": [1, "two", None]})
     found = saving.restore("stage")
@@ -371,7 +372,7 @@ def test_every_change_that_makes_a_checkpoint_stale_is_named(laboratory: Laborat
         ({"config": {"points": 2, "epochs": 0}}, "the configuration"),
         ({"budget": Budget("short", 2.5)}, "the budget"),
     ):
-        other = execution.CellRun(replace(cell, **changes), tmp_path / "work", torch.device("cpu"), print)
+        other = CellRun(replace(cell, **changes), tmp_path / "work", torch.device("cpu"), print)
         with pytest.raises(StaleCheckpoint, match=f"before a change to {name}, so"):
             other.restore("stage")
     for file in (tmp_path / "work").iterdir():
