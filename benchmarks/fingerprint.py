@@ -141,16 +141,19 @@ class Code:
         place = self.root.joinpath(*name.split("."))
         return next((file for file in (place.with_suffix(".py"), place / "__init__.py") if file.is_file()), None)
 
-    def _origin(self, module: str, name: str | None) -> Path | None:
-        """The file that says what `name` of a module is: not a package that only hands it on."""
+    def _origin(self, module: str, name: str | None, asked: frozenset[str] = frozenset()) -> Path | None:
+        """The file that says what `name` of a module is: not a package that only hands it on.
+
+        `asked` are the packages on the way, which may hand names on in a circle.
+        """
         file = self.module(module)
         if file is None or name is None:
             return file
         if inner := self.module(f"{module}.{name}"):
             return inner
-        if file.name == "__init__.py":
+        if file.name == "__init__.py" and module not in asked:
             for origin, there, here in self.source(file).imports:
-                if here == name and there is not None and (found := self._origin(origin, there)):
+                if here == name and there is not None and (found := self._origin(origin, there, asked | {module})):
                     return found
         return file
 
