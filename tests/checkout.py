@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeAlias
 
 import pytest
 
 import methods
-from benchmarks import fingerprint
+from benchmarks import equivalents, fingerprint
 from benchmarks.fingerprint import ROOT, Code
 from benchmarks.running import cell
 from benchmarks.running.cell import Cell
 from benchmarks.running.params import plain
 from methods.interface import Budget
 
+Cells: TypeAlias = set[tuple[str, str]]  # (method, network)
+Fingerprints: TypeAlias = dict[tuple[str, str], str]
 NETWORKS = {"digits_cnn": "digits", "digits_resnet": "digits", "resnet20": "cifar10"}
 
 
@@ -61,20 +65,37 @@ class Copy:
         assert len(found) == 1, found
         return found[0]
 
-    def fingerprints(self) -> dict[tuple[str, str], str]:
+    def stale(self, before: Fingerprints) -> Cells:
+        """Whose fingerprints have changed."""
+        return {key for key, value in self.fingerprints().items() if value != before[key]}
+
+    def fingerprints(self) -> Fingerprints:
         """Of every method's default on every network, as a process that runs this code would give them."""
+        with self.at_hand():
+            return fingerprints()
+
+    @contextmanager
+    def at_hand(self) -> Iterator[None]:
+        """Let this process name results as one that runs this code would."""
         code, places = Code(self.root), {key: methods.source(key).relative_to(ROOT) for key in methods.names()}
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(fingerprint, "here", lambda: code)
             patch.setattr(cell, "here", lambda: code)
             patch.setattr(methods, "source", lambda key: self.root / places[key])
-            return {
-                (method, network): default_cell(method, task, network).fingerprint()
-                for method in places
-                for network, task in NETWORKS.items()
-            }
+            patch.setattr(equivalents, "PLACE", self.root / equivalents.PLACE.relative_to(ROOT))
+            equivalents.rows.cache_clear()
+            try:
+                yield
+            finally:
+                equivalents.rows.cache_clear()
 
 
-def default_cell(method: str, task: str, network: str) -> Cell:
-    config = plain(methods.get(method).Config())
-    return Cell(task, task, network, method, config, Budget("post-training", 0.0), 0)
+def fingerprints() -> Fingerprints:
+    """Of every method's default on every network, by the code at hand."""
+    found = {}
+    for method in methods.names():
+        config = plain(methods.get(method).Config())
+        for network, task in NETWORKS.items():
+            known = Cell(task, task, network, method, config, Budget("post-training", 0.0), 0)
+            found[method, network] = known.fingerprint()
+    return found

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import test_runner
-from checkout import NETWORKS, Copy
+from checkout import NETWORKS, Cells, Copy, Fingerprints, fingerprints
 from test_runner import Laboratory
 
 import methods
@@ -22,9 +21,10 @@ DIGITS = [network for network, task in NETWORKS.items() if task == "digits"]
 
 
 @pytest.fixture(scope="module")
-def before(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], str]:
+def before(tmp_path_factory: pytest.TempPathFactory) -> Fingerprints:
     """All fingerprints of the code as it is: those of this checkout, although the copy lies elsewhere."""
     found = Copy(tmp_path_factory.mktemp("before")).fingerprints()
+    assert found == fingerprints()
     assert len(set(found.values())) == len(found) == len(NETWORKS) * len(methods.names())
     return found
 
@@ -32,11 +32,6 @@ def before(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], st
 @pytest.fixture
 def copy(tmp_path: Path) -> Copy:
     return Copy(tmp_path / "checkout")
-
-
-def stale(copy: Copy, before: dict[tuple[str, str], str]) -> set[tuple[str, str]]:
-    """(method, network) of the fingerprints that have changed."""
-    return {key for key, value in copy.fingerprints().items() if value != before[key]}
 
 
 class Grep:
@@ -68,7 +63,7 @@ class Grep:
                 todo |= self.imported(name) - seen
         return seen
 
-    def dependents(self, file: str) -> set[tuple[str, str]]:
+    def dependents(self, file: str) -> Cells:
         """(method, network) whose cells need the file."""
         scoring = {"benchmarks/bitstream/container.py", "benchmarks/evaluation/worker.py"}
         found = set()
@@ -83,28 +78,26 @@ class Grep:
         return found
 
 
-def on(networks: list[str], *chosen: str) -> set[tuple[str, str]]:
+def on(networks: list[str], *chosen: str) -> Cells:
     return {(method, network) for method in chosen for network in networks}
 
 
 # What gives the same results
 
 
-def test_a_comment_and_other_formatting_everywhere_change_nothing(
-    copy: Copy, before: dict[tuple[str, str], str]
-) -> None:
+def test_a_comment_and_other_formatting_everywhere_change_nothing(copy: Copy, before: Fingerprints) -> None:
     assert copy.edit_everywhere(r"\Z", "\n\n# the end\n") > 100
     assert copy.edit_everywhere(r'\A"""', '"""Once more: ') > 100
-    assert stale(copy, before) == set()
+    assert copy.stale(before) == set()
 
 
-def test_a_field_of_the_card_changes_nothing(copy: Copy, before: dict[tuple[str, str], str]) -> None:
+def test_a_field_of_the_card_changes_nothing(copy: Copy, before: Fingerprints) -> None:
     copy.edit("methods/interface.py", '    estimate: str = ""\n', '    estimate: str = ""\n    colour: str = ""\n')
     copy.edit("methods/baselines/uniform.py", '    venue="",\n', '    venue="",\n    colour="blue",\n')
-    assert stale(copy, before) == set()
+    assert copy.stale(before) == set()
 
 
-def test_a_file_that_is_moved_with_its_imports_changes_nothing(copy: Copy, before: dict[tuple[str, str], str]) -> None:
+def test_a_file_that_is_moved_with_its_imports_changes_nothing(copy: Copy, before: Fingerprints) -> None:
     """`measure.py` to a subfolder."""
     copy.write("benchmarks/evaluation/network/__init__.py", '"""What is measured of a network."""\n')
     (copy.root / "benchmarks/evaluation/measure.py").rename(copy.root / "benchmarks/evaluation/network/measure.py")
@@ -116,17 +109,15 @@ def test_a_file_that_is_moved_with_its_imports_changes_nothing(copy: Copy, befor
 
     assert copy.edit_everywhere(r"(?m)^from benchmarks\.evaluation import ((?:\w+, )*measure(?:, \w+)*)$", split) > 1
     assert copy.edit_everywhere(r"benchmarks\.evaluation\.measure\b", "benchmarks.evaluation.network.measure") > 0
-    assert stale(copy, before) == set()
+    assert copy.stale(before) == set()
     copy.edit("benchmarks/evaluation/network/measure.py", "// 2", "// 3")
-    assert stale(copy, before) == set(before)  # it still counts
+    assert copy.stale(before) == set(before)  # it still counts
 
 
-def test_a_file_that_is_renamed_with_its_imports_changes_nothing(
-    copy: Copy, before: dict[tuple[str, str], str]
-) -> None:
+def test_a_file_that_is_renamed_with_its_imports_changes_nothing(copy: Copy, before: Fingerprints) -> None:
     (copy.root / "benchmarks/training/batchnorm.py").rename(copy.root / "benchmarks/training/statistics.py")
     assert copy.edit_everywhere(r"benchmarks\.training\.batchnorm\b", "benchmarks.training.statistics") >= 3
-    assert stale(copy, before) == set()
+    assert copy.stale(before) == set()
 
 
 @pytest.mark.parametrize(
@@ -147,9 +138,9 @@ def test_a_file_that_is_renamed_with_its_imports_changes_nothing(
         "methods/families/limits.py",
     ],
 )
-def test_what_makes_no_number_changes_nothing(name: str, copy: Copy, before: dict[tuple[str, str], str]) -> None:
+def test_what_makes_no_number_changes_nothing(name: str, copy: Copy, before: Fingerprints) -> None:
     copy.write(name, (copy.root / name).read_text("utf-8") + "\nNEW = 1\n")
-    assert stale(copy, before) == set()
+    assert copy.stale(before) == set()
 
 
 # What matters
@@ -214,28 +205,28 @@ def test_a_change_that_matters_makes_exactly_its_dependents_stale(
     name: str,
     old: str,
     new: str,
-    stale_too: set[tuple[str, str]],
-    fresh: set[tuple[str, str]],
+    stale_too: Cells,
+    fresh: Cells,
     copy: Copy,
-    before: dict[tuple[str, str], str],
+    before: Fingerprints,
 ) -> None:
     expected = Grep(copy).dependents(name)
     copy.edit(name, old, new)
-    found = stale(copy, before)
+    found = copy.stale(before)
     assert found == expected and stale_too <= found and not fresh & found
 
 
-def test_a_default_of_a_recipe_makes_what_trains_stale(copy: Copy, before: dict[tuple[str, str], str]) -> None:
+def test_a_default_of_a_recipe_makes_what_trains_stale(copy: Copy, before: Fingerprints) -> None:
     """Of digits all: its reference is trained here. Those of CIFAR-10 are public, and `reference` only stores one."""
     recipe = copy.defines(r"^class Recipe\b", "benchmarks/training")
     expected = Grep(copy).dependents(recipe)
     copy.edit(recipe, "    batch: int = 128\n", "    batch: int = 256\n")
-    found = stale(copy, before)
+    found = copy.stale(before)
     assert on(DIGITS, *methods.names()) | on(["resnet20"], "magnitude", "sfp", "aq", "jsvd") <= found
     assert ("reference", "resnet20") not in found and found <= expected
 
 
-def test_a_name_that_comes_from_elsewhere_makes_its_users_stale(copy: Copy, before: dict[tuple[str, str], str]) -> None:
+def test_a_name_that_comes_from_elsewhere_makes_its_users_stale(copy: Copy, before: Fingerprints) -> None:
     """The method itself says the same as before."""
     copy.write(
         "benchmarks/bitstream/codecs/coarse.py",
@@ -246,7 +237,7 @@ def test_a_name_that_comes_from_elsewhere_makes_its_users_stale(copy: Copy, befo
         "from benchmarks.bitstream.codecs import raw\n",
         "from benchmarks.bitstream.codecs import coarse as raw\n",
     )
-    assert stale(copy, before) == on(list(NETWORKS), "reference")
+    assert copy.stale(before) == on(list(NETWORKS), "reference")
 
 
 def test_which_code_a_cell_depends_on(laboratory: Laboratory, copy: Copy, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -272,140 +263,11 @@ def test_which_code_a_cell_depends_on(laboratory: Laboratory, copy: Copy, monkey
         assert with_change(f"benchmarks/{name}.py") != before, name
 
 
-# What is added
-
-
-NETWORK = '''
-"""One linear layer."""
-from torch import nn
-
-
-def one_layer(classes: int = 10) -> nn.Sequential:
-    return nn.Sequential(nn.Identity(), nn.Flatten(), nn.Linear(64, classes))
-'''
-CODEC = '''
-"""Whole numbers from 0 to 255, a byte each."""
-import math
-
-import numpy as np
-
-from benchmarks.errors import BitstreamError
-from methods.interface import Coded, Part
-
-
-def part(targets, values, role):
-    return Part("bytewise", tuple(targets), role, {"values": values})
-
-
-def encode(part):
-    return Coded({}, ((part.role, b"".join(np.asarray(v).astype(np.uint8).tobytes() for v in part.data["values"])),))
-
-
-def decode(meta, streams, shapes):
-    values, sizes = np.frombuffer(b"".join(streams), np.uint8), [math.prod(shape) for shape in shapes]
-    if len(values) != sum(sizes):
-        raise BitstreamError("bytes are missing")
-    return [v.astype(np.float32).reshape(s) for v, s in zip(np.split(values, np.cumsum(sizes)[:-1]), shapes)]
-'''
-TASK = '''
-"""The digits, with a linear layer that has never learned anything."""
-from benchmarks import networks
-from benchmarks.tasks import digits
-from benchmarks.tasks.kinds.classification import Classification, ClassificationTest
-
-NETWORKS, ITEMS, METRICS = {"line": {}}, digits.ITEMS, digits.METRICS
-
-
-def task(network):
-    known = digits.task("digits_cnn")
-    state = networks.build("one_layer", {}).state_dict
-    return Classification(
-        "lines", network, "one_layer", {}, METRICS, (0.5,), (0.5,), known.augmentation, known.load_splits, state
-    )
-
-
-def test(network):
-    return ClassificationTest(task(network), digits.test_split, (1, 8, 8), ITEMS[1])
-
-
-def files(network=None):
-    return []
-
-
-def provenance(network):
-    return {"data": "as digits"}
-'''
-MODULE = '''
-"""The input, doubled."""
-from torch import nn
-
-from methods.interface import ModuleSpec
-
-
-class Doubled(nn.Module):
-    def forward(self, x):
-        return 2 * x
-
-
-def spec():
-    return ModuleSpec("Doubled")
-
-
-def build(arguments, children):
-    if arguments or children:
-        raise ValueError("Doubled takes nothing")
-    return Doubled()
-'''
-ADDED = {
-    "benchmarks/networks/one_layer.py": NETWORK,
-    "benchmarks/bitstream/codecs/bytewise.py": CODEC,
-    "benchmarks/tasks/lines.py": TASK,
-}
-# A file of the new network, written with the new codec, is decoded and scored on the new task.
-USED = """
-import sys
-from pathlib import Path
-import numpy as np, torch
-from benchmarks import bitstream, fingerprint, tasks
-from benchmarks.bitstream.codecs import bytewise
-from benchmarks.evaluation import worker
-from benchmarks.evaluation.messages import Wanted
-from methods.interface import Compressed
-
-torch.set_num_threads(1)
-assert fingerprint.ROOT == Path(sys.argv[1]) and "lines" in tasks.names()
-weight = np.zeros((10, 64))
-weight[7] = 3
-edits = {}
-if sys.argv[2:]:
-    from benchmarks.bitstream.modules import doubled
-    edits = {"0": doubled.spec()}
-part = bytewise.part(["2.weight", "2.bias"], [weight, np.arange(10)], "weights")
-file = Path(sys.argv[1], "x.rbn")
-file.write_bytes(bitstream.encode(Compressed("one_layer", {}, (part,), {}, edits)))
-network = bitstream.decode(file.read_bytes())
-factor = 2 if edits else 1
-assert torch.equal(network(torch.ones(1, 1, 8, 8))[0], torch.arange(10.0) + 3 * 64 * factor * (torch.arange(10) == 7))
-print(worker.score(Wanted(str(file)), "lines", "line", torch.device("cpu")).scores["top-1"].items)
-"""
-
-
-def test_a_new_network_codec_task_and_kind_of_module_are_one_file_each(
-    copy: Copy, before: dict[tuple[str, str], str], fresh_python: Callable[..., str]
-) -> None:
-    """No other file changes, no result becomes stale, and a fresh process knows them all."""
-    with_modules = (ROOT / MODULES).is_dir()
-    for name, text in {**ADDED, **({f"{MODULES}/doubled.py": MODULE} if with_modules else {})}.items():
-        copy.write(name, text)
-        assert stale(copy, before) == set(), name
-    assert fresh_python(USED, copy.root, *(["modules"] if with_modules else []), root=copy.root) == "400\n"
-
-
 @pytest.mark.skipif(not (ROOT / MODULES).is_dir(), reason="kinds of module are no files yet")
-def test_another_kind_of_module_changes_nothing(copy: Copy, before: dict[tuple[str, str], str]) -> None:
+def test_another_kind_of_module_changes_nothing(copy: Copy, before: Fingerprints) -> None:
     """One more line in the module that structured pruning alone uses."""
     expected = Grep(copy).dependents(f"{MODULES}/gather.py")
     copy.write(f"{MODULES}/gather.py", (copy.root / MODULES / "gather.py").read_text("utf-8") + "\nNEW = 1\n")
-    found = stale(copy, before)
+    found = copy.stale(before)
     assert found == expected and on(list(NETWORKS), "psap", "l1_filter") <= found
     assert not found & on(list(NETWORKS), "uniform", "reference", "magnitude", "aq", "surp", "jsvd")

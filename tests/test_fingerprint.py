@@ -176,6 +176,12 @@ def test_files_may_import_each_other_in_a_circle(project: Callable[..., frozense
     assert len(code.sources("methods.used")) == len(code.sources("benchmarks.parts.one")) == 2
 
 
+def test_a_package_may_ask_itself_for_a_name(project: Callable[..., frozenset[str]], tmp_path: Path) -> None:
+    """In a circle of packages that hand a name on, or that of a file which is gone, none of them makes it."""
+    project({"benchmarks/parts/__init__.py": "from benchmarks.parts import first\nX = first\n"})
+    assert {file.name for file in Code(tmp_path).sources("methods.used")} == {"used.py", "__init__.py"}
+
+
 def test_sources_are_closed_under_imports() -> None:
     found = sources("methods.baselines.uniform")
     names = {file.relative_to(ROOT).as_posix() for file in found}

@@ -68,7 +68,7 @@ def test_a_shortcut_of_another_network_is_followed(stride: int, seed: int, monke
     keep = some(groups, seed)
     task: Any = SimpleNamespace(architecture="residual", arguments={})
     plan = surgery.plan(network, groups, keep)
-    narrow = surgery.narrow(task, network, plan)
+    narrow = plan.slim(network).realise(task, network)
     wanted = masked(network, groups, keep, x)
     with torch.no_grad():
         torch.testing.assert_close(narrow(x), wanted, rtol=0, atol=1e-5 * float(wanted.abs().max()))

@@ -91,7 +91,7 @@ def test_the_narrow_network_computes_what_the_masked_one_does(name: str, argumen
     keep = some(groups)
     task: Any = SimpleNamespace(architecture=name, arguments=arguments)
     plan = surgery.plan(network, groups, keep)
-    narrow = surgery.narrow(task, network, plan)
+    narrow = plan.slim(network).realise(task, network)
     with torch.no_grad():
         found = narrow(x)
     wanted = masked(network, groups, keep, x)

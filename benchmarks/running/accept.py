@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import msgspec
 import yaml
@@ -33,8 +33,14 @@ from benchmarks.running.params import plain
 from methods.interface import Budget
 
 Say = Callable[[str], None]
+<<<<<<< HEAD
 SMALL = "digits"  # the embedded task
 EPOCHS = 1.0  # of training for a whole curve
+=======
+Contents: TypeAlias = tuple[frozenset[str], frozenset[str]]  # before and now
+SMALL = "digits"  # the task that is embedded
+EPOCHS = 1.0  # of training over a whole curve
+>>>>>>> tests
 
 
 @dataclass(frozen=True)
@@ -64,7 +70,7 @@ class _Trees:
         self.old, self.now = Code(old), Code(ROOT)
         self._accepted = equivalents.rows(old / equivalents.PLACE.relative_to(ROOT))
 
-    def contents(self, method: str, task: str, network: str) -> tuple[frozenset[str], frozenset[str]]:
+    def contents(self, method: str, task: str, network: str) -> Contents:
         """(contents before, contents now) that a method's results on a network depend on."""
         package = methods.source(method)
         then = self.old.root / package.relative_to(ROOT) if package.is_relative_to(ROOT) else package
@@ -85,7 +91,7 @@ def accept(revision: str, why: str, results: Path, say: Say, jobs: int = 1) -> l
     with _worktree(revision) as (old, commit), tempfile.TemporaryDirectory() as scratch:
         trees = _Trees(old)
         known = list(_recorded(results))
-        found = {kind: _same(*trees.contents(kind.method, kind.task, kind.network)) for kind in _kinds(known, trees)}
+        found = {kind: trees.contents(kind.method, kind.task, kind.network) for kind in _kinds(known, trees)}
         if not found:
             return []
         cells = _small_cells(found, trees)
@@ -93,7 +99,7 @@ def accept(revision: str, why: str, results: Path, say: Say, jobs: int = 1) -> l
             f"{len(found)} kinds of cell with records are affected: {len(cells)} small cells are run under both versions"
         )
         evidence = list(_compared(cells, old, Path(scratch), say, jobs))
-        _write(why, commit, trees, set(found.values()), evidence)
+        _write(why, commit, trees, _rows(found.values()), evidence)
         return evidence
 
 
@@ -121,6 +127,9 @@ def _git(*arguments: str) -> str:
 
 def _recorded(results: Path) -> Iterator[Record]:
     """The first point of every recorded cell."""
+    if not results.is_dir():
+        msg = f"there is no folder {results}: say with --results where the records are that shall stay valid"
+        raise RateBenchError(msg)
     for suite in sorted(folder.name for folder in results.iterdir() if folder.is_dir()):
         yield from (known for known in records.load(results, suite) if known.index == 0)
 
@@ -139,6 +148,7 @@ def _kinds(known: Iterable[Record], trees: _Trees) -> list[Kind]:
     return list(found.values())
 
 
+<<<<<<< HEAD
 def _same(before: frozenset[str], now: frozenset[str]) -> Same:
     """The new contents and those that they replace. If code was only removed, all contents are listed."""
     came, went = now - before, before - now
@@ -147,19 +157,47 @@ def _same(before: frozenset[str], now: frozenset[str]) -> Same:
 
 def _small_cells(found: dict[Kind, Same], trees: _Trees) -> list[Cell]:
     """For each kind, a small cell that uses all changed code."""
+=======
+def _rows(changed: Iterable[Contents]) -> list[Same]:
+    """What replaces what, those that concern fewer files first.
+
+    What came and what went; but where nothing came, or the same came instead of different contents, all contents of a
+    kind are named, which tell it from the others.
+    """
+    found = list(changed)
+    went: dict[frozenset[str], set[frozenset[str]]] = {}
+    for before, now in found:
+        went.setdefault(now - before, set()).add(before - now)
+    rows = {
+        Same(now - before, before - now) if now - before and len(went[now - before]) == 1 else Same(now, before)
+        for before, now in found
+    }
+    return sorted(rows, key=lambda row: (len(row.now), sorted(row.now)))
+
+
+def _small_cells(found: dict[Kind, Contents], trees: _Trees) -> list[Cell]:
+    """For each kind a small cell in which all that changed takes part."""
+>>>>>>> tests
     cells: dict[str, Cell] = {}
-    for kind, same in found.items():
-        cell = next(filter(None, (_on(kind, network, same, trees) for network in tasks.get(SMALL).NETWORKS)), None)
+    for kind, changed in found.items():
+        cell = next(filter(None, (_on(kind, network, changed, trees) for network in tasks.get(SMALL).NETWORKS)), None)
         cell = cell or _cell(kind, kind.task, kind.network)
         cells[cell.id] = cell
     return list(cells.values())
 
 
+<<<<<<< HEAD
 def _on(kind: Kind, network: str, same: Same, trees: _Trees) -> Cell | None:
     """The kind's cell on a network of the small task; None if it does not use all changed code."""
     own = _same(*trees.contents(kind.method, SMALL, network))
+=======
+def _on(kind: Kind, network: str, changed: Contents, trees: _Trees) -> Cell | None:
+    """The kind's cell on a network of the small task, unless something that changed plays no part in it."""
+    (before, now), (own_before, own_now) = changed, trees.contents(kind.method, SMALL, network)
+    whole = now - before <= own_now - own_before and before - now <= own_before - own_now
+>>>>>>> tests
     cell = _cell(kind, SMALL, network)
-    return cell if same.now <= own.now and same.then <= own.then and cell.unsupported() is None else None
+    return cell if whole and cell.unsupported() is None else None
 
 
 def _cell(kind: Kind, task: str, network: str) -> Cell:
@@ -236,13 +274,18 @@ def _reason(scratch: Path, cell: Cell) -> str:
     return "it could not be run under both versions"
 
 
+<<<<<<< HEAD
 def _write(why: str, commit: str, trees: _Trees, same: set[Same], evidence: Sequence[Evidence]) -> None:
     """Add the change to equivalents.toml; its parts with fewer files come first."""
+=======
+def _write(why: str, commit: str, trees: _Trees, rows: Sequence[Same], evidence: Sequence[Evidence]) -> None:
+    """Add the change to equivalents.toml."""
+>>>>>>> tests
     place = equivalents.PLACE
     known = place.read_text(encoding="utf-8") if place.exists() else _HEAD
     lines = ["", "[[accepted]]", f"why = {json.dumps(why, ensure_ascii=False)}", f"since = {json.dumps(commit)}"]
     lines += ["evidence = [", *(f"  {_inline(one)}," for one in evidence), "]"]
-    for row in sorted(same, key=lambda row: (len(row.now), sorted(row.now))):
+    for row in rows:
         lines += ["", "[[accepted.same]]", f"files = {json.dumps(_names(trees.now, row.now))}"]
         lines += [f"now = {json.dumps(sorted(row.now))}", f"then = {json.dumps(sorted(row.then))}"]
     storage.write(place, (known.rstrip() + "\n" + "\n".join(lines) + "\n").encode())

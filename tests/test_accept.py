@@ -1,0 +1,312 @@
+"""`ratebench accept`, on a small git repository that is a copy of the project with records of two fast methods on digits."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import tomllib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from checkout import Copy
+from invented import made
+from test_runner import InProcess
+
+from benchmarks import cli, equivalents, records
+from benchmarks.errors import RateBenchError
+from benchmarks.evaluation import measure
+from benchmarks.running import accept, params, plan, schedule
+from benchmarks.running.accept import Evidence
+from benchmarks.running.state import state
+
+TABLE = "benchmarks/equivalents.toml"
+PARAMS = {
+    "digits": {"task": "digits", "networks": ["digits_cnn"], "methods": ["magnitude", "uniform"], "seeds": [0]},
+    "budgets": {"post-training": {"epochs": 0}},
+    "configs": {"post-training": {"magnitude": [{"sparsities": [0.5]}], "uniform": [{"steps": [0.5, 1.1]}]}},
+}
+CODEC = "benchmarks/bitstream/codecs/uniform.py"  # both methods write it
+QUANTISED = "    return np.rint(array / _along_first(steps, array.ndim)).astype(np.int64), steps\n"
+REWRITTEN = "    codes = np.rint(array / _along_first(steps, array.ndim))\n    return codes.astype(np.int64), steps\n"
+# The command of one version, with its files scored by the process that wrote them: half the time to start.
+FAST = """
+import sys
+from benchmarks import cli
+from benchmarks.evaluation import measure, worker
+from benchmarks.running import schedule
+
+class InProcess:
+    def __init__(self, *place):
+        self.place = place
+    def __enter__(self):
+        return self
+    def __exit__(self, *error):
+        pass
+    def score(self, wanted):
+        return worker.score(wanted, *self.place)
+
+schedule.Scorer, measure.latency_ms = InProcess, lambda *_: 1.0
+cli.main()
+"""
+
+
+class Repository(Copy):
+    """The copy under git, with a results folder beside it."""
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root)
+        self.results = root / "results"
+        (root / TABLE).unlink(missing_ok=True)
+        self.write("params.yaml", yaml.safe_dump(PARAMS))
+        self.write(".gitignore", "results\n__pycache__\n")
+        # What will be taken away: a file that says something and is imported by the codec for nothing.
+        self.write("benchmarks/bitstream/old.py", "OLD = 1\n")
+        self.edit(CODEC, "import numpy as np\n", "import numpy as np\nfrom benchmarks.bitstream import old\n")
+        self.git("init", "-q")
+        self.commit("first")
+
+    def git(self, *arguments: str) -> str:
+        names = ["-c", "user.name=A", "-c", "user.email=a@example.org", "-c", "commit.gpgsign=false"]
+        done = subprocess.run(["git", *names, *arguments], cwd=self.root, capture_output=True, text=True, check=True)
+        return done.stdout.strip()
+
+    def commit(self, message: str) -> str:
+        self.git("add", "-A")
+        self.git("commit", "-qm", message)
+        return self.git("rev-parse", "HEAD")
+
+    def ratebench(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "benchmarks.cli", *arguments]
+        environment = os.environ | {"PYTHONPATH": str(self.root), "OMP_NUM_THREADS": "1", "COLUMNS": "200"}
+        return subprocess.run(command, cwd=self.root, env=environment, capture_output=True, text=True, timeout=300)
+
+    def to_run(self) -> set[str]:
+        """The methods whose cells would be run (again)."""
+        with self.at_hand():
+            return {cell.method for cell in plan.cells("digits") if state(cell, self.results) is None}
+
+    @property
+    def accepted(self) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = tomllib.loads((self.root / TABLE).read_text())["accepted"]
+        return found
+
+
+@pytest.fixture(scope="module")
+def made_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Repository]:
+    """With records that are of its first commit."""
+    repository = Repository(tmp_path_factory.mktemp("accept") / "checkout")
+    with pytest.MonkeyPatch.context() as patch, repository.at_hand():
+        patch.chdir(repository.root)
+        patch.setattr(schedule, "Scorer", InProcess)
+        patch.setattr(measure, "latency_ms", lambda *_: 1.0)
+        params._params.cache_clear()
+        outcomes = [outcome for _, outcome in schedule.run(plan.cells("digits"), repository.results, print)]
+        assert outcomes == ["complete", "complete"]
+    yield repository
+    params._params.cache_clear()
+
+
+@pytest.fixture
+def repository(made_once: Repository, monkeypatch: pytest.MonkeyPatch) -> Iterator[Repository]:
+    first = made_once.git("rev-list", "--max-parents=0", "HEAD")
+    made_once.git("reset", "-q", "--hard", first)
+    made_once.git("clean", "-qfd")
+    monkeypatch.chdir(made_once.root)
+    params._params.cache_clear()
+    yield made_once
+    assert len(made_once.git("worktree", "list").splitlines()) == 1  # none is left behind
+
+
+@pytest.fixture
+def accepted(repository: Repository, monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[Evidence]]:
+    """Accept in this process, as a process of that checkout would; only the two versions have processes of their own."""
+
+    def run(suite: str, budget: str, tree: Path, scratch: Path, version: str, jobs: int) -> None:
+        arguments = ["run", suite, "--all-configs", "--budget", budget, "--results", version]
+        environment = os.environ | {"PYTHONPATH": str(tree), "OMP_NUM_THREADS": "1"}
+        subprocess.run([sys.executable, "-c", FAST, *arguments], cwd=scratch, env=environment, capture_output=True)
+
+    def of(why: str = "It is tidier.", said: list[str] | None = None) -> list[Evidence]:
+        with repository.at_hand():
+            return accept.accept("HEAD", why, repository.results, [].append if said is None else said.append)
+
+    monkeypatch.setattr(accept, "ROOT", repository.root)
+    monkeypatch.setattr(accept, "_run", run)
+    return of
+
+
+def test_a_rewrite_that_gives_the_same_files_is_accepted_with_its_evidence(repository: Repository) -> None:
+    assert repository.to_run() == set()
+    repository.edit(CODEC, QUANTISED, REWRITTEN)
+    assert repository.to_run() == {"magnitude", "uniform"}
+    done = repository.ratebench("accept", "HEAD", "--why", 'The codes have a "name".')
+    assert done.returncode == 0, done.stderr
+    assert "2 kinds of cell with records are affected: 2 small cells are run under both versions" in done.stdout
+    assert "accepted: 3 artefacts of 2 cells are the same; commit benchmarks/equivalents.toml" in done.stdout
+    (one,) = repository.accepted
+    assert one["why"] == 'The codes have a "name".' and one["since"] == repository.git("rev-parse", "HEAD")
+    assert [row["files"] for row in one["same"]] == [[CODEC]]
+    assert {e["cell"].split("/")[2]: e["points"] for e in one["evidence"]} == {"magnitude": 1, "uniform": 2}
+    assert all(re.fullmatch("[0-9a-f]{64}", e["sha256"]) for e in one["evidence"])
+    planned = repository.ratebench("plan", "digits").stdout
+    assert planned.count("complete, ") == 2 and "to run" not in planned and repository.to_run() == set()
+    further = REWRITTEN.replace("    return", "    codes = codes + 0\n    return")
+    repository.edit(CODEC, REWRITTEN, further)
+    assert repository.to_run() == {"magnitude", "uniform"}  # what is changed further needs a row of its own
+    repository.edit(CODEC, further, REWRITTEN)
+    repository.edit("methods/baselines/magnitude.py", "BITS = 8", "BITS = 7")
+    assert repository.to_run() == {"magnitude"}
+
+
+def test_files_that_are_split_merged_and_removed_are_carried_on_top_of_what_was_accepted(
+    repository: Repository, accepted: Callable[..., list[Evidence]]
+) -> None:
+    repository.edit(CODEC, QUANTISED, REWRITTEN)
+    assert len(accepted()) == 2 and repository.to_run() == set()
+    second = repository.commit("second")
+    text = (repository.root / CODEC).read_text()
+    start, end = (text.index(name) for name in ("def quantise(", "def dequantise("))
+    head = "import numpy as np\nimport numpy.typing as npt\n\nFloats = npt.NDArray[np.float32]\n\n\n"
+    tail = text[text.index("def _along_first(") : text.index("def part(")]
+    repository.write("benchmarks/bitstream/rounding.py", head + text[start:end] + tail)
+    merged = "from benchmarks.bitstream.rounding import quantise, _along_first\n"
+    text = text.replace(text[start:end], "").replace(tail, "").replace("from benchmarks.bitstream import old\n", merged)
+    repository.write(CODEC, text)
+    (repository.root / "benchmarks/bitstream/old.py").unlink()
+    assert repository.to_run() == {"magnitude", "uniform"}
+    assert len(accepted("The codec is two files.")) == 2
+    first, again = repository.accepted
+    assert [row["files"] for row in again["same"]] == [[CODEC, "benchmarks/bitstream/rounding.py"]]
+    assert len(again["same"][0]["then"]) == 2 and again["since"] == second and first["since"] != second
+    assert repository.to_run() == set()
+
+
+def test_a_change_of_what_is_written_is_refused_and_named(
+    repository: Repository, accepted: Callable[..., list[Evidence]]
+) -> None:
+    """Of the two methods that are affected one writes other files."""
+    repository.edit(CODEC, QUANTISED, REWRITTEN)
+    repository.edit("methods/baselines/magnitude.py", "BITS = 8", "BITS = 7")
+    with pytest.raises(RateBenchError) as refusal:
+        accepted()
+    named = r"accept-digits/digits_cnn/magnitude/[0-9a-f]{8}-post-training-s0/p00"
+    assert re.fullmatch(
+        f"the change gives other results: {named}; nothing was accepted, the records of these methods are stale",
+        str(refusal.value),
+    )
+    assert not (repository.root / TABLE).exists() and repository.to_run() == {"magnitude", "uniform"}
+
+
+def test_a_version_that_fails_is_refused_with_its_reason(
+    repository: Repository, accepted: Callable[..., list[Evidence]]
+) -> None:
+    repository.edit(
+        "methods/baselines/uniform.py", "    reference = task.reference()\n", "    raise ValueError('no')\n"
+    )
+    with pytest.raises(
+        RateBenchError, match=r"^accept-digits/.*/uniform/.* wrote no artefact: ValueError: no; nothing"
+    ):
+        accepted()
+    assert not (repository.root / TABLE).exists()
+
+
+def test_where_no_record_is_concerned_there_is_nothing_to_accept(
+    repository: Repository, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Another codec, a comment, and a method without records."""
+    repository.write("benchmarks/bitstream/codecs/mask.py", "LIMIT = 1\n")
+    repository.edit(CODEC, QUANTISED, f"    # the nearest\n{QUANTISED}")
+    repository.edit("methods/baselines/reference.py", '("float32", "float16")\n', '("float16", "float32")\n')
+    monkeypatch.setattr(accept, "ROOT", repository.root)
+
+    def ratebench(*arguments: str) -> tuple[str, str]:
+        monkeypatch.setattr(sys, "argv", ["ratebench", "accept", *arguments, "--why", "A comment."])
+        with pytest.raises(SystemExit) as end, repository.at_hand():
+            cli.main()
+        said = capsys.readouterr()
+        assert end.value.code == (1 if said.err else 0) and (said.out + said.err).count("\n") == 1
+        return said
+
+    nothing = "no record depends on what has changed: there is nothing to accept\n"
+    assert ratebench("HEAD") == (nothing, "") and not (repository.root / TABLE).exists()
+    assert ratebench("HAED")[1].startswith("error: 'HAED' is no revision of this checkout that can be compared with: ")
+    assert ratebench("HEAD", "--results", "nowhere")[1].startswith(
+        "error: there is no folder nowhere: say with --resul"
+    )
+
+
+@pytest.fixture
+def small(repository: Repository, monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[str]]:
+    """The small cells that would be run for some records."""
+
+    def of(*known: records.Record) -> list[str]:
+        cells: list[str] = []
+        monkeypatch.setattr(accept, "_recorded", lambda _: iter(known))
+        monkeypatch.setattr(accept, "_compared", lambda found, *_: cells.extend(cell.id for cell in found) or [])
+        monkeypatch.setattr(accept, "ROOT", repository.root)
+        with repository.at_hand():
+            accept.accept("HEAD", "Why not?", repository.results, [].append)
+        return sorted(re.sub("/[0-9a-f]{8}-", "/", cell) for cell in cells)
+
+    return of
+
+
+def recorded(method: str, network: str, budget: str = "post-training", **changes: Any) -> records.Record:
+    config, epochs = changes.pop("config", {}), 0.0 if budget == "post-training" else 2.5
+    task = "cifar10" if network.startswith("resnet") else "digits"
+    return made(method, network=network, task=task, config=config, budget=budget, epochs=epochs, **changes)
+
+
+def test_all_that_changed_takes_part_in_a_small_cell(repository: Repository, small: Callable[..., list[str]]) -> None:
+    """On digits if it does there; of each method, configuration and architecture, with and without training, one cell."""
+    known = [
+        recorded("magnitude", "resnet20"),
+        recorded("magnitude", "resnet56"),
+        recorded("magnitude", "resnet20", seed=1),
+        recorded("magnitude", "resnet20", budget="short"),
+        recorded("magnitude", "resnet20", config={"score": "lamp"}),
+        recorded("reference", "resnet20"),
+        recorded("gone", "resnet20"),
+    ]
+    repository.edit("benchmarks/bitstream/codecs/sparse.py", "    masks = [", "    masks = []\n    masks = [")
+    on_digits = ["accept-digits/digits_cnn/magnitude/post-training-s0"] * 2
+    assert small(*known) == [*on_digits, "accept-digits/digits_cnn/magnitude/short-s0"]
+    repository.edit("benchmarks/tasks/cifar10.py", "VALIDATION = 5_000", "VALIDATION = 5_000 + 0")
+    on_cifar = [f"accept-cifar10/resnet20/magnitude/{label}" for label in ("post-training-s0",) * 2 + ("short-s0",)]
+    assert small(*known) == [*on_cifar, "accept-cifar10/resnet20/reference/post-training-s0"]
+
+
+def test_a_file_that_is_only_removed_takes_part_in_a_small_cell(
+    repository: Repository, small: Callable[..., list[str]]
+) -> None:
+    repository.edit(CODEC, "from benchmarks.bitstream import old\n", "")
+    found = small(
+        recorded("uniform", "resnet20"), recorded("magnitude", "digits_cnn"), recorded("reference", "resnet20")
+    )
+    assert found == [f"accept-digits/digits_cnn/{key}/post-training-s0" for key in ("magnitude", "uniform")]
+
+
+def test_rows_give_every_kind_of_cell_its_contents_before() -> None:
+    """Also where two have the same new file, but one lost another file besides, and where one has lost a file alone."""
+    kinds = [("acx", "bcx"), ("acdy", "bcy"), ("cdz", "cz"), ("aw", "bvw"), ("acdu", "abcu")]
+    changed = [(frozenset(before), frozenset(now)) for before, now in kinds]
+    rows = accept._rows(changed)
+    for before, now in changed:
+        assert equivalents.before(now, rows) == before
+    assert equivalents.before(frozenset("ceq"), rows) == frozenset("ceq")
+    assert [len(row.now) for row in rows] == sorted(len(row.now) for row in rows)
+
+
+def test_every_accepted_change_has_evidence_and_says_why() -> None:
+    """Of this checkout: each row was shown to be the same by cells that were run."""
+    if not equivalents.PLACE.exists():
+        pytest.skip("nothing has been accepted yet")
+    for one in tomllib.loads(equivalents.PLACE.read_text(encoding="utf-8"))["accepted"]:
+        assert len(one["why"]) > 20 and re.fullmatch("[0-9a-f]{40}", one["since"]) and one["evidence"]
+        for row in one["same"]:
+            assert row["files"] and row["now"] and row["now"] != row["then"]
