@@ -141,16 +141,11 @@ class Code:
         place = self.root.joinpath(*name.split("."))
         return next((file for file in (place.with_suffix(".py"), place / "__init__.py") if file.is_file()), None)
 
-<<<<<<< HEAD
-    def _origin(self, module: str, name: str | None) -> Path | None:
-        """The file that defines `name` of a module, not a package that only re-exports it."""
-=======
     def _origin(self, module: str, name: str | None, asked: frozenset[str] = frozenset()) -> Path | None:
-        """The file that says what `name` of a module is: not a package that only hands it on.
+        """The file that defines `name` of a module, not a package that only re-exports it.
 
-        `asked` are the packages on the way, which may hand names on in a circle.
+        `asked` are the packages already followed: packages may re-export names of each other.
         """
->>>>>>> tests
         file = self.module(module)
         if file is None or name is None:
             return file
@@ -158,11 +153,7 @@ class Code:
             return inner
         if file.name == "__init__.py" and module not in asked:
             for origin, there, here in self.source(file).imports:
-<<<<<<< HEAD
-                if (here, origin == module) == (name, False) and there and (found := self._origin(origin, there)):
-=======
                 if here == name and there is not None and (found := self._origin(origin, there, asked | {module})):
->>>>>>> tests
                     return found
         return file
 

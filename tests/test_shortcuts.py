@@ -83,9 +83,8 @@ def test_a_stream_on_one_side_alone_is_cut(side: Any, monkeypatch: pytest.Monkey
     groups = channels.find(network, x[:1], "streams")
     keep = channels.all_kept(groups)
     keep["conv1" if side == "in" else "conv3"][::2] = False
-    narrow = surgery.narrow(
-        SimpleNamespace(architecture="", arguments={}), network, surgery.plan(network, groups, keep)
-    )  # type: ignore[arg-type]
+    task: Any = SimpleNamespace(architecture="", arguments={})
+    narrow = surgery.plan(network, groups, keep).slim(network).realise(task, network)
     wanted = masked(network, groups, keep, x)
     with torch.no_grad():
         torch.testing.assert_close(narrow(x), wanted, rtol=0, atol=1e-5 * float(wanted.abs().max()))

@@ -33,14 +33,9 @@ from benchmarks.running.params import plain
 from methods.interface import Budget
 
 Say = Callable[[str], None]
-<<<<<<< HEAD
+Contents: TypeAlias = tuple[frozenset[str], frozenset[str]]  # before and now
 SMALL = "digits"  # the embedded task
 EPOCHS = 1.0  # of training for a whole curve
-=======
-Contents: TypeAlias = tuple[frozenset[str], frozenset[str]]  # before and now
-SMALL = "digits"  # the task that is embedded
-EPOCHS = 1.0  # of training over a whole curve
->>>>>>> tests
 
 
 @dataclass(frozen=True)
@@ -148,21 +143,11 @@ def _kinds(known: Iterable[Record], trees: _Trees) -> list[Kind]:
     return list(found.values())
 
 
-<<<<<<< HEAD
-def _same(before: frozenset[str], now: frozenset[str]) -> Same:
-    """The new contents and those that they replace. If code was only removed, all contents are listed."""
-    came, went = now - before, before - now
-    return Same(came, went) if came else Same(now, before)
-
-
-def _small_cells(found: dict[Kind, Same], trees: _Trees) -> list[Cell]:
-    """For each kind, a small cell that uses all changed code."""
-=======
 def _rows(changed: Iterable[Contents]) -> list[Same]:
-    """What replaces what, those that concern fewer files first.
+    """New contents and those that they replace; rows with fewer contents come first.
 
-    What came and what went; but where nothing came, or the same came instead of different contents, all contents of a
-    kind are named, which tell it from the others.
+    If code was only removed, or the same new code replaces different old code in different kinds of cell, a row lists all
+    contents of a kind of cell: they identify it.
     """
     found = list(changed)
     went: dict[frozenset[str], set[frozenset[str]]] = {}
@@ -176,8 +161,7 @@ def _rows(changed: Iterable[Contents]) -> list[Same]:
 
 
 def _small_cells(found: dict[Kind, Contents], trees: _Trees) -> list[Cell]:
-    """For each kind a small cell in which all that changed takes part."""
->>>>>>> tests
+    """For each kind, a small cell that uses all changed code."""
     cells: dict[str, Cell] = {}
     for kind, changed in found.items():
         cell = next(filter(None, (_on(kind, network, changed, trees) for network in tasks.get(SMALL).NETWORKS)), None)
@@ -186,16 +170,10 @@ def _small_cells(found: dict[Kind, Contents], trees: _Trees) -> list[Cell]:
     return list(cells.values())
 
 
-<<<<<<< HEAD
-def _on(kind: Kind, network: str, same: Same, trees: _Trees) -> Cell | None:
-    """The kind's cell on a network of the small task; None if it does not use all changed code."""
-    own = _same(*trees.contents(kind.method, SMALL, network))
-=======
 def _on(kind: Kind, network: str, changed: Contents, trees: _Trees) -> Cell | None:
-    """The kind's cell on a network of the small task, unless something that changed plays no part in it."""
+    """The kind's cell on a network of the small task; None if it does not use all changed code."""
     (before, now), (own_before, own_now) = changed, trees.contents(kind.method, SMALL, network)
     whole = now - before <= own_now - own_before and before - now <= own_before - own_now
->>>>>>> tests
     cell = _cell(kind, SMALL, network)
     return cell if whole and cell.unsupported() is None else None
 
@@ -274,13 +252,8 @@ def _reason(scratch: Path, cell: Cell) -> str:
     return "it could not be run under both versions"
 
 
-<<<<<<< HEAD
-def _write(why: str, commit: str, trees: _Trees, same: set[Same], evidence: Sequence[Evidence]) -> None:
-    """Add the change to equivalents.toml; its parts with fewer files come first."""
-=======
 def _write(why: str, commit: str, trees: _Trees, rows: Sequence[Same], evidence: Sequence[Evidence]) -> None:
     """Add the change to equivalents.toml."""
->>>>>>> tests
     place = equivalents.PLACE
     known = place.read_text(encoding="utf-8") if place.exists() else _HEAD
     lines = ["", "[[accepted]]", f"why = {json.dumps(why, ensure_ascii=False)}", f"since = {json.dumps(commit)}"]
