@@ -101,7 +101,7 @@ def test_a_ratio_out_of_reach_is_an_error() -> None:
 
 @pytest.mark.parametrize("changes", [{"parts": 3}, {"parts": 0}, {"pruned": 0.5}])
 def test_ratios_are_for_the_whole_network(changes: dict[str, Any]) -> None:
-    with pytest.raises(msgspec.ValidationError, match="ratios go with one part and nothing pruned"):
+    with pytest.raises(msgspec.ValidationError, match="ratios need parts 1 and pruned 0"):
         msgspec.convert({"ratios": (3.0,), **changes}, aq.Config)
 
 

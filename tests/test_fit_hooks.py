@@ -217,6 +217,7 @@ def test_hooks_are_resumed_to_the_same_bits_after_a_kill(task: Task, tmp_path: P
     assert subprocess.run(command, env=environment, timeout=120, check=False).returncode == -signal.SIGKILL
     assert storage.load_tensors(tmp_path / "stage.pt")["callback"]["steps"] == STEPS
     run = OnDisk(tmp_path)
+    torch.set_num_threads(1)  # as there: numba's parallel loops, which other tests run, set the number of threads
     assert same(trained(task, run), trained(task, Stopped()))
     assert [line.split(",")[0] for line in run.messages] == ["stage: epoch 2/3", "stage: epoch 3/3"]
 
