@@ -233,11 +233,11 @@ def test_a_name_that_comes_from_elsewhere_makes_its_users_stale(copy: Copy, befo
         (copy.root / "benchmarks/bitstream/codecs/raw.py").read_text("utf-8") + "\nNEW = 1\n",
     )
     copy.edit(
-        "methods/baselines/reference.py",
-        "from benchmarks.bitstream.codecs import raw\n",
-        "from benchmarks.bitstream.codecs import coarse as raw\n",
+        "methods/baselines/uniform.py",
+        "from benchmarks.bitstream.codecs import constant, raw, uniform\n",
+        "from benchmarks.bitstream.codecs import coarse as raw\nfrom benchmarks.bitstream.codecs import constant, uniform\n",
     )
-    assert copy.stale(before) == on(list(NETWORKS), "reference")
+    assert copy.stale(before) == on(list(NETWORKS), "uniform")
 
 
 def test_which_code_a_cell_depends_on(laboratory: Laboratory, copy: Copy, monkeypatch: pytest.MonkeyPatch) -> None:

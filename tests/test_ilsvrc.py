@@ -264,7 +264,7 @@ def test_hashes_that_can_not_be_noted_are_taken_each_time(note: bytes | None, pi
 def test_a_cache_folder_that_is_none_is_one_sentence(pins: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(
-        storage.StorageError, match=r"^can't unpack into .*file/cache: Not a directory; the same command"
+        storage.StorageError, match=r"^can't unpack into .*file/cache: Not a directory; run the same command"
     ):
         ilsvrc.prepare(tmp_path / "file" / "cache", lambda _: None, pins)
 
