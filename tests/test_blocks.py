@@ -58,7 +58,7 @@ def test_without_a_block_the_network_computes_what_a_silent_one_does(name: str, 
         keep |= {group: torch.zeros_like(keep[group]) for group in known[path]}
     task: Any = SimpleNamespace(architecture=name, arguments=arguments)
     plan = surgery.plan(network, groups, keep, known)
-    narrow = surgery.narrow(task, network, plan)
+    narrow = plan.slim(network).realise(task, network)
     assert all(isinstance(narrow.get_submodule(path), nn.Identity) for path in gone)
     assert cost.measure(network, groups, x[:1]).macs(channels.counts(keep)) == measure.macs(narrow, x[:1])
     for path in gone:

@@ -91,7 +91,7 @@ def test_the_narrow_network_computes_what_the_masked_one_does(name: str, argumen
     keep = some(groups)
     task: Any = SimpleNamespace(architecture=name, arguments=arguments)
     plan = surgery.plan(network, groups, keep)
-    narrow = surgery.narrow(task, network, plan)
+    narrow = plan.slim(network).realise(task, network)
     with torch.no_grad():
         found = narrow(x)
     wanted = masked(network, groups, keep, x)
@@ -100,7 +100,7 @@ def test_the_narrow_network_computes_what_the_masked_one_does(name: str, argumen
     assert sizes[0] < 0.9 * sizes[1]
 
     dense = surgery.widen(task, narrow, plan)
-    again = surgery.narrow(task, dense, plan)
+    again = plan.slim(dense).realise(task, dense)
     assert all(
         torch.equal(a, b) for a, b in zip(narrow.state_dict().values(), again.state_dict().values(), strict=True)
     )
@@ -117,7 +117,7 @@ def test_the_cost_model_counts_what_the_network_multiplies(name: str, arguments:
     model = cost.measure(network, groups, x)
     task: Any = SimpleNamespace(architecture=name, arguments=arguments)
     for keep in (channels.all_kept(groups), some(groups, 1), some(groups, 2, 0.2)):
-        narrow = surgery.narrow(task, network, surgery.plan(network, groups, keep))
+        narrow = surgery.plan(network, groups, keep).slim(network).realise(task, network)
         assert model.macs(channels.counts(keep)) == measure.macs(narrow, x)
 
 
