@@ -128,9 +128,7 @@ def test_latency() -> None:
     }
     for scheme in ("separate", "ljsvd", "bijsvd"):
         found = shares(stages(dense), scheme, 0.5, 0.5)  # type: ignore[arg-type]
-        variants[f"factors, {scheme}, rate 0.5"] = Slim(
-            *structure(found), factors(found, 10)
-        ).realise(task(), dense)
+        variants[f"factors, {scheme}, rate 0.5"] = Slim(*structure(found), factors(found, 10)).realise(task(), dense)
     print()
     for batch in (1, 128):
         alone = measure.latency_ms(dense, example, batch, 2.0)
