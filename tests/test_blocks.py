@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import functools
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
@@ -49,8 +51,8 @@ RESIDUAL = [(name, arguments) for name, arguments in shared.NETWORKS if "resnet"
 @pytest.mark.parametrize("where", ["inner", "branches", "streams"])
 def test_without_a_block_the_network_computes_what_a_silent_one_does(name: str, arguments: Any, where: Where) -> None:
     """Channels of the others go at the same time; what was dropped costs nothing, and comes back as zeros."""
-    network, x = shared.lively(networks.build(name, arguments)), shared.images(name)
-    groups = channels.find(network, x[:1], where)
+    (network, groups), x = shared.grouped(name, arguments, where), shared.images(name)
+    network = copy.deepcopy(network)
     known = blocks.find(network, groups, x[:1])
     gone = list(known)[::2]
     keep = shared.some(groups)
@@ -79,7 +81,7 @@ def test_without_a_block_the_network_computes_what_a_silent_one_does(name: str, 
 def test_blocks_go_first_and_the_file_is_without_them(budget: Any, epochs: float, where: Where) -> None:
     """What was dropped at one target stays so at the next if it is trained in between; its gradients are not asked for."""
     task, x = tasks.load("digits", "digits_resnet"), torch.zeros(1, 1, 8, 8)
-    config = hierarchical.Config(batches=16, size=16, targets=(0.3, 0.5), blocks=0.5, where=where)
+    config = hierarchical.Config(batches=16, size=16, share=0.25, targets=(0.3, 0.5), blocks=0.5, where=where)
     before: set[str] = set()
     for point in hierarchical.compress(task, config, test_every_method.MemoryRun(Budget(budget, epochs))):
         notes = point.notes
@@ -175,16 +177,18 @@ def test_pivots_leave_what_the_others_span() -> None:
     assert damage >= gradients.cheapest(known, kept, 1)[1] > 1e-6 * float(known.trace())
 
 
+@functools.cache
+def made(budget: Any, epochs: float, **changes: Any) -> Compressed:
+    config = hierarchical.Config(batches=16, size=16, share=0.25, targets=(0.4,), **changes)
+    run = test_every_method.MemoryRun(Budget(budget, epochs))
+    (point,) = hierarchical.compress(tasks.load("digits", "digits_resnet"), config, run)
+    return point
+
+
 @pytest.mark.parametrize("changes", [{"order": "cholesky"}, {"judge": "loss"}, {"drawn": "labels"}])
 def test_the_other_choices_lead_to_networks_that_meet_the_target(changes: dict[str, Any]) -> None:
     """What looks at labels is no post-training."""
     task, x = tasks.load("digits", "digits_resnet"), torch.zeros(1, 1, 8, 8)
-
-    def made(budget: Any, epochs: float, **changes: Any) -> Compressed:
-        config = hierarchical.Config(batches=16, size=16, targets=(0.4,), **changes)
-        (point,) = hierarchical.compress(task, config, test_every_method.MemoryRun(Budget(budget, epochs)))
-        return point
-
     plain, point = made("short", 0.05), made("short", 0.05, **changes)
     assert measure.macs(bitstream.decode(bitstream.encode(point)), x) <= 0.6 * measure.macs(task.reference(), x)
     assert bitstream.encode(plain) != bitstream.encode(point)

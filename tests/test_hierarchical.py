@@ -291,7 +291,7 @@ def test_gradients_that_are_not_finite_are_an_error_of_their_own() -> None:
 
 
 def points(**changes: Any) -> list[Any]:
-    config = hierarchical.Config(batches=16, size=16, **changes)
+    config = hierarchical.Config(**{"batches": 16, "size": 16, "share": 0.25, **changes})
     fresh = test_every_method.MemoryRun(RUN.budget)  # one that remembers no choice
     return list(hierarchical.compress(tasks.load("digits", "digits_resnet"), config, fresh))
 

@@ -167,11 +167,11 @@ KINDS = (("separate", 0.5), ("ljsvd", 0.5), ("rjsvd1", 0.5), ("rjsvd2", 0.5), *(
 @pytest.mark.parametrize(("network", "rate"), FACTORS)
 def test_counts_of_the_factors(network: str, rate: float) -> None:
     counted = []
+    dense = weights(blueprint.skeleton("resnet", arguments("cifar10", network), {}, {}))
     for scheme, p in KINDS:
         made = found("cifar10", network, scheme, rate, p)
         thin = blueprint.skeleton("resnet", arguments("cifar10", network), *structure(made))
-        untouched = weights(blueprint.skeleton("resnet", arguments("cifar10", network), {}, {}))
-        untouched -= sum(m.weight.numel() for share in made for m in share.layers.values())
+        untouched = dense - sum(m.weight.numel() for share in made for m in share.layers.values())
         counted.append(weights(thin) - untouched)
     assert tuple(counted) == FACTORS[network, rate]
 

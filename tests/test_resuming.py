@@ -134,7 +134,7 @@ def test_the_loop_ends_with_the_same_network(name: str, where: Any, monkeypatch:
         monkeypatch.setattr(pruning, "Resumed", lambda images: Resumed(images, limit))
         state = pruning.State(task.reference(), prunable.all_kept(), found, 0.01, set(), dict.fromkeys(found, 1.0))
         floors = dict.fromkeys(found, 2)
-        pruning.prune(state, prunable, prunable.goal(0.5), floors, hierarchical.Config(), lambda *_: found)
+        pruning.prune(state, prunable, prunable.goal(0.5), floors, hierarchical.Config(share=0.25), lambda *_: found)
         return state
 
     resumed, whole = pruned(LIMIT), pruned(0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 import re
@@ -83,11 +84,21 @@ def masked(network: nn.Module, groups: list[Group], keep: Mapping[str, Tensor], 
     return found
 
 
+@functools.cache
+def _grouped(name: str, arguments: tuple[tuple[str, Any], ...], where: Where) -> tuple[nn.Module, list[Group]]:
+    network = lively(networks.build(name, dict(arguments)))
+    return network, channels.find(network, images(name, 1), where)
+
+
+def grouped(name: str, arguments: Mapping[str, Any], where: Where) -> tuple[nn.Module, list[Group]]:
+    """A lively network, shared by all tests and not to be changed, and its groups."""
+    return _grouped(name, tuple(arguments.items()), where)
+
+
 @every_network
 @pytest.mark.parametrize("where", ["inner", "branches", "streams"])
 def test_the_narrow_network_computes_what_the_masked_one_does(name: str, arguments: Any, where: Where) -> None:
-    network, x = lively(networks.build(name, arguments)), images(name)
-    groups = channels.find(network, x[:1], where)
+    (network, groups), x = grouped(name, arguments, where), images(name)
     keep = some(groups)
     task: Any = SimpleNamespace(architecture=name, arguments=arguments)
     plan = surgery.plan(network, groups, keep)
@@ -112,8 +123,7 @@ def test_the_narrow_network_computes_what_the_masked_one_does(name: str, argumen
 @every_network
 @pytest.mark.parametrize("where", ["inner", "branches", "streams"])
 def test_the_cost_model_counts_what_the_network_multiplies(name: str, arguments: Any, where: Where) -> None:
-    network, x = networks.build(name, arguments).eval(), images(name, 1)
-    groups = channels.find(network, x, where)
+    (network, groups), x = grouped(name, arguments, where), images(name, 1)
     model = cost.measure(network, groups, x)
     task: Any = SimpleNamespace(architecture=name, arguments=arguments)
     for keep in (channels.all_kept(groups), some(groups, 1), some(groups, 2, 0.2)):
@@ -322,7 +332,7 @@ def test_the_graph_draws_no_random_number_and_gives_the_same_scores() -> None:
 
 @pytest.mark.parametrize("method", [torch_pruning, l1_filter])
 def test_methods_are_deterministic_on_networks_with_shortcuts(method: Any) -> None:
-    made = [[bitstream.encode(point) for point in run_of(method, targets=(0.3,))] for _ in range(2)]
+    made = [[bitstream.encode(point) for point in run_of(method, 1.0, targets=(0.3,))] for _ in range(2)]
     assert made[0] == made[1]
 
 
@@ -344,9 +354,9 @@ def test_filters_of_all_writers_stand_side_by_side() -> None:
     )
 
 
-def run_of(method: Any, network: str = "digits_resnet", **changes: Any) -> list[Any]:
-    run = test_every_method.MemoryRun(Budget("short", 6.0))
-    return list(method.compress(tasks.load("digits", network), method.Config(**changes), run))
+def run_of(method: Any, epochs: float, **changes: Any) -> list[Any]:
+    run = test_every_method.MemoryRun(Budget("short", epochs))
+    return list(method.compress(tasks.load("digits", "digits_resnet"), method.Config(**changes), run))
 
 
 @pytest.mark.parametrize("method", STRUCTURED)
@@ -356,7 +366,8 @@ def test_all_methods_stand_at_the_same_macs(method: Any) -> None:
     task = tasks.load("digits", "digits_resnet")
     x = images("digits_resnet", 1)
     dense = measure.macs(task.reference(), x)
-    for point in run_of(method):
+    fewer = {"batches": 16, "size": 16} if method is hierarchical else {}
+    for point in run_of(method, 6.0, **fewer):
         network = bitstream.decode(bitstream.encode(point))
         left = measure.macs(network, x) / dense
         assert 1 - point.point["removed"] - 0.06 < left <= 1 - point.point["removed"]
@@ -365,9 +376,9 @@ def test_all_methods_stand_at_the_same_macs(method: Any) -> None:
 
 
 def test_streams_travel_with_their_gathered_channels() -> None:
-    (point,) = run_of(l1_filter, where="streams", targets=(0.5,))
+    (point,) = run_of(l1_filter, 1.0, where="streams", targets=(0.5,))
     data = bitstream.encode(point)
     assert bitstream.bytes_by_role(data)["indices"] > 0
     assert any(spec.kind == "Sequential" for spec in point.edits.values())
-    (point,) = run_of(l1_filter, where="branches", targets=(0.5,))
+    (point,) = run_of(l1_filter, 1.0, where="branches", targets=(0.5,))
     assert bitstream.bytes_by_role(bitstream.encode(point))["indices"] > 0

@@ -89,10 +89,10 @@ def test_what_the_last_pruning_kept_is_what_stays(monkeypatch: pytest.MonkeyPatc
 
 @pytest.mark.parametrize("method", [sfp, psap, fpgm])
 def test_a_run_that_is_killed_while_it_trains_goes_on_to_the_same_bytes(method: Any) -> None:
-    """Stopped after its third checkpoint, in the middle of soft training, and begun again from what was saved."""
+    """Stopped after its second checkpoint, in the middle of soft training, and begun again from what was saved."""
 
     class Killed(test_every_method.MemoryRun):
-        left = 3
+        left = 2
 
         def checkpoint(self, stage: str, state: Mapping[str, Any]) -> None:
             super().checkpoint(stage, state)
@@ -101,7 +101,7 @@ def test_a_run_that_is_killed_while_it_trains_goes_on_to_the_same_bytes(method: 
                 raise KeyboardInterrupt
 
     task, config = tasks.load("digits", "digits_resnet"), method.Config(targets=(0.4,), prunings=8)
-    budget = Budget("short", 10.0)
+    budget = Budget("short", 6.0)
     whole = [bitstream.encode(p) for p in method.compress(task, config, test_every_method.MemoryRun(budget))]
     killed = Killed(budget)
     with pytest.raises(KeyboardInterrupt):
