@@ -1,0 +1,206 @@
+"""Two throw-away tasks, a file each, that know no classes: a regression, and pictures that a network draws.
+
+From the run to the report everything is in the task's own metric, and a method of another kind is refused.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+import re
+import shutil
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from scipy import stats
+from test_runner import InProcess, Laboratory
+
+import benchmarks.networks
+import benchmarks.tasks
+import methods
+from benchmarks import bitstream, records, registry, tasks
+from benchmarks.errors import RateBenchError
+from benchmarks.evaluation import verify
+from benchmarks.records import Record, items
+from benchmarks.running import params, plan
+from benchmarks.running.state import state
+
+FOLDER = Path(__file__).parent / "other_tasks"
+SUITES = {
+    "progression": {"task": "progression", "networks": ["mlp"], "methods": ["shrunk", "uniform"], "seeds": [0]},
+    "drawings": {"task": "drawings", "networks": ["disc", "waves"], "methods": ["drawn", "uniform"], "seeds": [0]},
+}
+CONFIGS = {"post-training": {"shrunk": [{}, {"by": 20.0}], "drawn": [{}, {"gain": 0.5}]}}
+WORDS = re.compile(r"top-\d|accura|classif|correct|Wilson", re.IGNORECASE)
+
+
+@pytest.fixture(scope="module")
+def laboratory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Laboratory]:
+    """A checkout that knows both tasks, with records of both."""
+    with pytest.MonkeyPatch.context() as patch:
+        made = Laboratory(tmp_path_factory.mktemp("other"), patch)
+        packages = made.folder / "packages"
+        shutil.copytree(FOLDER / "methods", packages, dirs_exist_ok=True)
+        entries = packages / "tiny-1.0.dist-info" / "entry_points.txt"
+        entries.write_text("[ratebench.methods]\nshrunk = shrunk\ndrawn = drawn\n")
+        for package in (benchmarks.tasks, benchmarks.networks):
+            folder = FOLDER / package.__name__.rpartition(".")[2]
+            patch.setattr(package, "__path__", [*package.__path__, str(folder)])
+        registry.names.cache_clear()
+        made.forget()
+        made.configure(configs=CONFIGS, **SUITES)
+        for suite in SUITES:
+            assert made.ratebench("run", suite, "--all-configs") == 0
+        yield made
+    for name in ("shrunk", "drawn", "benchmarks.tasks.progression", "benchmarks.tasks.drawings"):
+        sys.modules.pop(name, None)
+    registry.names.cache_clear()
+    methods._locations.cache_clear()
+    params._params.cache_clear()
+
+
+def found(laboratory: Laboratory, suite: str) -> list[Record]:
+    return list(records.load(laboratory.results, suite))
+
+
+def by_hand(laboratory: Laboratory, known: Record) -> np.ndarray:
+    """The score of every test item of a record's file, in fp64."""
+    network = bitstream.decode((laboratory.results / f"{known.id}.rbn").read_bytes()).eval()
+    module = sys.modules[f"benchmarks.tasks.{known.task}"]
+    with torch.inference_mode():
+        if known.task == "progression":
+            split = module.splits()[2]
+            return ((network(split.inputs) - split.targets).double() ** 2).numpy()[:, 0]
+        split = module.picture(known.network)
+        decoded = (255 * network(split.inputs).clamp(0, 1)).round()
+        mse = ((decoded - split.targets).double() ** 2).mean()
+        return np.array([10 * math.log10(255**2 / float(mse))])
+
+
+def test_records_hold_the_tasks_own_metric(laboratory: Laboratory) -> None:
+    """Of each item and of all, against numbers by hand; the interval is Student's, and of one picture its value."""
+    for suite, count, metric in (("progression", 4, "mse"), ("drawings", 12, "psnr")):
+        recorded = found(laboratory, suite)
+        assert len(recorded) == count
+        for known in recorded:
+            values = by_hand(laboratory, known)
+            assert list(known.metrics) == [metric] and known.quality.items == len(values) == tasks.get(suite).ITEMS[1]
+            assert known.quality.value == pytest.approx(values.mean(), rel=1e-5)
+            assert known.quality.total == pytest.approx(values.sum(), rel=1e-5)
+            assert known.quality.squares == pytest.approx((values**2).sum(), rel=1e-5)
+            low, high = (values[0],) * 2 if len(values) == 1 else student(values)
+            assert (known.quality.low, known.quality.high) == (pytest.approx(low, 1e-5), pytest.approx(high, 1e-5))
+            path = laboratory.results / f"{known.id}.json"
+            assert items.path_beside(path).stat().st_size == 4 * len(values)
+            kept = items.read(path, tasks.metric(suite, metric), known.quality)
+            assert kept is not None and kept.numpy() == pytest.approx(values, rel=1e-5)
+
+
+def student(values: np.ndarray) -> tuple[float, float]:
+    low, high = stats.t.interval(0.95, len(values) - 1, values.mean(), stats.sem(values))
+    return float(low), float(high)
+
+
+def test_ratios_are_of_the_reference_or_of_the_data(laboratory: Laboratory) -> None:
+    for known in found(laboratory, "progression"):
+        assert known.rate.uncompressed_bytes == 4 * (12 * 12 + 1)
+        assert known.rate.bits_per_weight == pytest.approx(8 * known.rate.file_bytes / 145)
+        assert known.counted.elements == 145 and known.counted.macs == 10 * 12 + 12
+    for known in found(laboratory, "drawings"):
+        assert known.rate.uncompressed_bytes == 3 * 24 * 24 and known.rate.bits_per_weight is None
+        assert known.rate.ratio == pytest.approx(3 * 24 * 24 / known.rate.file_bytes)
+        assert known.counted.macs == 24 * 24 * known.point["features"] * (2 + 3)
+
+
+def test_less_is_better_and_more_is_better(laboratory: Laboratory) -> None:
+    """The tasks make sense: the reference has learned something, and more sines draw better."""
+    reference, shrunk, _, grown = sorted(found(laboratory, "progression"), key=lambda r: (r.config["by"], r.index))
+    assert 0.3 < reference.quality.value < 0.8 and grown.quality.value > 10 * shrunk.quality.value
+    curves = [r for r in found(laboratory, "drawings") if r.config["gain"] == 1]
+    for curve in (curves[:3], curves[3:]):
+        assert [r.point["features"] for r in curve] == [64, 16, 4]
+        first, second, third = (r.quality.value for r in curve)
+        assert first > second + 2 > third + 4 > 12
+        assert curve[0].rate.file_bytes > curve[1].rate.file_bytes > curve[2].rate.file_bytes
+
+
+def test_show_has_the_metrics_of_the_task(laboratory: Laboratory, capsys: pytest.CaptureFixture[str]) -> None:
+    laboratory.patch.setenv("COLUMNS", "200")
+    for suite, head, decimals in (("progression", "mse σ²", 3), ("drawings", "psnr dB", 2)):
+        assert laboratory.ratebench("show", suite) == 0
+        text = capsys.readouterr().out
+        assert f" {head} " in text and "95 % interval" in text
+        assert not WORDS.search(text) and "%" not in text.replace("95 %", "")
+        for known in found(laboratory, suite):
+            score = known.quality
+            value, low, high = (f"{number:.{decimals}f}" for number in (score.value, score.low, score.high))
+            bits = "–" if suite == "drawings" else f"{known.rate.bits_per_weight:.3f}"
+            row = next(line for line in text.splitlines() if f" {known.id.partition('/')[2]} " in line)
+            assert [cell.strip() for cell in row.split("│")][-4:-1] == [bits, value, f"{low} … {high}"]
+
+
+def test_plan_has_nothing_to_run_again(laboratory: Laboratory, capsys: pytest.CaptureFixture[str]) -> None:
+    for suite, method, count in (("progression", "shrunk", 2), ("drawings", "drawn", 4)):
+        assert laboratory.ratebench("plan", suite, "-m", method, "--all-configs") == 0
+        text = capsys.readouterr().out
+        assert text.count("complete, ") == count and "to run" not in text and not WORDS.search(text)
+        assert laboratory.ratebench("run", suite, "--all-configs") == 0
+        assert " 0 to run" in capsys.readouterr().out
+
+
+def test_what_a_cell_will_cost_is_told(laboratory: Laboratory, capsys: pytest.CaptureFixture[str]) -> None:
+    """Also without a reference network whose speed could be measured; the file's size is that of the records."""
+    laboratory.configure(configs={"post-training": {"shrunk": [{"by": 0.5}], "drawn": [{"gain": 0.7}]}}, **SUITES)
+    try:
+        for suite, cells in (("progression", 1), ("drawings", 2)):
+            assert laboratory.ratebench("plan", suite) == 0
+            text = capsys.readouterr().out
+            assert text.count("to run") == cells and f"{cells} cells: about 0.0 h on " in text and "?" not in text
+    finally:
+        laboratory.configure(configs=CONFIGS, **SUITES)
+
+
+def test_a_method_of_another_kind_is_refused_before_anything_else(
+    laboratory: Laboratory, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing of the method and nothing of the task is asked, not even whether the budget suits."""
+    uniform = methods.get("uniform")
+    for name in ("unsupported", "compress"):
+        monkeypatch.setattr(uniform, name, lambda *_: pytest.fail("the method was asked"))
+    monkeypatch.setenv("COLUMNS", "300")
+    for suite, kind in (("progression", "regression"), ("drawings", "image coding")):
+        sentence = f"works on image classification, not on {kind}"
+        for budget in ("post-training", "short"):
+            for cell in plan.cells(suite, ["uniform"], budget_name=budget):
+                assert cell.unsupported() == sentence
+            assert laboratory.ratebench("plan", suite, "-m", "uniform", "-b", budget) == 0
+            assert f"not run: {sentence}" in capsys.readouterr().out
+            assert laboratory.ratebench("run", suite, "-m", "uniform", "-b", budget) == 0
+            assert ": 0 to run, the rest is recorded or does not apply" in capsys.readouterr().out
+        assert not list((laboratory.results / suite).rglob("uniform/*"))
+    other = replace(plan.cells("progression", ["shrunk"])[0], task="digits", network="digits_cnn")
+    assert other.unsupported() == "works on regression, not on image classification"
+    both = replace(methods.get("shrunk").CARD, kinds=("regression", "image coding"))
+    monkeypatch.setattr(methods.get("shrunk"), "CARD", both)
+    assert other.unsupported() == "works on regression and image coding, not on image classification"
+
+
+def test_verify_scores_files_again(
+    laboratory: Laboratory, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(verify, "Scorer", InProcess)
+    assert laboratory.ratebench("verify", "drawings") == 0
+    assert capsys.readouterr().out == "12 same, 0 differs, 0 no artefact\n"
+    path = records.paths(laboratory.results, "progression")[0]
+    text = path.read_text()
+    path.write_text(text.replace('"total": ', '"total": 1'))
+    assert laboratory.ratebench("verify", "progression") == 1
+    assert re.search(r"p00 differs: mse: [\d.]+ over 132 items, recorded mse: 1[\d.]+ over", " ".join(capsys.readouterr().err.split()))
+    path.write_text(text)
