@@ -5,8 +5,7 @@ From the run to the report everything is in the task's own metric, and a method 
 
 from __future__ import annotations
 
-import io
-import json
+import html
 import math
 import re
 import shutil
@@ -19,6 +18,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from invented import Page
 from scipy import stats
 from test_runner import InProcess, Laboratory
 
@@ -26,11 +26,9 @@ import benchmarks.networks
 import benchmarks.tasks
 import methods
 from benchmarks import bitstream, records, registry, tasks
-from benchmarks.errors import RateBenchError
-from benchmarks.evaluation import verify
+from benchmarks.evaluation import metrics, verify
 from benchmarks.records import Record, items
 from benchmarks.running import params, plan
-from benchmarks.running.state import state
 
 FOLDER = Path(__file__).parent / "other_tasks"
 SUITES = {
@@ -202,5 +200,97 @@ def test_verify_scores_files_again(
     text = path.read_text()
     path.write_text(text.replace('"total": ', '"total": 1'))
     assert laboratory.ratebench("verify", "progression") == 1
-    assert re.search(r"p00 differs: mse: [\d.]+ over 132 items, recorded mse: 1[\d.]+ over", " ".join(capsys.readouterr().err.split()))
+    assert re.search(
+        r"p00 differs: mse: [\d.]+ over 132 items, recorded mse: 1[\d.]+ over",
+        " ".join(capsys.readouterr().err.split()),
+    )
     path.write_text(text)
+
+
+def test_training_is_with_the_tasks_own_loss(laboratory: Laboratory) -> None:
+    """The shared loop on inputs that are no images; from the trained reference, training on takes its error further."""
+    assert laboratory.ratebench("run", "progression", "-m", "shrunk", "-b", "short", "--results", "trained") == 0
+    trained = list(records.load(Path("trained"), "progression"))
+    assert [r.index for r in trained] == [0, 1] and {r.epochs for r in trained} == {2.5}
+    start = found(laboratory, "progression")[-2]
+    assert start.point == trained[0].point and 0.01 < abs(trained[0].quality.value - start.quality.value) < 0.5
+    log = laboratory.folder / "trained" / trained[0].id.rpartition("/")[0] / "log.txt"
+    losses = [float(loss) for loss in re.findall(r"loss ([\d.]+)", log.read_text())]
+    split = tasks.load("progression", "mlp").train
+    network = tasks.load("progression", "mlp").reference()
+    with torch.inference_mode():
+        before = float((network(split.inputs) - split.targets).square().mean())
+    assert len(losses) == 3 and losses[0] == pytest.approx(before, rel=0.2)
+
+
+@pytest.fixture(scope="module")
+def reports(laboratory: Laboratory) -> dict[str, Path]:
+    for suite in SUITES:
+        assert laboratory.ratebench("report", suite) == 0
+    return {suite: laboratory.folder / "reports" / suite for suite in SUITES}
+
+
+def said(page: Path) -> str:
+    """What a page says to a reader, on one line."""
+    text = re.sub(r"<(script|style)[^>]*>.*?</\1>|<[^>]+>", " ", page.read_text("utf-8"), flags=re.DOTALL)
+    return " ".join(html.unescape(text).split())
+
+
+def test_a_report_has_no_word_of_classification(reports: dict[str, Path]) -> None:
+    """Neither its page nor its exports and figures; but why a method of that kind has no result."""
+    for suite, folder in reports.items():
+        files = [folder.parent / "index.html", *(p for p in folder.iterdir() if p.suffix in (".html", ".csv", ".svg"))]
+        assert len(files) >= 4
+        for file in files:
+            text = file.read_text("utf-8").replace("works on image classification, not on", "")
+            assert not WORDS.search(text), (file, WORDS.search(text))
+        text = re.sub(r"95 %|non-zero %", "", said(folder / "index.html"))
+        assert "%" not in text, text[text.index("%") - 80 :][:100]
+        assert ("mse σ²" if suite == "progression" else "psnr dB") in text
+
+
+def test_a_report_has_the_numbers_of_the_records(laboratory: Laboratory, reports: dict[str, Path]) -> None:
+    for suite, decimals, better in (("progression", 3, -1), ("drawings", 2, 1)):
+        recorded = found(laboratory, suite)
+        data = Page(reports[suite] / "index.html").data
+        (metric,) = data["metrics"]
+        assert (metric["name"], metric["better"]) == (recorded[0].metric, better)
+        place = [column["key"] for column in data["columns"]].index("quality")
+        shown = {row["key"]: (row["texts"][place], row["intervals"][0]) for row in data["rows"]}
+        for known in recorded:
+            text, interval = shown[known.id.partition("/")[2].replace("-s0/", "/")]
+            assert text == f"{known.quality.value:.{decimals}f}"
+            assert interval == pytest.approx([known.quality.low, known.quality.high])
+        table = pd.read_csv(reports[suite] / "records.csv", float_precision="round_trip").set_index("id")
+        for known in recorded:
+            row = table.loc[known.id]
+            assert row[f"metrics.{known.metric}.total"] == known.quality.total
+            assert row[f"metrics.{known.metric}.squares"] == known.quality.squares
+            assert row["rate.uncompressed_bytes"] == known.rate.uncompressed_bytes
+        assert table["rate.bits_per_weight"].isna().all() == (suite == "drawings")
+
+
+def test_reported_numbers_are_compared_in_the_tasks_unit(laboratory: Laboratory, reports: dict[str, Path]) -> None:
+    """An error that is larger than reported is worse, a PSNR that is larger is better."""
+    exact, half = found(laboratory, "progression")[-2:]
+    text = said(reports["progression"] / "index.html")
+    assert f" {exact.quality.value - 0.1:.3f} σ² above reported " in text and exact.point == {"dtype": "float32"}
+    assert f" −{2.5 - half.quality.value:.3f} ± " in text and "1 worse , 1 better" in text
+    disc, waves = (r for r in found(laboratory, "drawings") if r.config["gain"] == 1 and r.point["features"] == 64)
+    text = said(reports["drawings"] / "index.html")
+    assert f" {99 - disc.quality.value:.2f} dB below reported " in text
+    assert f" +{waves.quality.value - 1:.2f} ± 0 better " in text and "1 worse , 1 better" in text
+
+
+def test_claims_follow_what_is_better(laboratory: Laboratory, reports: dict[str, Path]) -> None:
+    text = said(reports["progression"] / "index.html")
+    assert "smaller outputs are nearer (Section 1; post-training) 1 supported , 1 inconclusive" in text
+    assert "larger outputs are nearer (Section 2; post-training) 1 not supported , 1 inconclusive" in text
+    grown, half = (found(laboratory, "progression")[index].quality for index in (1, 3))
+    errors = [metrics.mean_error(metrics.Sums(q.items, q.total, q.squares)) for q in (grown, half)]
+    margin = stats.norm.ppf(0.975) * math.hypot(*errors)
+    assert f" −{grown.value - half.value:.3f} ± {margin:.3f} supported " in text
+    assert f" +{grown.value - half.value:.3f} ± {margin:.3f} not supported " in text
+    text = said(reports["drawings"] / "index.html")
+    assert "full amplitudes draw better (Section 1; post-training) 6 supported" in text
+    assert "half amplitudes draw better at equal size (Section 2; post-training) 6 not supported" in text

@@ -17,7 +17,7 @@ SIDE = 24
 NETWORKS = {"disc": 1, "waves": 2}
 ITEMS = (1, 1)
 PSNR = Metric("psnr", "dB", "mean", "Peak signal-to-noise ratio of the decoded pictures")
-METRICS = (PSNR,)
+METRICS, NONE = (PSNR,), Augmentation()
 
 
 def picture(name: str) -> Split:
@@ -40,7 +40,7 @@ class Drawing:
     architecture: str = ""
     arguments: Mapping[str, Json] = field(default_factory=dict)
     metrics: tuple[Metric, ...] = METRICS
-    augmentation: Augmentation = Augmentation()
+    augmentation: Augmentation = NONE
     reference_values: None = None
     uncompressed_bytes: int = 3 * SIDE * SIDE
 

@@ -18,7 +18,7 @@ NETWORKS = {"mlp": {"width": 12}}
 SIZES = (250, 60, 132)  # train, validation, test
 ITEMS = (SIZES[0], SIZES[2])
 MSE = Metric("mse", "σ²", "mean", "Squared error of the predicted progression", more_is_better=False, decimals=3)
-METRICS = (MSE,)
+METRICS, NONE = (MSE,), Augmentation()
 
 
 @functools.cache
@@ -52,7 +52,7 @@ class Progression:
     kind: str = "regression"
     architecture: str = "two_layers"
     metrics: tuple[Metric, ...] = METRICS
-    augmentation: Augmentation = Augmentation()
+    augmentation: Augmentation = NONE
 
     @property
     def reference_values(self) -> int:
@@ -94,7 +94,10 @@ class Test:
 
     task: Progression
     items: int = ITEMS[1]
-    example: Tensor = torch.zeros(1, 10)
+
+    @property
+    def example(self) -> Tensor:
+        return splits()[2].inputs[:1]
 
     def scores(self, network: nn.Module, part: range) -> dict[str, Tensor]:
         return scoring.scores(network, splits()[2], self.task, part)
