@@ -164,10 +164,13 @@ def test_a_rewrite_that_gives_the_same_files_is_accepted_with_its_evidence(repos
 
 
 def test_files_that_are_split_merged_and_removed_are_carried_on_top_of_what_was_accepted(
-    repository: Repository, accepted: Callable[..., list[Evidence]]
+    repository: Repository, accepted: Callable[..., list[Evidence]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     repository.edit(CODEC, QUANTISED, REWRITTEN)
-    assert len(accepted()) == 2 and repository.to_run() == set()
+    with monkeypatch.context() as patch:
+        patch.setattr(accept, "_compared", lambda *_: [Evidence("that was shown before", 1, "0" * 64)])
+        accepted()
+    assert repository.to_run() == set()
     second = repository.commit("second")
     text = (repository.root / CODEC).read_text()
     start, end = (text.index(name) for name in ("def quantise(", "def dequantise("))
@@ -202,15 +205,25 @@ def test_a_change_of_what_is_written_is_refused_and_named(
     assert not (repository.root / TABLE).exists() and repository.to_run() == {"magnitude", "uniform"}
 
 
+@pytest.mark.parametrize("reason", ["ValueError: no", "it could not be run under both versions"])
 def test_a_version_that_fails_is_refused_with_its_reason(
-    repository: Repository, accepted: Callable[..., list[Evidence]]
+    reason: str, repository: Repository, accepted: Callable[..., list[Evidence]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    repository.edit(
-        "methods/baselines/uniform.py", "    reference = task.reference()\n", "    raise ValueError('no')\n"
-    )
-    with pytest.raises(
-        RateBenchError, match=r"^accept-digits/.*/uniform/.* wrote no artefact: ValueError: no; nothing"
-    ):
+    def failing(suite: str, budget: str, tree: Path, scratch: Path, version: str, jobs: int) -> None:
+        content = yaml.safe_load((scratch / "params.yaml").read_text())
+        assert list(content["configs"]) == [] and content[suite]["methods"] == ["magnitude", "uniform"]
+        if version == "now" and reason.startswith("ValueError"):
+            monkeypatch.chdir(scratch)
+            params._params.cache_clear()
+            for cell in plan.cells(suite):
+                ended = records.CellState(records.SCHEMA, "0", "failed", 0, 1.0, reason)
+                records.write(scratch / version / cell.id / "cell.json", ended)
+            monkeypatch.chdir(repository.root)
+
+    monkeypatch.setattr(accept, "_run", failing)
+    repository.edit(CODEC, QUANTISED, REWRITTEN)
+    sentence = f"^accept-digits/.*/magnitude/.* wrote no artefact: {reason}; nothing was accepted$"
+    with pytest.raises(RateBenchError, match=sentence):
         accepted()
     assert not (repository.root / TABLE).exists()
 

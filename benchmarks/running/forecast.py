@@ -1,6 +1,7 @@
 """The expected cost of a cell, from speeds measured on this machine and the method's records on all suites.
 
 These are rough estimates: the time for compression is scaled with the size of the network.
+A point of a task without a reference network is expected to cost the time of recorded points, with training and scoring.
 """
 
 from __future__ import annotations
@@ -47,10 +48,13 @@ def cost(cell: Cell, known: Iterable[Record], device: torch.device) -> Cost | No
     like = _nearest(cell, own, cell.budget.name)
     if not like:
         return None
-    epochs = cell.make_config().operating_points(cell.budget)
-    here, points = speed(cell.task, cell.network, device), len(epochs)
+    epochs, task = cell.make_config().operating_points(cell.budget), tasks.load(cell.task, cell.network)
+    points, size = len(epochs), task.uncompressed_bytes
+    disk_bytes = points * statistics.fmean(size / r.rate.ratio for r in like)
+    if not task.architecture:  # there is no network to time before a file exists
+        return Cost(points, 0.0, 0.0, points * statistics.median(r.wall_s for r in like), disk_bytes)
+    here = speed(cell.task, cell.network, device)
     training_items, test_items = tasks.get(cell.task).ITEMS
-    size = tasks.load(cell.task, cell.network).uncompressed_bytes
     untrained = _nearest(cell, own, "post-training")  # all of this time is the method's own, including its search
     each = statistics.median(_compression(r, device) * size / r.rate.uncompressed_bytes for r in untrained)
     return Cost(
@@ -58,7 +62,7 @@ def cost(cell: Cell, known: Iterable[Record], device: torch.device) -> Cost | No
         training_s=sum(epochs) * training_items / here.training,
         scoring_s=points * test_items / here.forward,
         compression_s=points * each,
-        disk_bytes=points * statistics.fmean(size / r.rate.ratio for r in like),
+        disk_bytes=disk_bytes,
     )
 
 
