@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import copy
 import itertools
-import math
-import re
 from collections.abc import Callable
 from typing import Any
 
-import msgspec
 import pytest
 import test_every_method
 import torch
@@ -374,33 +371,3 @@ def test_streams_can_be_pruned_too() -> None:
     names = [name for name, *_ in point.notes["layers"]]
     assert "conv1" in names and "layer2.0.conv2" in names
     bitstream.decode(bitstream.encode(point))
-
-
-@pytest.mark.parametrize(
-    ("changes", "complaint"),
-    [
-        ({"where": "branches"}, "where has to be inner or streams"),
-        ({"where": "everywhere"}, "Invalid enum value 'everywhere' - at `$.where`"),
-        ({"rank": "nuclear"}, "Invalid enum value 'nuclear' - at `$.rank`"),
-        ({"drawn": "guessed"}, "Invalid enum value 'guessed' - at `$.drawn`"),
-        ({"protected": 1.0}, "< 1.0 - at `$.protected`"),
-        ({"protected": math.nan}, "at `$.protected`"),
-        ({"threshold": 0.0}, "> 0.0 - at `$.threshold`"),
-        ({"threshold": math.nan}, "at `$.threshold`"),
-        ({"share": 0.0}, "> 0.0 - at `$.share`"),
-        ({"share": 1.1}, "<= 1.0 - at `$.share`"),
-        ({"tolerance": 0.0}, "> 0.0 - at `$.tolerance`"),
-        ({"tolerance": math.nan}, "at `$.tolerance`"),
-        ({"batches": 0}, ">= 1 - at `$.batches`"),
-        ({"size": 0}, ">= 1 - at `$.size`"),
-        ({"targets": (0.5, 0.3)}, "targets has to rise"),
-        ({"order": "random"}, "Invalid enum value 'random' - at `$.order`"),
-        ({"judge": "taste"}, "Invalid enum value 'taste' - at `$.judge`"),
-        ({"blocks": -0.1}, ">= 0.0 - at `$.blocks`"),
-        ({"blocks": math.nan}, "at `$.blocks`"),
-        ({"blocks": math.inf}, "at `$.blocks`"),
-    ],
-)
-def test_settings_that_can_not_be_followed(changes: dict[str, Any], complaint: str) -> None:
-    with pytest.raises(msgspec.ValidationError, match=re.escape(complaint)):
-        msgspec.convert(changes, hierarchical.Config)
