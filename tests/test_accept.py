@@ -15,7 +15,7 @@ import pytest
 import yaml
 from checkout import Copy
 from invented import made
-from test_runner import InProcess
+from test_runner import COMMAND, InProcess
 
 from benchmarks import cli, equivalents, records
 from benchmarks.errors import RateBenchError
@@ -33,26 +33,6 @@ PARAMS = {
 CODEC = "benchmarks/bitstream/codecs/uniform.py"  # both methods write it
 QUANTISED = "    return np.rint(array / _along_first(steps, array.ndim)).astype(np.int64), steps\n"
 REWRITTEN = "    codes = np.rint(array / _along_first(steps, array.ndim))\n    return codes.astype(np.int64), steps\n"
-# The command of one version, with its files scored by the process that wrote them: half the time to start.
-FAST = """
-import sys
-from benchmarks import cli
-from benchmarks.evaluation import measure, worker
-from benchmarks.running import schedule
-
-class InProcess:
-    def __init__(self, *place):
-        self.place = place
-    def __enter__(self):
-        return self
-    def __exit__(self, *error):
-        pass
-    def score(self, wanted):
-        return worker.score(wanted, *self.place)
-
-schedule.Scorer, measure.latency_ms = InProcess, lambda *_: 1.0
-cli.main()
-"""
 
 
 class Repository(Copy):
@@ -124,12 +104,13 @@ def repository(made_once: Repository, monkeypatch: pytest.MonkeyPatch) -> Iterat
 
 @pytest.fixture
 def accepted(repository: Repository, monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[Evidence]]:
-    """Accept in this process, as a process of that checkout would; only the two versions have processes of their own."""
+    """Accept in this process, as one of that checkout would; only the two versions have processes of their own."""
 
     def run(suite: str, budget: str, tree: Path, scratch: Path, version: str, jobs: int) -> None:
         arguments = ["run", suite, "--all-configs", "--budget", budget, "--results", version]
-        environment = os.environ | {"PYTHONPATH": str(tree), "OMP_NUM_THREADS": "1"}
-        subprocess.run([sys.executable, "-c", FAST, *arguments], cwd=scratch, env=environment, capture_output=True)
+        places = os.pathsep.join((str(tree), str(Path(__file__).parent)))
+        environment = os.environ | {"PYTHONPATH": places, "OMP_NUM_THREADS": "1"}
+        subprocess.run([sys.executable, "-c", COMMAND, *arguments], cwd=scratch, env=environment, capture_output=True)
 
     def of(why: str = "It is tidier.", said: list[str] | None = None) -> list[Evidence]:
         with repository.at_hand():

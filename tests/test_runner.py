@@ -31,6 +31,7 @@ from benchmarks.evaluation import measure, worker
 from benchmarks.evaluation.messages import Measurement, Wanted
 from benchmarks.running import params, plan, schedule
 from benchmarks.running.cell import Cell
+from benchmarks.running.schedule import _in_worker
 from benchmarks.running.state import LOG, WORK, state
 
 TINY = '''
@@ -80,6 +81,13 @@ def compress(task, config, run):
         data = [tensor.detach().numpy() * (1 - index / 64) for tensor in tensors.values()]
         yield Compressed(task.architecture, task.arguments, (raw.part(list(tensors), data, "weights"),), {"n": index})
 '''
+# `ratebench` for a process of its own, without another one that scores.
+COMMAND = """
+from benchmarks import cli
+from test_runner import score_here
+score_here()
+cli.main()
+"""
 BUDGETS = {"post-training": {"epochs": 0}, "short": {"epochs": 2.5}, "paper": {"epochs": None}}
 
 
@@ -99,6 +107,17 @@ class InProcess:
         return worker.score(wanted, *self.place)
 
 
+def score_here() -> None:
+    """Let this process score what it has written."""
+    schedule.Scorer, measure.latency_ms = InProcess, lambda *_: 1.0  # type: ignore[misc,assignment]
+
+
+def in_worker(*arguments: Any) -> Any:
+    """What a worker of several jobs does, with its own scoring."""
+    score_here()
+    return _in_worker(*arguments)
+
+
 class Laboratory:
     """A checkout in a folder of its own: params.yaml with the tiny method, and the command in this process or another."""
 
@@ -110,7 +129,8 @@ class Laboratory:
         (info / "entry_points.txt").write_text("[ratebench.methods]\ntiny = tiny\n")
         (info.parent / "tiny.py").write_text(TINY)
         monkeypatch.syspath_prepend(str(info.parent))
-        monkeypatch.setenv("PYTHONPATH", os.pathsep.join((str(fingerprint.ROOT), str(info.parent))))
+        places = (fingerprint.ROOT, info.parent, Path(__file__).parent)
+        monkeypatch.setenv("PYTHONPATH", os.pathsep.join(map(str, places)))
         monkeypatch.delenv("TINY", raising=False)
         monkeypatch.chdir(folder)
         monkeypatch.setattr(schedule, "Scorer", InProcess)
@@ -154,7 +174,7 @@ class Laboratory:
     @contextlib.contextmanager
     def start(self, *arguments: str, trouble: str = "") -> Iterator[subprocess.Popen[str]]:
         """The command in a process group of its own, which is killed in the end."""
-        command = [sys.executable, "-m", "benchmarks.cli", *arguments]
+        command = [sys.executable, "-c", COMMAND, *arguments]
         environment = os.environ | {"TINY": trouble, "OMP_NUM_THREADS": "1"}
         options: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "start_new_session": True}
         # A shell starts background jobs, and so perhaps these tests, with Ctrl-C ignored; the command must not inherit that.
@@ -339,6 +359,7 @@ def test_two_jobs_write_the_bytes_that_one_writes(laboratory: Laboratory, tmp_pa
     laboratory.configure({"points": 1, "epochs": 1}, {"points": 1})
     torch.set_num_threads(1)
     laboratory.run(tmp_path / "one")
+    laboratory.patch.setattr(schedule, "_in_worker", in_worker)
     ended = schedule.run(laboratory.cells(), laboratory.results, print, jobs=2)
     assert sorted(outcome for _, outcome in ended) == ["complete", "complete"]
     artefacts = laboratory.files("p*.rbn")
