@@ -170,13 +170,3 @@ def test_empty_rice_streams_hold_nothing() -> None:
     assert bytesio.read_rice(b"", b"", nothing).size == 0
     with pytest.raises(BitstreamError):
         bytesio.read_rice(b"\0", b"", nothing)
-
-
-@pytest.mark.parametrize("probability", [0.9, 0.5, 0.3, 0.1, 0.03, 0.01, 1e-3, 1e-4, 1e-6])
-def test_rice_parameter_costs_at_most_one_percent_more_than_the_best(probability: float) -> None:
-    def expected_bits(k: int) -> float:
-        stays = (1 - probability) ** (1 << k)
-        return 1 + k + stays / (1 - stays)
-
-    best = min(map(expected_bits, range(31)))
-    assert expected_bits(bytesio.rice_parameter(probability)) <= 1.01 * best

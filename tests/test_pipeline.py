@@ -21,7 +21,7 @@ from benchmarks.fingerprint import ROOT
 from benchmarks.running import params, plan, stages
 from benchmarks.running.cell import Cell
 
-SUITES = ["digits", "cifar10", "imagenet-sample", "imagenet"]
+SUITES = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]["fingerprints"]["foreach"]
 FEW = {"methods": ["surp", "reference"], "budgets": ["post-training", "short"], "configs": {}}
 SURP = {"mode": "rounds", "sparsities": [0.5], "short_sparsities": [0.5]}
 CONFIGS = {"post-training": {"surp": [SURP]}, "short": {"surp": [SURP]}}

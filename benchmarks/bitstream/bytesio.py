@@ -136,12 +136,6 @@ def read_fixed(data: bytes, count: int, width: int) -> Ints:
     return np.packbits(bits, axis=1).view(">u4").reshape(-1).astype(np.int64)
 
 
-def rice_parameter(probability: float) -> int:
-    """The best number k of low bits for a geometric variable with this success probability (Golomb-Rice)."""
-    mean = max(1.0 / max(probability, 1e-300) - 1.0, 0.0)
-    return max(0, int(np.ceil(np.log2(max(mean * np.log(2.0), 1e-9)) - 0.5)))
-
-
 def write_rice(values: Ints, low_bits: Ints) -> tuple[bytes, bytes]:
     """Golomb-Rice code with a parameter per value: (unary quotients, remainders) as two streams."""
     quotients = values >> low_bits

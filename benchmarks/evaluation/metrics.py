@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 
 import msgspec
 import torch
@@ -41,10 +40,6 @@ def sums(values: Tensor) -> Sums:
         return Sums(len(values), right, right)
     exact = values.double()
     return Sums(len(values), float(exact.sum()), float(exact.square().sum()))
-
-
-def sums_by_metric(scores: Mapping[str, Tensor]) -> dict[str, Sums]:
-    return {name: sums(values) for name, values in scores.items()}
 
 
 def interval(metric: Metric, found: Sums) -> tuple[float, float]:

@@ -31,10 +31,10 @@ class Comparison:
 
 
 def find(wanted: Reported, rows: Sequence[Row]) -> tuple[Row | None, str]:
-    """Among a method's rows the one that answers, or the reason why none does.
+    """The row of a method that answers a reported row, or the reason why none does.
 
-    Settings that a reported row does not name are the default's where that was run; the budget is the one nearest to
-    the paper's schedule.
+    Settings that the reported row does not name have their defaults where those were run; the budget is the one nearest
+    to the paper's schedule.
     """
     left = list(rows)
     if not left:
@@ -87,7 +87,7 @@ def comparisons(rows: Sequence[Row], references: dict[str, Row], on: set[str]) -
 
 
 def context(key: str, on: set[str]) -> list[Reported]:
-    """Numbers of other methods beside the paper's own: on the tasks `on`, and on those that no suite can have."""
+    """Numbers of other methods in the paper, on the tasks `on` and on tasks that no suite has."""
     shown = [row for row in _reported(key) if row.context]
     return [row for row in shown if row.task in on or row.task not in tasks.names()]
 

@@ -23,7 +23,7 @@ T = TypeVar("T", "Judged", "Observed")
 
 @dataclass(frozen=True)
 class Point:
-    """Where a side stands: its mean score and the standard error, as the metric is shown, and mean bytes."""
+    """One side at one point: its mean score and the standard error, in the metric's unit, and mean bytes."""
 
     score: float
     error: float
@@ -91,7 +91,7 @@ def _known() -> Iterator[tuple[str, Claims]]:
 
 
 def _fitting(side: Side, claim: Claim | Observation, rows: Sequence[Row], at: str) -> list[Row]:
-    """The rows of one side; of several configurations that fit, the one nearest to the default."""
+    """The rows of one side; if several configurations fit, those of the one nearest to the default."""
     fitting = [
         row
         for row in rows

@@ -1,7 +1,7 @@
 """What papers claim in words ("joint beats separate at equal size"), as data, and when numbers support it.
 
 `methods/<key>/claims.toml` names two sides and the label at which their points are compared. Like `reported.toml` it is
-no part of a method's fingerprint. Nothing here knows a record.
+no part of a method's fingerprint. This file does not depend on records.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class Claim(_Strict, frozen=True, kw_only=True):
 
 
 class Observation(_Strict, frozen=True, kw_only=True):
-    """A note of the points of `of` lies above `above`, at one budget."""
+    """At one budget, the note `note` of every point of `of` is above `above`."""
 
     text: str
     source: str
@@ -72,7 +72,7 @@ class Observation(_Strict, frozen=True, kw_only=True):
 
 
 class Claims(_Strict, frozen=True):
-    """What a claims.toml holds."""
+    """The content of a claims.toml."""
 
     claim: list[Claim] = []
     observation: list[Observation] = []

@@ -1,4 +1,4 @@
-"""Which configurations a paper's words mean."""
+"""Which configurations a paper's description matches."""
 
 from __future__ import annotations
 
@@ -21,5 +21,5 @@ def has(found: dict[str, Any], wanted: dict[str, Any]) -> bool:
 
 
 def changed(row: Row) -> int:
-    """How many of a row's settings are not the method's defaults: of several configurations, that with the fewest is meant."""
+    """The number of a row's settings that differ from the defaults: of several matching configurations, the fewest wins."""
     return len(described.changes(row.first.method, row.first.config))

@@ -15,9 +15,9 @@ from methods.interface import Metric
 class Quantity:
     """How a number is read and compared.
 
-    `value` gives it of a row, in the unit that papers use, and `error` its standard error; None where a row has no such
-    number. `unit` is that of a difference. `is_rate` says that it is a size, which is compared as it is, and not the
-    change from the uncompressed network.
+    `value` reads it from a row, in the unit that papers use, and `error` its standard error; None if a row has no such
+    number. `unit` is that of a difference. `is_rate`: it is a size, which is compared itself, not its change from the
+    uncompressed network.
     """
 
     value: Callable[[Row], float | None]

@@ -44,8 +44,8 @@ class Verdict:
 def delta(reported: Reported, quantity: Quantity, measured: Measured) -> tuple[float, bool]:
     """(measured − reported, whether changes were compared).
 
-    A paper's uncompressed network and ours rarely score the same; where both are known, it is the loss against each
-    one's own start that can be replicated.
+    The reference networks of the paper and of this suite rarely score the same. Where both are known, the changes from
+    them are compared.
     """
     if quantity.is_rate or reported.baseline is None or measured.reference is None:
         return measured.value - reported.value, False

@@ -1,4 +1,4 @@
-"""Two snapshots of a suite, side by side: what came, what went, what changed."""
+"""Compares two snapshots of a suite: added, removed and changed records."""
 
 from __future__ import annotations
 

@@ -7,7 +7,7 @@ from typing import Any
 
 
 def _from_1(old: dict[str, Any]) -> dict[str, Any]:
-    """Schema 1 knew one metric, a count of correct predictions, and called uncompressed bytes and fidelity otherwise."""
+    """Schema 1 had one metric, a count of correct predictions, and other names for uncompressed bytes and fidelity."""
     if "status" in old:  # how a cell ended: no field has changed
         return {**old, "schema": 2}
     new = {**old, "schema": 2, "fidelity": old["faithful"]}

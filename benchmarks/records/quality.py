@@ -44,7 +44,7 @@ class Quality:
 
     @property
     def complement(self) -> float:
-        """`scale` minus the value: the error of an accuracy."""
+        """`scale` minus the value, such as the error rate."""
         return self.metric.scale * (1 - self.mean)
 
     @property
@@ -78,7 +78,7 @@ class Quality:
 
     @property
     def standard_error(self) -> float:
-        """Of the mean: that over the test items and, with several seeds, the variance between seeds / their number."""
+        """Of the mean: from the test items and, with several seeds, the variance between seeds / their number."""
         return self.metric.scale * self._error
 
     @functools.cached_property

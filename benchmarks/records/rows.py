@@ -71,7 +71,7 @@ class Row:
         return self.over_seeds(lambda r: r.counted.nonzero / r.counted.elements if r.counted.elements else 0.0).mean
 
     def timed(self, quantity: Callable[[Record], float | None]) -> float | None:
-        """Median over seeds; None where the seeds ran on different devices or thread counts: no mean has a meaning."""
+        """Median over seeds; None if the seeds ran on different devices or thread counts."""
         if len({(r.speed.device, r.speed.threads) for r in self.records}) > 1:
             return None
         times = [time for r in self.records if (time := quantity(r)) is not None]

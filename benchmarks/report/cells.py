@@ -112,7 +112,7 @@ def _not_run(results: Path, planned: Sequence[Cell | Gap], records: Sequence[Rec
 
 
 def _place(known: Cell | Record, budget: str) -> tuple[str, str, str, str, int]:
-    """What tells a cell from the others of its suite; a configuration is what it changes, whatever its hash was."""
+    """Identifies a cell within its suite; a configuration is identified by its changes, not by its hash."""
     changes = plain_json(described.changes(known.method, known.config))
     return known.network, known.method, changes, budget, known.seed
 

@@ -1,4 +1,4 @@
-"""All that one suite's page is made of."""
+"""The content of one suite's page."""
 
 from __future__ import annotations
 
@@ -72,5 +72,5 @@ class Contents:
 
     @property
     def stale(self) -> set[str]:
-        """Keys of rows with a seed that other code has measured; code that can't be compared is not called other."""
+        """Keys of rows with a seed that different code has measured; records whose code can't be compared do not count."""
         return {row.key for row in self.rows if any(self.current[r.id] is False for r in row.records)}

@@ -1,4 +1,4 @@
-"""Quality over multiply-accumulates removed, for methods that remove some, and what they estimate to be redundant."""
+"""Quality against the share of multiply-accumulates removed, with the redundancy that methods estimate."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ STRUCTURED = "structured pruning"  # the family whose networks are the reference
 def narrower(reference: Row, lines: Sequence[Series], first: Collection[tuple[str, str, str]]) -> list[Series]:
     """The lines with a point that saves a hundredth of the reference's MACs or more.
 
-    Of a method that estimates what its network does not need all configurations, of the others those in `first`.
+    All configurations of methods that estimate their redundancy; of other methods those in `first`.
     """
     shown = [line for line in lines if line.identity in first or estimates(line)]
     return [line for line in shown if any(removed(reference, row) >= 1 for row in line.rows)]
@@ -61,7 +61,7 @@ def figure(metric: Metric, reference: Row, lines: Sequence[Series]) -> Figure:
 
 
 def _draw_start(axes: Axes, reference: Row, line: Series) -> None:
-    """From the reference, which is what pruning nothing gives, to the first point: else the knee would not show."""
+    """A line from the reference (nothing pruned) to the first point; without it the knee would not be visible."""
     card = described.card(line.method)
     if card and STRUCTURED in card.families:
         first = min(line.rows, key=lambda row: removed(reference, row))

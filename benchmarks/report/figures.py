@@ -163,7 +163,7 @@ def render(draw: Callable[[], Figure], caution: str = "") -> dict[str, bytes]:
             figure.set_figheight(figure.get_figheight() + 0.125 * (text.count("\n") + 1))
         return figure
 
-    # A figure each: saving changes a figure's layout, so a second file would depend on the first.
+    # A new figure for each file: saving changes the layout.
     with matplotlib.rc_context(_STYLE):
         for suffix in ("svg", "pdf"):
             files[suffix] = _saved(drawn(), suffix)

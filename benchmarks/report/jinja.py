@@ -1,4 +1,4 @@
-"""Templates: where they lie, what they share, and the version that they name."""
+"""Templates: their location, filters and the suite's version."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the records took: hours by method, budget and device, of all processes together."""
+"""Computing time of the records by method, budget and device, summed over processes."""
 
 from __future__ import annotations
 

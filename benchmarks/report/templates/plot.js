@@ -7,7 +7,7 @@ async function loadPlotly() {
   if (!window.Plotly) throw new Error("the plotting library did not start");
 }
 
-// `unit`: how the hover text calls a value that does not stand there anyway.
+// `unit`: the unit in the hover text, where that text does not show the value already.
 const AXES = {
   bytes: { title: "bytes of the whole file (fewer is better)", tickformat: "~s" },
   ratio: { title: "ratio: uncompressed bytes / bytes of the file (more is better)", tickformat: "~g" },
@@ -49,8 +49,8 @@ function whiskers(rows) {
   };
 }
 
-// Of so many points only those on the front have a marker and an interval, and those that no line leads to: nobody could tell
-// the others apart, and each costs time.
+// With more points than this, only those on the front, and single points without a line, have a marker and an interval:
+// more would be unreadable and slow.
 const CROWD = 500;
 
 function trace(line, unbeaten, dimmed) {

@@ -1,4 +1,4 @@
-// Comparing curves: which points nothing beats, and Bjøntegaard's BD-rate (VCEG-M33, 2001; with monotone piecewise cubics
+// Comparing curves: which points are Pareto-optimal, and Bjøntegaard's BD-rate (VCEG-M33, 2001; with monotone piecewise cubics
 // instead of one polynomial, as JCT-VC does).
 
 const fewer = (x) => (x === "ratio" ? -1 : 1); // on which side of the axis better is
@@ -8,7 +8,7 @@ function merit(row) {
   return page.metric.better * value(row, "quality");
 }
 
-// The rows that no other one beats in both: the place on the axis and quality.
+// The Pareto-optimal rows: no other row is better in both position and quality.
 function front(rows, x) {
   const ordered = rows.filter((row) => value(row, x) !== null)
     .sort((a, b) => fewer(x) * (value(a, x) - value(b, x)) || merit(b) - merit(a));
@@ -52,9 +52,9 @@ function integral(x, y, from, to) {
   return sum;
 }
 
-// BD-rate: the mean difference in bytes at equal quality, in per cent of the baseline's bytes, and over which qualities; null
-// where the curves share too few of them.
-// Only points that nothing of their own line beats count, and qualities in view: a collapsed network has no rate.
+// BD-rate: the average difference in bytes at equal quality, in per cent of the baseline's bytes, and the range of quality
+// that it covers; null if the curves overlap too little. Only each line's Pareto-optimal points within the displayed range of
+// quality count.
 function bdRate(line, baseline) {
   const curve = (one) => {
     const rows = front(one.rows, "bytes");

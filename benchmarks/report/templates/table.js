@@ -125,7 +125,7 @@ function drawDrawer() {
   if (row?.element) toggle(row, true);
 }
 
-// Open and show a row, whatever is filtered: what keeps it from sight is given up, all of it in one drawing.
+// Open and show a row: filters that hide it are removed, in one redraw.
 function goTo(row) {
   const apart = ordered.includes(row) ? {} : { query: "", hide: state.hide.filter((id) => id !== row.line.id), network: row.line.network };
   change({ ...apart, ...(passes(row.line) ? {} : { family: "", budget: "", fidelity: "", configs: "all" }), row: row.key });
