@@ -58,9 +58,9 @@ class Config(VectorSettings):
     """`parts` is the number of contiguous groups of layers, each with its own codebooks (1: the whole network; 0: each layer).
     The codewords of a part with few vectors are limited to a quarter of its vectors.
 
-    `ratios` gives target ratios in bytes instead of points. For each, the largest (M, K) by size without entropy coding
-    is used whose file is small enough. If a vector has fewer values than there are codebooks, the search starts from
-    residual quantisation regardless of `start`.
+    `ratios` gives target ratios in bytes instead of points. For each, the (M, K) with the largest file that is small
+    enough is used; sizes are without entropy coding. If a vector has fewer values than there are codebooks, the search
+    starts from residual quantisation regardless of `start`.
 
     `start` and `relaxation` are settings of the search (quantizer.py). `pruned` is the share of all weights that is first
     set to zero by magnitude. "survivors" then quantises only the others and stores a mask; "dense" quantises zeros like

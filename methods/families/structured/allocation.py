@@ -76,7 +76,7 @@ def writers(network: nn.Module, group: Group) -> dict[str, nn.Module]:
 
 
 def by_channel(group: Group, weights: Mapping[str, Tensor]) -> Tensor:
-    """What of its writers' weights (or gradients) by path belongs to each channel of a group: (size, d), side by side."""
+    """The part of the writers' weights (or gradients), by path, that belongs to each channel: (size, d), concatenated."""
     found = []
     for member in group.side("out", "depthwise"):
         if member.path in weights:

@@ -44,8 +44,8 @@ def plan(
 ) -> Plan:
     """Plan the surgery for `keep`: a mask (size,) by the name of each group.
 
-    Of `blocks` (`blocks.find`), those go as a whole of whose groups nothing is kept. Raises MethodError for any other group
-    of which nothing would be left.
+    One of `blocks` (`blocks.find`) is removed if nothing of its groups is kept. Raises MethodError if nothing is kept of any
+    other group.
     """
     gone = {path for path, inside in blocks.items() if not any(keep[name].any() for name in inside)}
     lost = {name for path in gone for name in blocks[path]}
@@ -137,7 +137,7 @@ def _scattered(module: nn.Module, kept: Tensor) -> tuple[ModuleSpec, Tensor]:
 def _gathered(
     shortcut: Shortcut, groups: Sequence[Group], path: str, rows: Tensor | None, columns: Tensor | None
 ) -> tuple[ModuleSpec, Tensor]:
-    """A shortcut that reads what is left of its input into the places that its output still has."""
+    """A shortcut from the kept channels of its input to the kept channels of its output."""
     inputs = next((g.size for g in groups if any(m.path == path for m in g.side("in"))), None)
     if inputs is None:
         msg = f"shortcut {path} reads channels that are in no group: what it copies to can't be made narrower"
