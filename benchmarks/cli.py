@@ -184,13 +184,14 @@ def show(suite: Suite, results: Results = Path("results")) -> None:
         raise RateBenchError(msg)
     metrics = described.all_metrics(known)
     columns = [column for m in metrics for column in (m.name, "95 % interval")]
-    table = Table("record", "point", "bytes", "ratio", "bits/weight", *columns)
+    weighed = ["bits/weight"] if any(r.rate.bits_per_weight is not None for r in known) else []
+    table = Table("record", "point", "bytes", "ratio", *weighed, *columns)
     for r in known:
         point = ", ".join(f"{k} {v}" for k, v in r.point.items())
-        bits = "–" if r.rate.bits_per_weight is None else f"{r.rate.bits_per_weight:.3f}"
+        bits = ["–" if r.rate.bits_per_weight is None else f"{r.rate.bits_per_weight:.3f}" for _ in weighed]
         scores = [text for metric in metrics for text in _score(metric, r.metrics.get(metric.name))]
         name = r.id.removeprefix(f"{suite}/")
-        table.add_row(name, escape(point), f"{r.rate.file_bytes:,}", f"{r.rate.ratio:.2f}", bits, *scores)
+        table.add_row(name, escape(point), f"{r.rate.file_bytes:,}", f"{r.rate.ratio:.2f}", *bits, *scores)
     console.print(table)
     if caution := params.caution(suite):
         console.print(caution)
