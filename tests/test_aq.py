@@ -125,14 +125,12 @@ def test_least_squares_codebooks_are_a_minimum() -> None:
 
 def test_errors_fall_with_every_iteration_and_beat_both_starts() -> None:
     x = heavy_tailed()
-    for start, begin in (("pq", means.product), ("rvq", means.residual)):
+    for begin in (means.product, means.residual):
         words, codes = begin(x, 2, 32)
         made = list(quantizer.improved(x, words, codes, QUICK))
         found = [quantizer.error(x, words, codes), *(q.error for q in made)]
         assert all(later <= earlier * (1 + 1e-4) for earlier, later in itertools.pairwise(found))
-        best = quantizer.fit(x, 2, 32, Search(start, 4, 3, 3))  # type: ignore[arg-type]
-        assert best.error == min(found) == pytest.approx(quantizer.error(x, best.codebooks, best.codes))
-        assert best.error < 0.97 * found[0]
+        assert min(found) < 0.97 * found[0]
 
 
 @pytest.mark.mirror
@@ -148,14 +146,14 @@ def test_trained_weights_err_least_with_codebooks_that_the_whole_network_shares(
     assert shared.error < min(*starts, sum(made.error for made in apart))
 
 
-@pytest.mark.parametrize("relaxation", ["codebooks", "vectors"])
-def test_relaxation_keeps_the_best_seen(relaxation: Any) -> None:
-    x = heavy_tailed()
-    words, codes = means.product(x, 2, 32)
-    best = quantizer.fit(x, 2, 32, Search(iterations=4, rounds=2, sweeps=2, relaxation=relaxation))
-    assert best.error <= quantizer.error(x, words, codes)
-    plain = quantizer.fit(x, 2, 32, Search(iterations=4, rounds=2, sweeps=2))
-    assert not np.array_equal(best.codes, plain.codes)
+@pytest.mark.parametrize(("d", "begin"), [(2, means.product), (1, means.residual)])
+def test_the_fit_is_the_best_iteration_from_its_start(d: int, begin: Any) -> None:
+    """Two codebooks: vectors of two values are cut into pieces, vectors of one value can't be."""
+    x = heavy_tailed(1000).reshape(-1, d)
+    words, codes = begin(x, 2, 16)
+    found = [quantizer.error(x, words, codes), *(q.error for q in quantizer.improved(x, words, codes, QUICK))]
+    best = quantizer.fit(x, 2, 16, QUICK)
+    assert best.error == min(found) == pytest.approx(quantizer.error(x, best.codebooks, best.codes))
 
 
 def test_more_codebooks_and_codewords_err_less_and_longer_vectors_more() -> None:

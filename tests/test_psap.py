@@ -21,6 +21,7 @@ from methods import psap
 from methods.families.structured import Prunable, allocation, analyse, channels, cost, filters
 from methods.families.structured.soft import Soft
 from methods.interface import Budget
+from methods.psap import protective
 from methods.psap.protective import Protective
 from methods.psap.sparsity import scheduled, sparsity_ratios
 
@@ -179,7 +180,8 @@ def test_what_is_cut_is_what_the_last_pruning_set_to_zero(monkeypatch: pytest.Mo
             seen.append(self)
 
     monkeypatch.setattr(psap, "Protective", Watched)
-    (point,) = points(targets=(0.4,), prunings=3, ramp=1.0)
+    monkeypatch.setattr(protective, "RAMP", 1.0)  # the last pruning is below the target, were it not the last
+    (point,) = points(targets=(0.4,), prunings=3)
     (callback,) = seen
     network = bitstream.decode(bitstream.encode(point))
     for name, mask in callback.zeroed.items():
@@ -328,8 +330,6 @@ def test_no_weight_below_an_absolute_threshold_is_an_error() -> None:
         ({"level": math.inf}, "at `$.level`"),
         ({"adaptation": 0.0}, "> 0.0 - at `$.adaptation`"),
         ({"adaptation": 1.1}, "<= 1.0 - at `$.adaptation`"),
-        ({"ramp": 0.0}, "> 0.0 - at `$.ramp`"),
-        ({"ramp": math.nan}, "at `$.ramp`"),
         ({"statistic": "hessian"}, "Invalid enum value 'hessian' - at `$.statistic`"),
         ({"mode": "mild"}, "Invalid enum value 'mild' - at `$.mode`"),
         ({"schedule": "linear"}, "Invalid enum value 'linear' - at `$.schedule`"),

@@ -12,8 +12,9 @@ import pytest
 from invented import SUITE, made, reference, several, store
 
 from benchmarks import records as recorded
+from benchmarks.configuration import config_hash
 from benchmarks.evaluation.metrics import wilson
-from benchmarks.records import CellState
+from benchmarks.records import CellState, described
 from benchmarks.records.quality import Spread
 from benchmarks.records.rows import aggregate, references
 from benchmarks.records.snapshot import snapshot
@@ -21,7 +22,7 @@ from benchmarks.report import cells, series
 from benchmarks.report.columns import significant
 from benchmarks.report.jinja import with_code
 from benchmarks.running import freshness, params
-from benchmarks.running.cell import Cell, config_hash
+from benchmarks.running.cell import Cell
 from methods.interface import Budget
 
 
@@ -114,6 +115,19 @@ def test_code_changed_since() -> None:
     assert list(freshness.current(records).values()) == [True, False, None]
 
 
+@pytest.mark.parametrize(("value", "current", "words"), [(8, True, "qps=[-6]"), (9, False, "gone=9, qps=[-6]")])
+def test_a_setting_that_is_gone_counts_if_it_was_not_at_its_default(value: int, current: bool, words: str) -> None:
+    """`nnc` had a setting `gone` once, by default 8. Only a value other than the default is in the configuration's hash."""
+    cell = Cell("digits", "digits", "digits_cnn", "nnc", {"qps": [-6]}, Budget("post-training", 0), 0)
+    name = config_hash({"qps": [-6], **({} if value == 8 else {"gone": value})})
+    common: dict[str, Any] = {"suite": "digits", "network": "digits_cnn", "epochs": 0, "config_hash": name}
+    known = made("nnc", config={"qps": [-6], "gone": value}, **common)
+    provenance = msgspec.structs.replace(known.provenance, fingerprint=cell.fingerprint())
+    known = msgspec.structs.replace(known, provenance=provenance)
+    assert list(freshness.current([known]).values()) == [current]
+    assert described.config_text(known) == words
+
+
 def test_cells_without_a_result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "params.yaml").write_text(
         f"{SUITE}: {{task: digits, networks: [digits_cnn], methods: [gone, reference], seeds: [0]}}\n"
@@ -134,7 +148,7 @@ def test_cells_without_a_result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert [gap.status for gap in gaps] == ["failed", "unfinished", "not run", "not run"]
     assert (found["failed"].seeds, found["failed"].reason) == ((0, 1), "out of <b>memory</b>")
     assert found["unfinished"].method == "beta"
-    named = f"--network digits_cnn --config {config_hash('reference', {})} --budget post-training"
+    named = f"--network digits_cnn --config {config_hash({})} --budget post-training"
     assert {(gap.method, gap.reason) for gap in gaps[2:]} == {
         ("gone", "the method's code can't be loaded"),
         ("reference", f"no record yet: `ratebench run {SUITE} --method reference {named}`"),

@@ -104,7 +104,7 @@ def test_a_rectifier_may_work_in_place() -> None:
 def test_all_of_a_network_comes_back_from_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
     """Also the parts that were out of its sight when it ran."""
     task = tasks.load("digits", "digits_resnet")
-    judge, last = pruning.Judge(task, "decisions", pruning.CPU), analyse(task).groups[-1]
+    judge, last = pruning.Judge(task, pruning.CPU), analyse(task).groups[-1]
     judge.restored(task.reference(), None)
     judge.accept()
     calls: list[tuple[Any, bool]] = []

@@ -22,4 +22,4 @@ def has(found: dict[str, Any], wanted: dict[str, Any]) -> bool:
 
 def changed(row: Row) -> int:
     """The number of a row's settings that differ from the defaults: of several matching configurations, the fewest wins."""
-    return len(described.changes(row.first.method, row.first.config))
+    return len(described.changes(row.first))

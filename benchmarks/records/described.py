@@ -8,12 +8,10 @@ from __future__ import annotations
 import functools
 import json
 from collections.abc import Sequence
-from typing import Any
-
-import msgspec
+from typing import Any, Protocol
 
 import methods
-from benchmarks import tasks
+from benchmarks import configuration, tasks
 from benchmarks.records.schema import Record
 from methods.interface import Card, Method, Metric
 
@@ -32,14 +30,32 @@ def card(key: str) -> Card | None:
     return method.CARD if method else None
 
 
-def changes(key: str, config: dict[str, Any]) -> dict[str, Any]:
-    """The settings that differ from the method's defaults; all of them where the defaults are not known."""
+class Configured(Protocol):
+    """What has a configuration of a method: a record, or a cell."""
+
+    @property
+    def method(self) -> str: ...
+
+    @property
+    def config(self) -> dict[str, Any]: ...
+
+    @property
+    def config_hash(self) -> str: ...
+
+
+@functools.cache
+def defaults(key: str) -> dict[str, Any]:
+    """The default settings of a method; empty where they are not known."""
     method = _method(key)
     try:
-        defaults = msgspec.json.decode(msgspec.json.encode(method.Config())) if method else {}
+        return configuration.plain(method.Config()) if method else {}
     except Exception:  # likewise
-        defaults = {}
-    return {name: value for name, value in config.items() if name not in defaults or defaults[name] != value}
+        return {}
+
+
+def changes(known: Configured) -> dict[str, Any]:
+    """The settings that differ from the method's defaults; all of them where the defaults are not known."""
+    return configuration.recorded_changes(known.config, known.config_hash, defaults(known.method))
 
 
 def metrics(task: str) -> tuple[Metric, ...]:
@@ -91,12 +107,10 @@ def named(values: dict[str, Any]) -> str:
     return ", ".join(f"{name}={_short(value)}" for name, value in values.items())
 
 
-def config_text(key: str, config: dict[str, Any]) -> str:
+def config_text(known: Configured) -> str:
     """The configuration as its differences from the default, words first and lists last; "default" where there are none."""
     kinds = (str, bool, int, float)  # the first that fits; lists are long and come last
-    found = sorted(
-        changes(key, config).items(), key=lambda item: [isinstance(item[1], kind) for kind in kinds], reverse=True
-    )
+    found = sorted(changes(known).items(), key=lambda item: [isinstance(item[1], kind) for kind in kinds], reverse=True)
     return named(dict(found)) or "default"
 
 

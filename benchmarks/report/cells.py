@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
+from benchmarks import configuration
 from benchmarks import records as recorded
 from benchmarks.errors import RateBenchError
 from benchmarks.records import Record, described
@@ -47,13 +48,13 @@ def first_configs(suite: str, records: Sequence[Record]) -> set[tuple[str, str, 
     """
     found = set()
     for (method, budget), members in itertools.groupby(sorted(records, key=_kind), key=_kind):
-        known = {r.config_hash: described.changes(method, r.config) for r in members}
+        known = {r.config_hash: described.changes(r) for r in members}
         nearest = min(known, key=lambda name: (len(known[name]), name))
         try:
-            wanted = described.changes(method, params.configs(suite, method, budget)[0])
+            wanted = configuration.changes(params.configs(suite, method, budget)[0], described.defaults(method))
         except Exception:  # a method of a third party can fail on import in any way
             wanted = known[nearest]
-        found.add((method, budget, next((name for name, changes in known.items() if changes == wanted), nearest)))
+        found.add((method, budget, next((name for name, changed in known.items() if changed == wanted), nearest)))
     return found
 
 
@@ -106,15 +107,14 @@ def _not_run(results: Path, planned: Sequence[Cell | Gap], records: Sequence[Rec
         elif _place(cell, cell.budget.name) not in run and not any((results / cell.id).glob("*.json")):
             unsupported = _unsupported(cell)
             status: Status = "not applicable" if unsupported else "not run"
-            config = described.config_text(cell.method, cell.config)
+            config = described.config_text(cell)
             reason = unsupported or f"no record yet: `{_command(cell)}`"
             yield Gap(cell.network, cell.method, config, cell.budget.name, status, reason, (cell.seed,))
 
 
 def _place(known: Cell | Record, budget: str) -> tuple[str, str, str, str, int]:
     """Identifies a cell within its suite; a configuration is identified by its changes, not by its hash."""
-    changes = plain_json(described.changes(known.method, known.config))
-    return known.network, known.method, changes, budget, known.seed
+    return known.network, known.method, plain_json(described.changes(known)), budget, known.seed
 
 
 def _command(cell: Cell) -> str:
@@ -125,7 +125,7 @@ def _command(cell: Cell) -> str:
 def _configs(records: Sequence[Record], planned: Sequence[Cell | Gap]) -> dict[str, str]:
     """By `network/method/hash`, which is what folders are called, the configuration in words."""
     known: list[Cell | Record] = [*(cell for cell in planned if isinstance(cell, Cell)), *records]
-    return {f"{k.network}/{k.method}/{k.config_hash}": described.config_text(k.method, k.config) for k in known}
+    return {f"{k.network}/{k.method}/{k.config_hash}": described.config_text(k) for k in known}
 
 
 def _unsupported(cell: Cell) -> str | None:

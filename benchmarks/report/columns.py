@@ -53,7 +53,7 @@ def _maybe(value: float | None) -> str:
 
 
 def _config(row: Row) -> str:
-    return described.config_text(row.first.method, row.first.config)
+    return described.config_text(row.first)
 
 
 def _budget(row: Row) -> str:

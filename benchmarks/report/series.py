@@ -92,7 +92,7 @@ def _looks(rows: Sequence[Row]) -> dict[tuple[str, str], tuple[str, Symbol]]:
     for baseline in (False, True):
         kind = [r.first for r in rows if (r.first.fidelity == "baseline") == baseline]
         colour = {method: next(colours) for method in sorted({r.method for r in kind})}
-        pairs = {(r.method, described.config_text(r.method, r.config) != "default", r.config_hash) for r in kind}
+        pairs = {(r.method, described.config_text(r) != "default", r.config_hash) for r in kind}
         for position, (method, _, config_hash) in enumerate(sorted(pairs)):
             shift = position // len(SYMBOLS)  # where colours repeat, symbols are out of step with them
             looks[method, config_hash] = colour[method], SYMBOLS[(position + shift) % len(SYMBOLS)]
@@ -102,7 +102,7 @@ def _looks(rows: Sequence[Row]) -> dict[tuple[str, str], tuple[str, Symbol]]:
 def _line(row: Row) -> tuple[str | bool, ...]:
     """What rows of one line share, in the order in which lines are shown: papers first, default config first."""
     r = row.first
-    changed = described.config_text(r.method, r.config) != "default"
+    changed = described.config_text(r) != "default"
     budget = described.budget_text(r.budget, r.epochs)
     return r.network, r.fidelity == "baseline", r.method, r.fidelity, changed, r.config_hash, r.budget, budget
 
@@ -115,5 +115,5 @@ def series(rows: Sequence[Row]) -> Iterator[Series]:
         r = line[0].first
         colour, symbol = looks[r.method, r.config_hash]
         dash = DASHES.get(r.budget, DASHES["post-training"])
-        config, budget = described.config_text(r.method, r.config), described.budget_text(r.budget, r.epochs)
+        config, budget = described.config_text(r), described.budget_text(r.budget, r.epochs)
         yield Series(r.network, r.method, r.fidelity, config, budget, colour, symbol, dash, line)

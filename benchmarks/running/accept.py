@@ -24,12 +24,12 @@ import yaml
 
 import methods
 from benchmarks import equivalents, records, storage, tasks
+from benchmarks.configuration import plain
 from benchmarks.equivalents import Same
 from benchmarks.errors import RateBenchError
 from benchmarks.fingerprint import ROOT, Code, json_hash
-from benchmarks.records import Record
+from benchmarks.records import Record, described
 from benchmarks.running.cell import Cell, changes, code
-from benchmarks.running.params import plain
 from methods.interface import Budget
 
 Say = Callable[[str], None]
@@ -135,7 +135,7 @@ def _kinds(known: Iterable[Record], trees: _Trees) -> list[Kind]:
     for r in known:
         if r.method not in methods.names() or r.task not in tasks.names():
             continue
-        kind = Kind(r.method, json.dumps(changes(r.method, r.config), sort_keys=True), r.epochs != 0, r.task, r.network)
+        kind = Kind(r.method, json.dumps(described.changes(r), sort_keys=True), r.epochs != 0, r.task, r.network)
         before, now = trees.contents(r.method, r.task, r.network)
         if trees.differ(before, now):
             architecture = tasks.load(r.task, r.network).architecture

@@ -9,9 +9,8 @@ from typing import Any
 import msgspec
 
 import methods
-from benchmarks import tasks
+from benchmarks import configuration, tasks
 from benchmarks.fingerprint import Code, code_hash, here, json_hash
-from benchmarks.running.params import plain
 from methods.interface import Budget
 
 SCORING = ("benchmarks.bitstream.container", "benchmarks.evaluation.worker")
@@ -31,7 +30,7 @@ class Cell:
 
     @property
     def config_hash(self) -> str:
-        return config_hash(self.method, self.config)
+        return configuration.config_hash(changes(self.method, self.config))
 
     @property
     def id(self) -> str:
@@ -87,17 +86,8 @@ def code(known: Code, method: Path, task: str, network: str) -> tuple[frozenset[
 
 
 def changes(key: str, config: dict[str, Any]) -> dict[str, Any]:
-    """The settings that differ from the method's defaults; they identify a configuration.
-
-    Adding or removing a setting does not rename configurations that do not use it.
-    """
-    defaults = plain(methods.get(key).Config())
-    return {name: value for name, value in config.items() if name not in defaults or value != defaults[name]}
-
-
-def config_hash(key: str, config: dict[str, Any]) -> str:
-    """The id of a method's configuration."""
-    return json_hash(changes(key, config))[:8]
+    """The settings that differ from the method's defaults."""
+    return configuration.changes(config, configuration.plain(methods.get(key).Config()))
 
 
 def typed(key: str, config: dict[str, Any]) -> Any:

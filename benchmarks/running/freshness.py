@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import cast
 
+from benchmarks.records import described
 from benchmarks.records.schema import Record
 from benchmarks.running.cell import Cell
 from methods.interface import Budget, BudgetName
@@ -27,7 +28,9 @@ def current(records: Sequence[Record]) -> dict[str, bool | None]:
 
 def _fingerprint(record: Record) -> str | None:
     budget = Budget(cast(BudgetName, record.budget), record.epochs)
-    cell = Cell(record.suite, record.task, record.network, record.method, record.config, budget, record.seed)
+    cell = Cell(
+        record.suite, record.task, record.network, record.method, described.changes(record), budget, record.seed
+    )
     try:
         return cell.fingerprint()
     except Exception:  # the method or the task is gone, or can't be imported

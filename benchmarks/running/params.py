@@ -10,6 +10,7 @@ import msgspec
 import yaml
 
 import methods
+from benchmarks.configuration import plain
 from benchmarks.errors import RateBenchError, UnknownName
 from methods.interface import Budget, BudgetName, Method
 
@@ -117,8 +118,3 @@ def _complete(method: Method, key: str, changes: dict[str, Any]) -> dict[str, An
         msg = f"{PARAMS}, configuration {changes} of {key!r}: {error}"
         raise RateBenchError(msg) from error
     return plain(config)
-
-
-def plain(config: Any) -> dict[str, Any]:
-    """A configuration in the form of a record: plain JSON values."""
-    return cast(dict[str, Any], msgspec.json.decode(msgspec.json.encode(config)))

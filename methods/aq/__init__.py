@@ -59,18 +59,14 @@ class Config(VectorSettings):
     The codewords of a part with few vectors are limited to a quarter of its vectors.
 
     `ratios` gives target ratios in bytes instead of points. For each, the (M, K) with the largest file that is small
-    enough is used; sizes are without entropy coding. If a vector has fewer values than there are codebooks, the search
-    starts from residual quantisation regardless of `start`.
+    enough is used; sizes are without entropy coding.
 
-    `start` and `relaxation` are settings of the search (quantizer.py). `pruned` is the share of all weights that is first
-    set to zero by magnitude. "survivors" then quantises only the others and stores a mask; "dense" quantises zeros like
-    any other value.
+    `pruned` is the share of all weights that is first set to zero by magnitude. "survivors" then quantises only the others
+    and stores a mask; "dense" quantises zeros like any other value.
     """
 
     parts: Annotated[int, Meta(ge=0)] = 1
     ratios: tuple[Ratio, ...] = ()
-    start: Literal["pq", "rvq"] = "pq"
-    relaxation: Literal["none", "codebooks", "vectors"] = "none"
     pruned: Annotated[float, Meta(ge=0, lt=1)] = 0.0
     keep: Literal["survivors", "dense"] = "survivors"
 
@@ -93,7 +89,6 @@ def unsupported(task: Task, config: Config) -> str | None:
 
 def compress(task: Task, config: Config, run: Run) -> Iterator[Compressed]:
     """One point per (M, K), or per ratio in `ratios`, which is then its label."""
-    search = Search(config.start, relaxation=config.relaxation)
 
     # The search for a ratio quantises at several sizes, and the curve needs one of them again: cache them.
     @functools.lru_cache(maxsize=2 * len(config.ratios))
@@ -110,7 +105,7 @@ def compress(task: Task, config: Config, run: Run) -> Iterator[Compressed]:
         books = []
         for layers in groups(collect(found, config.dimension, config.scale, masks), config.parts):
             x, (count, size) = stack(layers), point
-            made = fit(x, count, size if config.parts == 1 else min(size, max(2, len(x) // 4)), search, run.device)
+            made = fit(x, count, size if config.parts == 1 else min(size, max(2, len(x) // 4)), Search(), run.device)
             books.append(Book(layers, made.codebooks, made.codes))
         return books
 

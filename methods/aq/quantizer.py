@@ -1,13 +1,13 @@
 """Additive quantisation of vectors: alternating updates of codebooks by least squares and of codes by local search.
 
-Local search quantisation (Martinez et al., "LSQ", ECCV 2016; "LSQ++", ECCV 2018). `Search` has all settings.
+Local search quantisation (Martinez et al., "LSQ", ECCV 2016; "LSQ++", ECCV 2018), without the noise of LSQ++. `Search` has
+all settings.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
 
 import numba
 import numpy as np
@@ -28,17 +28,12 @@ STALLED = 1e-4  # stop after an iteration that reduces the error by less than th
 
 @dataclass(frozen=True)
 class Search:
-    """`iterations` update codebooks and codes; each has `rounds` of `moves` random changes and `sweeps` over the codebooks.
+    """`iterations` update codebooks and codes; each has `rounds` of `moves` random changes and `sweeps` over the codebooks."""
 
-    `relaxation` adds falling noise to the codebooks ("codebooks", SR-D) or to the vectors ("vectors", SR-C).
-    """
-
-    start: Literal["pq", "rvq"] = "pq"
     iterations: int = 30
     rounds: int = 2
     sweeps: int = 4
     moves: int = 1
-    relaxation: Literal["none", "codebooks", "vectors"] = "none"
     ridge: float = 1e-4
 
 
@@ -52,13 +47,13 @@ class Quantised:
 
 
 def fit(x: Floats, books: int, size: int, search: Search, device: torch.device = CPU) -> Quantised:
-    """The best codebooks and codes found for vectors (n, d), starting from product or residual quantisation.
+    """The best codebooks and codes found for vectors (n, d). Codes are searched on `device`.
 
-    Codes are searched on `device`. Raises MethodError if there are fewer vectors than codewords.
+    The search starts from product quantisation, or from residual quantisation if there are more codebooks than values in a
+    vector. Raises MethodError if there are fewer vectors than codewords.
     """
     numba.set_num_threads(min(torch.get_num_threads(), numba.config.NUMBA_NUM_THREADS))  # a worker's share of the cores
-    by_pieces = search.start == "pq" and books <= x.shape[1]
-    codebooks, codes = (product if by_pieces else residual)(x, books, size)
+    codebooks, codes = (product if books <= x.shape[1] else residual)(x, books, size)
     best = Quantised(codebooks, codes, error(x, codebooks, codes))
     for made in improved(x, codebooks, codes, search, device):
         best = min(best, made, key=lambda q: q.error)
@@ -72,24 +67,15 @@ def improved(
     search: Search,
     device: torch.device = CPU,
 ) -> Iterator[Quantised]:
-    """One result per iteration: new codes, then least-squares codebooks; without relaxation the error decreases."""
-    generator = np.random.default_rng(0)
-    spread, size, last = x.std(0), codebooks.shape[1], np.inf
+    """One result per iteration: new codes, then least-squares codebooks. The error decreases."""
+    size, last = codebooks.shape[1], np.inf
     codebooks = least_squares(x, codes, size, search.ridge)
     for step in range(1, search.iterations + 1):
-        heat = np.float32((1 - step / search.iterations) ** 0.5)
-        start = codebooks
-        if search.relaxation == "vectors":
-            start = least_squares(
-                x + generator.standard_normal(x.shape, np.float32) * spread * heat, codes, size, search.ridge
-            )
-        elif search.relaxation == "codebooks":
-            start = codebooks + generator.standard_normal(codebooks.shape, np.float32) * spread * heat / len(codebooks)
-        codes = encode(x, start, codes, search, step, device)
+        codes = encode(x, codebooks, codes, search, step, device)
         codebooks = least_squares(x, codes, size, search.ridge)
         made = Quantised(codebooks, codes, error(x, codebooks, codes))
         yield made
-        if search.relaxation == "none" and made.error > (1 - STALLED) * last:
+        if made.error > (1 - STALLED) * last:
             return
         last = made.error
 

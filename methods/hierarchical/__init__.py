@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from benchmarks.errors import MethodError
 from benchmarks.evaluation.scoring import total_score
 from methods.families.structured import Keep, Prunable, analyse, curve
-from methods.hierarchical.config import Config
+from methods.hierarchical.config import PROTECTED, Config
 from methods.hierarchical.gradients import grams, numerical_rank, redundancy
 from methods.hierarchical.pruning import State, prune
 from methods.interface import Card, Compressed, Json, Run, Task
@@ -46,19 +46,19 @@ def compress(task: Task, config: Config, run: Run) -> Iterator[Compressed]:
         alive = [group for group in prunable.groups if keep[group.name].any()]
         return grams(network, alive, task, run, config.batches, config.size, config.drawn)
 
-    if run.budget.name == "post-training" and (config.judge == "loss" or config.drawn == "labels"):
-        msg = "judge loss and drawn labels need labels, which a budget without training does not provide: use another budget"
+    if run.budget.name == "post-training" and config.drawn == "labels":
+        msg = "drawn labels need labels, which a budget without training does not provide: use another budget"
         raise MethodError(msg)
     whole = config.blocks > 0
     first = analyse(task, config.where, whole)
     known = measured(task.reference(), first, first.all_kept())
     needed = {name: numerical_rank(gram, config.rank, config.threshold) for name, gram in known.items()}
-    floors = {name: numerical_rank(gram, "energy", config.protected) for name, gram in known.items()}
+    floors = {name: numerical_rank(gram, "energy", PROTECTED) for name, gram in known.items()}
     dense_macs, least = first.macs(first.all_kept()), first.cost.macs(floors)
     if least > first.goal(config.targets[-1]):
         msg = (
             f"{config.targets[-1]:.0%} of the MACs of {task.network} are to be removed, but its gradient matrices allow "
-            f"{1 - least / dense_macs:.1%}: ask for less, or raise `protected`"
+            f"{1 - least / dense_macs:.1%}: ask for less"
         )
         raise MethodError(msg)
     estimate = estimated(task.reference(), first, needed)
@@ -93,11 +93,7 @@ def compress(task: Task, config: Config, run: Run) -> Iterator[Compressed]:
             "steps": state.steps,
             "undone": state.undone,
             "tolerance": state.tolerance,
-            **(
-                {"agreement": round(state.verdict, 4)}
-                if config.judge == "decisions"
-                else {"loss": round(-state.verdict, 4)}
-            ),
+            "agreement": round(state.verdict, 4),
             **({"blocks_dropped": state.blocks} if config.blocks else {}),
             "validation_before": round(before / len(task.validation), 4),
             "validation_pruned": round(after / len(task.validation), 4),

@@ -3,25 +3,24 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Literal
 
 from methods.families.limits import Count, NotNegative, Positive, Share, ShareOrAll
 from methods.families.structured import Settings
 from methods.hierarchical.gradients import Order, Rank
 
-Verdict: TypeAlias = Literal["decisions", "loss"]
+PROTECTED = 0.2  # each layer keeps the rank at which this share of the energy is lost
 
 
 @dataclass(frozen=True)
 class Config(Settings):
     """Gradient matrices are summed over `batches` micro-batches of `size` images, with `drawn` targets or the labels.
 
-    `rank` and `threshold` estimate how many filters a layer needs, and thereby the maximum redundancy. `protected` is the
-    threshold that gives each layer's floor, the smallest number of filters; a target beyond the floors is an error. A step
-    removes up to `share` of a layer, in an `order` by the inverse or by pivots. It is undone if the network is worse than
-    the best one so far by more than `tolerance`: a share of equal predictions or nats of loss, depending on `judge`. If
-    `blocks` is above 0, whole residual blocks are removed first, regardless of floors, as long as the verdict at each
-    target falls by at most `blocks` in total.
+    `rank` and `threshold` estimate how many filters a layer needs, and thereby the maximum redundancy. A layer keeps at
+    least its rank at the threshold PROTECTED; a target beyond these floors is an error. A step removes up to `share` of a
+    layer, in an `order` by the inverse or by pivots. It is undone if the share of predictions equal to the reference's is
+    smaller than the largest one so far by more than `tolerance`. If `blocks` is above 0, whole residual blocks are removed
+    first, regardless of floors, as long as this share falls by at most `blocks` in total at each target.
     """
 
     batches: Count = 64
@@ -29,12 +28,10 @@ class Config(Settings):
     drawn: Literal["drawn", "labels"] = "drawn"
     rank: Rank = "energy"
     threshold: Share = 0.01
-    protected: Share = 0.2
     share: ShareOrAll = 0.125
     tolerance: Positive = 0.01
     compensation: bool = True
     order: Order = "surgeon"
-    judge: Verdict = "decisions"
     blocks: NotNegative = 0.0
 
     def __post_init__(self) -> None:

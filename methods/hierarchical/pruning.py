@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import math
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from torch import Tensor, nn
 from benchmarks.training import reestimate
 from methods.families.structured import Group, Keep, Prunable
 from methods.families.structured.surgery import Plan
-from methods.hierarchical.config import Config, Verdict
+from methods.hierarchical.config import Config
 from methods.hierarchical.gradients import cheapest, readers, rows
 from methods.hierarchical.resuming import Resumed
 from methods.interface import Task
@@ -69,7 +68,7 @@ def prune(
     excluded. When no layer is left, the tolerance doubles. No layer is pruned below its floor in `floors`, which must
     allow `goal`. `refresh` computes Gram matrices again. The network runs on `device`.
     """
-    judge = Judge(prunable.task, config.judge, device)
+    judge = Judge(prunable.task, device)
     best = state.verdict = judge(prunable.narrow(state.dense, state.keep)[0])
     if config.blocks and drop_blocks(state, prunable, goal, config.blocks, judge):
         best, state.grams = state.verdict, refresh(state.dense, state.keep)
@@ -154,16 +153,11 @@ def _next(state: State, prunable: Prunable, floors: Mapping[str, int], config: C
 
 
 class Judge:
-    """The quality of a network on validation images; more is better.
+    """The share of validation images on which a network predicts the same as the dense network; no label is used."""
 
-    "decisions": the share of predictions equal to the dense network's, without labels. "loss": minus the loss.
-    """
-
-    def __init__(self, task: Task, kind: Verdict, device: torch.device) -> None:
-        self._task, self._kind, self._device = task, kind, device
-        split = task.validation
-        self._images = task.prepare(split.inputs[:JUDGES].to(device))
-        self._labels = split.targets[:JUDGES].to(device)
+    def __init__(self, task: Task, device: torch.device) -> None:
+        self._task, self._device = task, device
+        self._images = task.prepare(task.validation.inputs[:JUDGES].to(device))
         self._wanted = self._outputs(task.reference()).argmax(1)
         self._estimating, self._judging = Resumed(STATISTICS), Resumed(len(self._images))
 
@@ -193,11 +187,7 @@ class Judge:
         self._judging.accept()
 
     def __call__(self, network: nn.Module) -> float:
-        outputs = self._outputs(network.eval())
-        if self._kind == "loss":
-            loss = float(self._task.loss(outputs, self._labels))
-            return -loss if math.isfinite(loss) else -math.inf
-        return float((outputs.argmax(1) == self._wanted).float().mean())
+        return float((self._outputs(network.eval()).argmax(1) == self._wanted).float().mean())
 
 
 @torch.no_grad()

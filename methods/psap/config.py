@@ -13,13 +13,14 @@ from methods.psap.pulse import Statistic
 from methods.psap.sparsity import Threshold
 
 MOST = 0.9  # the largest share of a layer that may be removed
+RAMP = 0.5  # the share of the training during which the removed share grows
 
 
 @dataclass(frozen=True)
 class Config(SoftSettings):
     """The layers' shares follow their sparsity ratios by `threshold` (at `level`, of weights `normalised` by layer or not).
     Shares move towards the ratios by `adaptation` and never exceed MOST. `schedule` says how the removed share grows
-    over `ramp`, a share of the training.
+    during the first half of the training (RAMP).
 
     After filters are set to zero, `statistic` is computed on `pulse` batches of `batch` images. Filters with at least
     `theta` times the median are restored and protected for `hold` prunings; `theta` 0 restores none. With `mode` "soft",
@@ -31,7 +32,6 @@ class Config(SoftSettings):
     normalised: bool = False
     adaptation: ShareOrAll = 0.5
     schedule: Literal["constant", "cubic"] = "cubic"
-    ramp: ShareOrAll = 0.5
     pulse: Count = 5
     statistic: Statistic = "gate"
     theta: NotNegative = 3.0

@@ -13,7 +13,7 @@ from benchmarks.training import Callback
 from methods.families.structured import Group, Keep, Prunable, filters, highest, shares
 from methods.families.structured.allocation import writers, zero
 from methods.interface import Run, Split, Task
-from methods.psap.config import MOST, Config
+from methods.psap.config import MOST, RAMP, Config
 from methods.psap.pulse import pulses
 from methods.psap.sparsity import scheduled, sparsity_ratios
 
@@ -69,7 +69,7 @@ class Protective(Callback):
         """Set filters to zero and restore some of them; the last pruning restores none."""
         config, groups = self._config, self._prunable.groups
         start = self._prunable.macs(self._keep)
-        share = 1.0 if last else scheduled(1.0, self.step / self._steps, config.schedule, config.ramp)
+        share = 1.0 if last else scheduled(1.0, self.step / self._steps, config.schedule, RAMP)
         counts = self._counts(start - share * (start - self._goal))
         self._back_up()
         self.zeroed = {name: ~mask for name, mask in self._chosen(counts).items()}

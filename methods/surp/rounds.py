@@ -141,7 +141,9 @@ def encode(part: Part) -> Coded:
     source, made, mark = part.data["source"], part.data["pass"], part.data["mark"]
     rounds = [*made.rounds[: mark.rounds], *([mark.cut] if mark.cut else [])]
     if len(rounds) > MAX_ROUNDS:
-        msg = f"SuRP took {len(rounds)} rounds, more than the {MAX_ROUNDS} that a file may have: lower its decay"
+        msg = (
+            f"SuRP took {len(rounds)} rounds, more than the {MAX_ROUNDS} that a file may have: choose a higher sparsity"
+        )
         raise BitstreamError(msg)
     lengths = runs(part.data["sizes"])
     known = Knowledge(lengths, made.mu, made.alpha, made.decay)
