@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks.errors import RateBenchError
+
 __fingerprint__ = False  # identifies results, computes none
 
 PLACE = Path(__file__).with_name("equivalents.toml")
@@ -26,12 +28,16 @@ class Same:
 
 @functools.cache
 def rows(place: Path | None = None) -> Sequence[Same]:
-    """All accepted changes, oldest first; within one change, those of fewer files first."""
+    """All accepted changes, oldest first; within one change, those of fewer files first. Raises RateBenchError."""
     place = place or PLACE
     if not place.exists():
         return ()
-    changes = tomllib.loads(place.read_text(encoding="utf-8")).get("accepted", [])
-    return [Same(frozenset(row["now"]), frozenset(row["then"])) for change in changes for row in change["same"]]
+    try:
+        changes = tomllib.loads(place.read_text(encoding="utf-8")).get("accepted", [])
+        return [Same(frozenset(row["now"]), frozenset(row["then"])) for change in changes for row in change["same"]]
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
+        msg = f"can't read the accepted changes in {place} ({error}): after a merge, keep the entries of both sides"
+        raise RateBenchError(msg) from error
 
 
 def before(contents: frozenset[str], accepted: Sequence[Same] | None = None) -> frozenset[str]:

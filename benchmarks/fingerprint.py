@@ -3,7 +3,8 @@
 The following do not count: comments, docstrings, formatting, names and folders of files, imports between the project's
 files, the names `CARD` and `__all__`, and files that assign `__fingerprint__ = False`, which can change no number. The caller
 names the files that are looked up by name when a cell runs (task, architecture); imported files (codecs, decoder modules,
-families) are found by following imports.
+families) are found by following imports. A hash covers the set of contents: names that a cell imports from the project have
+to be unique within its code, because where they come from does not count.
 
 Library versions are recorded but are not part of the hash: a new torch must not invalidate weeks of results.
 """
@@ -32,11 +33,12 @@ _EXEMPT = "__fingerprint__"
 
 @dataclass(frozen=True)
 class Source:
-    """One file: the hash of its content ("" if nothing in it counts) and its imports."""
+    """One file: the hash of its content ("" if nothing in it counts), its imports, and the strings in it."""
 
     content: str
     imports: tuple[tuple[str, str | None, str], ...]  # (module, name in the module or None, local name)
     exempt: bool
+    strings: frozenset[str] = frozenset()
 
 
 @functools.lru_cache(maxsize=4096)
@@ -53,6 +55,8 @@ def parsed(text: str) -> Source:
     counted = [node for node in body if not _is_docstring(node) and not _is_uncounted(node)]
     if exempt or all(isinstance(node, ast.Import | ast.ImportFrom) for node in counted):
         return Source("", imports, exempt)
+    constants = {node.value for part in counted for node in ast.walk(part) if isinstance(node, ast.Constant)}
+    strings = frozenset(value for value in constants if isinstance(value, str))
     foreign = {
         (f"{module}.{name}" if name else module, here)
         for module, name, here in imports
@@ -64,7 +68,7 @@ def parsed(text: str) -> Source:
         if module.partition(".")[0] in PROJECT and name is not None and name != here
     }
     said = "\n".join([*_shape(counted), *map(repr, sorted(foreign)), *map(repr, sorted(renamed))])
-    return Source(hashlib.sha256(said.encode()).hexdigest(), imports, exempt)
+    return Source(hashlib.sha256(said.encode()).hexdigest(), imports, exempt, strings)
 
 
 def _for_type_checkers(node: ast.stmt) -> bool:
@@ -178,6 +182,10 @@ class Code:
                 seen.add(file)
                 todo += [] if self.source(file).exempt else self.imported(file)
         return frozenset(file for file in seen if self.source(file).content)
+
+    def strings(self, files: Iterable[Path]) -> frozenset[str]:
+        """All string constants in files."""
+        return frozenset().union(*(self.source(file).strings for file in files))
 
     def contents(self, files: Iterable[Path]) -> frozenset[str]:
         """Hashes of the contents of files."""

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +21,11 @@ from test_runner import COMMAND, InProcess
 from benchmarks import cli, equivalents, records
 from benchmarks.errors import RateBenchError
 from benchmarks.evaluation import measure
-from benchmarks.running import accept, params, plan, schedule
-from benchmarks.running.accept import Evidence
+from benchmarks.fingerprint import ROOT
+from benchmarks.running import accept, freshness, params, plan, schedule, small
+from benchmarks.running.small import Evidence
 from benchmarks.running.state import state
+from methods.interface import Budget
 
 TABLE = "benchmarks/equivalents.toml"
 PARAMS = {
@@ -102,22 +105,24 @@ def repository(made_once: Repository, monkeypatch: pytest.MonkeyPatch) -> Iterat
     assert len(made_once.git("worktree", "list").splitlines()) == 1  # none is left behind
 
 
+def without_running(patch: pytest.MonkeyPatch) -> None:
+    """The evidence is not what the test is about."""
+    patch.setattr(small.Version, "run", lambda *_: None)
+    patch.setattr(small, "compare", lambda *_: [Evidence("invented", 1, "0" * 64)])
+
+
 @pytest.fixture
 def accepted(repository: Repository, monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[Evidence]]:
     """Accept in this process, as one of that checkout would; only the two versions have processes of their own."""
-
-    def run(suite: str, budget: str, tree: Path, scratch: Path, version: str, jobs: int) -> None:
-        arguments = ["run", suite, "--all-configs", "--budget", budget, "--results", version]
-        places = os.pathsep.join((str(tree), str(Path(__file__).parent)))
-        environment = os.environ | {"PYTHONPATH": places, "OMP_NUM_THREADS": "1"}
-        subprocess.run([sys.executable, "-c", COMMAND, *arguments], cwd=scratch, env=environment, capture_output=True)
 
     def of(why: str = "It is tidier.", said: list[str] | None = None) -> list[Evidence]:
         with repository.at_hand():
             return accept.accept("HEAD", why, repository.results, [].append if said is None else said.append)
 
     monkeypatch.setattr(accept, "ROOT", repository.root)
-    monkeypatch.setattr(accept, "_run", run)
+    monkeypatch.setattr(small, "RATEBENCH", (sys.executable, "-c", COMMAND))
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
     return of
 
 
@@ -127,7 +132,7 @@ def test_a_rewrite_that_gives_the_same_files_is_accepted_with_its_evidence(repos
     assert repository.to_run() == {"magnitude", "uniform"}
     done = repository.ratebench("accept", "HEAD", "--why", 'The codes have a "name".')
     assert done.returncode == 0, done.stderr
-    assert "2 kinds of cell with records are affected: 2 small cells are run under both versions" in done.stdout
+    assert "kinds of cell with records that are affected: 2; small cells to run under both versions: 2" in done.stdout
     assert "accepted: 3 artefacts of 2 cells are the same; commit benchmarks/equivalents.toml" in done.stdout
     (one,) = repository.accepted
     assert one["why"] == 'The codes have a "name".' and one["since"] == repository.git("rev-parse", "HEAD")
@@ -149,7 +154,7 @@ def test_files_that_are_split_merged_and_removed_are_carried_on_top_of_what_was_
 ) -> None:
     repository.edit(CODEC, QUANTISED, REWRITTEN)
     with monkeypatch.context() as patch:
-        patch.setattr(accept, "_compared", lambda *_: [Evidence("that was shown before", 1, "0" * 64)])
+        without_running(patch)
         accepted()
     assert repository.to_run() == set()
     second = repository.commit("second")
@@ -186,27 +191,62 @@ def test_a_change_of_what_is_written_is_refused_and_named(
     assert not (repository.root / TABLE).exists() and repository.to_run() == {"magnitude", "uniform"}
 
 
-@pytest.mark.parametrize("reason", ["ValueError: no", "it could not be run under both versions"])
+@pytest.mark.parametrize(
+    ("file", "old", "new", "reason"),
+    [
+        ("methods/baselines/magnitude.py", "BITS = 8", "BITS = 8 // 0", ".*ZeroDivisionError.*"),
+        (
+            CODEC,
+            "    return np.rint(array",
+            "    raise ValueError('no')\n    return np.rint(array",
+            ".*ValueError: no.*",
+        ),
+    ],
+    ids=["on import", "in a cell"],
+)
 def test_a_version_that_fails_is_refused_with_its_reason(
-    reason: str, repository: Repository, accepted: Callable[..., list[Evidence]], monkeypatch: pytest.MonkeyPatch
+    file: str, old: str, new: str, reason: str, repository: Repository, accepted: Callable[..., list[Evidence]]
 ) -> None:
-    def failing(suite: str, budget: str, tree: Path, scratch: Path, version: str, jobs: int) -> None:
-        content = yaml.safe_load((scratch / "params.yaml").read_text())
-        assert list(content["configs"]) == [] and content[suite]["methods"] == ["magnitude", "uniform"]
-        if version == "now" and reason.startswith("ValueError"):
-            monkeypatch.chdir(scratch)
-            params._params.cache_clear()
-            for cell in plan.cells(suite):
-                ended = records.CellState(records.SCHEMA, "0", "failed", 0, 1.0, reason)
-                records.write(scratch / version / cell.id / "cell.json", ended)
-            monkeypatch.chdir(repository.root)
-
-    monkeypatch.setattr(accept, "_run", failing)
-    repository.edit(CODEC, QUANTISED, REWRITTEN)
-    sentence = f"^accept-digits/.*/magnitude/.* wrote no artefact: {reason}; nothing was accepted$"
+    repository.edit(file, old, new)
+    sentence = f"^accept-digits/.*/magnitude/.* wrote no artefact with the code now: {reason}; nothing was accepted$"
     with pytest.raises(RateBenchError, match=sentence):
         accepted()
     assert not (repository.root / TABLE).exists()
+
+
+def test_what_changes_in_a_method_and_in_the_suite_is_carried_together(
+    repository: Repository, accepted: Callable[..., list[Evidence]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A function gets another name, there and where it is called; and a method is moved while it changes."""
+    without_running(monkeypatch)
+    for name in (CODEC, "methods/baselines/magnitude.py"):
+        text = (repository.root / name).read_text()
+        repository.write(name, text.replace("uniform.part(", "uniform.tensors(").replace("def part(", "def tensors("))
+    repository.edit_everywhere(r"\buniform\.part\(", "uniform.tensors(")
+    assert repository.to_run() == {"magnitude", "uniform"}
+    accepted()
+    assert repository.to_run() == set()
+
+
+def test_a_file_that_is_only_removed_is_carried(
+    repository: Repository, accepted: Callable[..., list[Evidence]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    without_running(monkeypatch)
+    repository.edit(CODEC, "from benchmarks.bitstream import old\n", "")
+    assert repository.to_run() == {"magnitude", "uniform"}
+    accepted()
+    assert repository.to_run() == set()
+
+
+def test_a_damaged_table_is_one_sentence(repository: Repository, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a merge of two branches leaves it."""
+    repository.write(TABLE, "<<<<<<< HEAD\n[[accepted]]\n")
+    with pytest.raises(
+        RateBenchError, match=r"^can't read the accepted changes in .*equivalents\.toml \(.*\): after a merge"
+    ):
+        repository.to_run()
+    with repository.at_hand(), pytest.raises(RateBenchError, match="can't read the accepted changes"):
+        freshness.current(list(records.load(repository.results, "digits")))
 
 
 def test_where_no_record_is_concerned_there_is_nothing_to_accept(
@@ -235,13 +275,14 @@ def test_where_no_record_is_concerned_there_is_nothing_to_accept(
 
 
 @pytest.fixture
-def small(repository: Repository, monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[str]]:
+def chosen(repository: Repository, monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[str]]:
     """The small cells that would be run for some records."""
 
     def of(*known: records.Record) -> list[str]:
         cells: list[str] = []
         monkeypatch.setattr(accept, "_recorded", lambda _: iter(known))
-        monkeypatch.setattr(accept, "_compared", lambda found, *_: cells.extend(cell.id for cell in found) or [])
+        monkeypatch.setattr(small.Version, "run", lambda *_: None)
+        monkeypatch.setattr(small, "compare", lambda before, now, found: cells.extend(cell.id for cell in found) or [])
         monkeypatch.setattr(accept, "ROOT", repository.root)
         with repository.at_hand():
             accept.accept("HEAD", "Why not?", repository.results, [].append)
@@ -251,12 +292,12 @@ def small(repository: Repository, monkeypatch: pytest.MonkeyPatch) -> Callable[.
 
 
 def recorded(method: str, network: str, budget: str = "post-training", **changes: Any) -> records.Record:
-    config, epochs = changes.pop("config", {}), 0.0 if budget == "post-training" else 2.5
+    config, epochs = changes.pop("config", {}), {"post-training": 0.0, "short": 2.5, "paper": None}[budget]
     task = "cifar10" if network.startswith("resnet") else "digits"
     return made(method, network=network, task=task, config=config, budget=budget, epochs=epochs, **changes)
 
 
-def test_all_that_changed_takes_part_in_a_small_cell(repository: Repository, small: Callable[..., list[str]]) -> None:
+def test_all_that_changed_takes_part_in_a_small_cell(repository: Repository, chosen: Callable[..., list[str]]) -> None:
     """On digits if it does there; of each method, configuration and architecture, with and without training, one cell."""
     known = [
         recorded("magnitude", "resnet20"),
@@ -269,18 +310,54 @@ def test_all_that_changed_takes_part_in_a_small_cell(repository: Repository, sma
     ]
     repository.edit("benchmarks/bitstream/codecs/sparse.py", "    masks = [", "    masks = []\n    masks = [")
     on_digits = ["accept-digits/digits_cnn/magnitude/post-training-s0"] * 2
-    assert small(*known) == [*on_digits, "accept-digits/digits_cnn/magnitude/short-s0"]
+    assert chosen(*known) == [*on_digits, "accept-digits/digits_cnn/magnitude/short-s0"]
     repository.edit("benchmarks/tasks/cifar10.py", "VALIDATION = 5_000", "VALIDATION = 5_000 + 0")
     on_cifar = [f"accept-cifar10/resnet20/magnitude/{label}" for label in ("post-training-s0",) * 2 + ("short-s0",)]
-    assert small(*known) == [*on_cifar, "accept-cifar10/resnet20/reference/post-training-s0"]
+    assert chosen(*known) == [*on_cifar, "accept-cifar10/resnet20/reference/post-training-s0"]
 
 
 def test_a_file_that_is_only_removed_takes_part_in_a_small_cell(
-    repository: Repository, small: Callable[..., list[str]]
+    repository: Repository, chosen: Callable[..., list[str]]
 ) -> None:
     repository.edit(CODEC, "from benchmarks.bitstream import old\n", "")
-    found = small(recorded("uniform", "resnet20"), recorded("magnitude", "digits_cnn"), recorded("nnc", "resnet20"))
+    found = chosen(recorded("uniform", "resnet20"), recorded("magnitude", "digits_cnn"), recorded("nnc", "resnet20"))
     assert found == [f"accept-digits/digits_cnn/{key}/post-training-s0" for key in ("magnitude", "uniform")]
+
+
+def test_a_paper_budget_is_shown_by_its_own_schedule(repository: Repository, chosen: Callable[..., list[str]]) -> None:
+    """What is the same at the short budget need not be the same at the paper budget, which can't be made short."""
+    known = [recorded("surp", "resnet20", budget="short"), recorded("surp", "resnet20", budget="paper")]
+    repository.edit("methods/surp/__init__.py", "MILESTONES = 0.01, 20, ", "MILESTONES = 0.01, 21, ")
+    assert chosen(*known) == [f"accept-digits/digits_cnn/surp/{budget}-s0" for budget in ("paper", "short")]
+    repository.edit("benchmarks/tasks/cifar10.py", "VALIDATION = 5_000", "VALIDATION = 5_000 + 0")
+    sentence = (
+        "^no small cell uses all the changed code of surp on cifar10 at the paper budget, whose schedule can't be made"
+    )
+    with pytest.raises(RateBenchError, match=sentence):
+        chosen(*known)
+
+
+def test_a_small_cell_on_a_large_task_trains_on_few_items() -> None:
+    kind = small.Kind("magnitude", "{}", "short", "cifar10", "resnet20")
+    cell = kind.cell("cifar10", "resnet20")
+    assert 0 < cell.budget.epochs < 0.25 and kind.cell("digits", "digits_cnn").budget.epochs == 1
+    assert small._parameters([cell])["budgets"]["short"] == {"epochs": cell.budget.epochs}
+    assert replace(kind, budget="paper").cell("digits", "digits_cnn").budget == Budget("paper", None)
+    with pytest.raises(
+        RateBenchError, match=r"^magnitude has records with the configuration .* which is no longer valid: "
+    ):
+        replace(kind, changes='{"sparsities": [2.0]}').cell("digits", "digits_cnn")
+
+
+def test_the_pins_of_the_data_are_there_where_small_cells_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        small, "RATEBENCH", (sys.executable, "-c", "import sys; sys.exit('error: nothing is run here')")
+    )
+    cell = small.Kind("magnitude", "{}", "post-training", "digits", "digits_cnn").cell("digits", "digits_cnn")
+    version = small.Version("now", ROOT, tmp_path)
+    version.run([cell], 1)
+    assert [path.name for path in sorted(version._place(cell).iterdir())] == ["data.dvc", "params.yaml"]
+    assert version.reason(cell) == "error: nothing is run here"
 
 
 def test_rows_give_every_kind_of_cell_its_contents_before() -> None:

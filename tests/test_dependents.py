@@ -129,7 +129,6 @@ def test_a_file_that_is_renamed_with_its_imports_changes_nothing(copy: Copy, bef
         "benchmarks/data/download.py",
         "benchmarks/evaluation/scorer.py",
         "benchmarks/tasks/imagenet.py",
-        "benchmarks/tasks/kinds/metrics.py",
         "benchmarks/networks/vgg.py",
         "benchmarks/cli.py",
         "benchmarks/storage.py",

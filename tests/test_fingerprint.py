@@ -215,20 +215,20 @@ def test_each_ingredient_changes_the_fingerprint(laboratory: Laboratory) -> None
     def changed(cell: Cell) -> set[str]:
         return {name for name, value in cell.ingredients().items() if value != before[name]}
 
-    assert len(before) == 6 and all(name.startswith("the ") for name in before)
+    assert len(before) == 5 and all(name.startswith("the ") for name in before)
     assert changed(cell) == set() and cell.fingerprint() == json_hash(before)[:16]
     assert changed(other) == {"the configuration"} and other.id != cell.id
     assert changed(replace(cell, seed=1)) == {"the seed"}
     assert changed(replace(cell, budget=Budget("short", 2.5))) == {"the budget"}
-    assert changed(replace(cell, network="digits_resnet")) == {"the suite's code"}
+    assert changed(replace(cell, network="digits_resnet")) == {"the code"}
     assert changed(replace(cell, task="cifar10", network="resnet20")) == {
-        "the suite's code",
+        "the code",
         "the data or the reference",
     }
     package = laboratory.folder / "packages" / "tiny.py"
     package.write_text(package.read_text().replace("index / 64", "index / 32"))
     laboratory.forget()
-    assert changed(cell) == {"the method's code"}
+    assert changed(cell) == {"the code"}
 
 
 def test_plain_data_hashes_alike_in_any_order() -> None:

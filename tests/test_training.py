@@ -352,7 +352,7 @@ def test_a_stale_checkpoint_is_refused_until_fresh(laboratory: Laboratory, capsy
     laboratory.patch.delenv("TINY")
     assert laboratory.ratebench("run", "digits") == 1
     text = " ".join(capsys.readouterr().out.split())
-    assert "the checkpoint of 'train' was saved before a change to the method's code, so it can't be used" in text
+    assert "the checkpoint of 'train' was saved before a change to the code, so it can't be used" in text
     assert "run with --fresh to start this cell over" in text
     assert laboratory.ratebench("run", "digits", "--fresh") == 0
     assert state(laboratory.cells()[0], laboratory.results)

@@ -8,54 +8,28 @@ if all artefacts and all scores are equal.
 
 from __future__ import annotations
 
+import itertools
 import json
-import os
 import subprocess
-import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias
-
-import msgspec
-import yaml
+from typing import TypeAlias, cast
 
 import methods
 from benchmarks import equivalents, records, storage, tasks
-from benchmarks.configuration import plain
 from benchmarks.equivalents import Same
 from benchmarks.errors import RateBenchError
-from benchmarks.fingerprint import ROOT, Code, json_hash
+from benchmarks.fingerprint import ROOT, Code
 from benchmarks.records import Record, described
-from benchmarks.running.cell import Cell, changes, code
-from methods.interface import Budget
+from benchmarks.running import small
+from benchmarks.running.cell import Cell, code
+from benchmarks.running.small import Evidence, Kind, Version
+from methods.interface import BudgetName
 
 Say = Callable[[str], None]
 Contents: TypeAlias = tuple[frozenset[str], frozenset[str]]  # before and now
-SMALL = "digits"  # the embedded task
-EPOCHS = 1.0  # of training for a whole curve
-
-
-@dataclass(frozen=True)
-class Kind:
-    """Cells that run the same code: a method with one configuration, with or without training, on one kind of input."""
-
-    method: str
-    changes: str  # JSON of the settings that differ from the defaults
-    trains: bool
-    task: str
-    network: str
-
-
-@dataclass(frozen=True)
-class Evidence:
-    """A small cell that was run under both versions: the number of its artefacts, and a hash of them and their scores."""
-
-    cell: str
-    points: int
-    sha256: str
 
 
 class _Trees:
@@ -66,11 +40,18 @@ class _Trees:
         self._accepted = equivalents.rows(old / equivalents.PLACE.relative_to(ROOT))
 
     def contents(self, method: str, task: str, network: str) -> Contents:
-        """(contents before, contents now) that a method's results on a network depend on."""
+        """(contents before, contents now) that a method's results on a network depend on; none before if it is new."""
         package = methods.source(method)
-        then = self.old.root / package.relative_to(ROOT) if package.is_relative_to(ROOT) else package
-        before = self.old.contents(code(self.old, then, task, network)[1]) if then.exists() else frozenset()
-        return before, self.now.contents(code(self.now, package, task, network)[1])
+        then = self._before(package) if package.is_relative_to(ROOT) else package
+        before = self.old.contents(code(self.old, then, task, network)) if then else frozenset[str]()
+        return before, self.now.contents(code(self.now, package, task, network))
+
+    def _before(self, package: Path) -> Path | None:
+        """Where the method of a file or folder was before; it may have been moved."""
+        same = self.old.root / package.relative_to(ROOT)
+        known = sorted((self.old.root / "methods").rglob(f"{package.stem}*"))
+        moved = (p for p in known if p.stem == package.stem and (p.suffix == ".py" or (p / "__init__.py").exists()))
+        return same if same.exists() else next(moved, None)
 
     def differ(self, before: frozenset[str], now: frozenset[str]) -> bool:
         """Whether the two have different fingerprints."""
@@ -91,9 +72,15 @@ def accept(revision: str, why: str, results: Path, say: Say, jobs: int = 1) -> l
             return []
         cells = _small_cells(found, trees)
         say(
-            f"{len(found)} kinds of cell with records are affected: {len(cells)} small cells are run under both versions"
+            f"kinds of cell with records that are affected: {len(found)}; small cells to run under both versions: {len(cells)}"
         )
-        evidence = list(_compared(cells, old, Path(scratch), say, jobs))
+        versions = Version("before", old, Path(scratch, "before")), Version("now", ROOT, Path(scratch, "now"))
+        for version in versions:
+            for _, members in itertools.groupby(sorted(cells, key=_place), key=_place):
+                together = list(members)
+                say(f"{version.name}: {', '.join(_place(together[0]))} (cells: {len(together)})")
+                version.run(together, jobs)
+        evidence = list(small.compare(*versions, cells))
         _write(why, commit, trees, _rows(found.values()), evidence)
         return evidence
 
@@ -123,23 +110,30 @@ def _git(*arguments: str) -> str:
 def _recorded(results: Path) -> Iterator[Record]:
     """The first point of every recorded cell."""
     if not results.is_dir():
-        msg = f"there is no folder {results}: say with --results where the records are that shall stay valid"
+        msg = f"there is no folder {results}: pass the folder of the records with --results"
         raise RateBenchError(msg)
     for suite in sorted(folder.name for folder in results.iterdir() if folder.is_dir()):
         yield from (known for known in records.load(results, suite) if known.index == 0)
 
 
 def _kinds(known: Iterable[Record], trees: _Trees) -> list[Kind]:
-    """The kinds of recorded cells whose contents differ, each with the first network that has a record."""
+    """The kinds of recorded cells whose contents differ, each with the first network that has a record.
+
+    Records of a method, task or network that no longer exists are left out: nothing keeps them valid.
+    """
     found: dict[tuple[str, ...], Kind] = {}
     for r in known:
-        if r.method not in methods.names() or r.task not in tasks.names():
+        if (
+            r.method not in methods.names()
+            or r.task not in tasks.names()
+            or r.network not in tasks.get(r.task).NETWORKS
+        ):
             continue
-        kind = Kind(r.method, json.dumps(described.changes(r), sort_keys=True), r.epochs != 0, r.task, r.network)
-        before, now = trees.contents(r.method, r.task, r.network)
-        if trees.differ(before, now):
+        changed = json.dumps(described.changes(r), sort_keys=True)
+        kind = Kind(r.method, changed, cast(BudgetName, r.budget), r.task, r.network)
+        if trees.differ(*trees.contents(r.method, r.task, r.network)):
             architecture = tasks.load(r.task, r.network).architecture
-            found.setdefault((kind.method, kind.changes, str(kind.trains), kind.task, architecture), kind)
+            found.setdefault((kind.method, kind.changes, kind.budget, kind.task, architecture), kind)
     return list(found.values())
 
 
@@ -164,92 +158,30 @@ def _small_cells(found: dict[Kind, Contents], trees: _Trees) -> list[Cell]:
     """For each kind, a small cell that uses all changed code."""
     cells: dict[str, Cell] = {}
     for kind, changed in found.items():
-        cell = next(filter(None, (_on(kind, network, changed, trees) for network in tasks.get(SMALL).NETWORKS)), None)
-        cell = cell or _cell(kind, kind.task, kind.network)
+        networks = tasks.get(small.TASK).NETWORKS
+        cell = next(filter(None, (_on(kind, network, changed, trees) for network in networks)), None)
+        if cell is None and kind.budget == "paper":
+            msg = (
+                f"no small cell uses all the changed code of {kind.method} on {kind.task} at the paper budget, whose schedule "
+                "can't be made shorter: run these cells again; nothing was accepted"
+            )
+            raise RateBenchError(msg)
+        cell = cell or kind.cell(kind.task, kind.network)
         cells[cell.id] = cell
     return list(cells.values())
 
 
 def _on(kind: Kind, network: str, changed: Contents, trees: _Trees) -> Cell | None:
     """The kind's cell on a network of the small task; None if it does not use all changed code."""
-    (before, now), (own_before, own_now) = changed, trees.contents(kind.method, SMALL, network)
+    (before, now), (own_before, own_now) = changed, trees.contents(kind.method, small.TASK, network)
     whole = now - before <= own_now - own_before and before - now <= own_before - own_now
-    cell = _cell(kind, SMALL, network)
+    cell = kind.cell(small.TASK, network)
     return cell if whole and cell.unsupported() is None else None
 
 
-def _cell(kind: Kind, task: str, network: str) -> Cell:
-    settings = json.loads(kind.changes)
-    method = methods.get(kind.method)
-    config = msgspec.convert({**plain(method.Config()), **settings}, method.Config)
-    budget = Budget("short", EPOCHS) if kind.trains else Budget("post-training", 0.0)
-    return Cell(f"accept-{task}", task, network, kind.method, plain(config), budget, 0)
-
-
-def _compared(cells: Sequence[Cell], old: Path, scratch: Path, say: Say, jobs: int) -> Iterator[Evidence]:
-    """Run the cells under both versions; raises RateBenchError that names the first cells that differ."""
-    _parameters(cells, scratch)
-    for version, tree in (("before", old), ("now", ROOT)):
-        for suite, budget in sorted({(cell.suite, cell.budget.name) for cell in cells}):
-            say(f"{version}: {suite}, {budget}")
-            _run(suite, budget, tree, scratch, version, jobs)
-    different: list[str] = []
-    for cell in cells:
-        before, now = (_artefacts(scratch / version / cell.id) for version in ("before", "now"))
-        if not before or not now:
-            msg = f"{cell.id} wrote no artefact: {_reason(scratch, cell)}; nothing was accepted"
-            raise RateBenchError(msg)
-        different += [f"{cell.id}/{name}" for name in sorted(before | now) if before.get(name) != now.get(name)]
-        yield Evidence(cell.id, len(now), json_hash(now))
-    if different:
-        named = ", ".join(different[:5]) + (f" and {len(different) - 5} more" if len(different) > 5 else "")
-        msg = f"the change gives other results: {named}; nothing was accepted, the records of these methods are stale"
-        raise RateBenchError(msg)
-
-
-def _parameters(cells: Sequence[Cell], scratch: Path) -> None:
-    """Write a params.yaml with exactly these cells."""
-    found: dict[str, Any] = {
-        "budgets": {"post-training": {"epochs": 0}, "short": {"epochs": EPOCHS}},
-        "configs": {},
-    }
-    for cell in cells:
-        suite = {"task": cell.task, "networks": [], "methods": [], "seeds": [0], "configs": {}}
-        suite = found.setdefault(cell.suite, suite)
-        for name, value in (("networks", cell.network), ("methods", cell.method)):
-            suite[name] += [] if value in suite[name] else [value]
-        configs = suite["configs"].setdefault(cell.budget.name, {}).setdefault(cell.method, [])
-        settings = changes(cell.method, cell.config)
-        configs += [] if settings in configs else [settings]
-    storage.write(scratch / "params.yaml", yaml.safe_dump(found).encode())
-
-
-def _run(suite: str, budget: str, tree: Path, scratch: Path, version: str, jobs: int) -> None:
-    command = [sys.executable, "-m", "benchmarks.cli", "run", suite, "--all-configs", "--budget", budget]
-    command += ["--jobs", str(jobs), "--results", version]
-    environment = os.environ | {"PYTHONPATH": str(tree)}
-    # Cells that fail or are not supported leave no artefact; the caller checks this.
-    subprocess.run(command, cwd=scratch, env=environment, capture_output=True, check=False)
-
-
-def _artefacts(folder: Path) -> dict[str, list[Any]]:
-    """For each point, the artefact's hash and the sums of its scores."""
-    known = [records.read(path) for path in sorted(folder.glob("p*.json"))]
-    return {
-        f"p{r.index:02d}": [
-            r.provenance.artefact_sha256,
-            {n: [s.items, s.total, s.squares] for n, s in r.metrics.items()},
-        ]
-        for r in known
-    }
-
-
-def _reason(scratch: Path, cell: Cell) -> str:
-    for version in ("before", "now"):
-        ended = scratch / version / cell.id / "cell.json"
-        if ended.exists() and (error := records.read_cell(ended).error):
-            return error
-    return "it could not be run under both versions"
+def _place(cell: Cell) -> tuple[str, str, str]:
+    """Cells with the same place are run by one command."""
+    return cell.task, cell.network, cell.budget.name
 
 
 def _write(why: str, commit: str, trees: _Trees, rows: Sequence[Same], evidence: Sequence[Evidence]) -> None:

@@ -48,10 +48,8 @@ class Cell:
 
     def ingredients(self) -> dict[str, str]:
         """One hash for each thing that the result depends on; they show what changed since a checkpoint."""
-        own, used = code(here(), methods.source(self.method), self.task, self.network)
         return {
-            "the method's code": code_hash(own),
-            "the suite's code": code_hash(used - own),
+            "the code": code_hash(code(here(), methods.source(self.method), self.task, self.network)),
             "the configuration": json_hash(changes(self.method, self.config)),
             "the data or the reference": json_hash(tasks.get(self.task).provenance(self.network)),
             "the budget": json_hash(asdict(self.budget)),
@@ -74,15 +72,17 @@ class Cell:
         return method.unsupported(task, self.make_config())
 
 
-def code(known: Code, method: Path, task: str, network: str) -> tuple[frozenset[Path], frozenset[Path]]:
-    """(files of a method's package, these and all others) that the result of a method on a task's network depends on.
+def code(known: Code, method: Path, task: str, network: str) -> frozenset[Path]:
+    """The files that the result of a method on a task's network depends on.
 
-    The task and its reference's architecture are found by name when a cell runs, so no import refers to them.
+    Tasks and architectures are found by name when a cell runs, so no import refers to them: those of the cell count, and
+    architectures that the method's code names in a string.
     """
-    architecture = tasks.load(task, network).architecture
-    named = [f"benchmarks.tasks.{task}", *([f"benchmarks.networks.{architecture}"] if architecture else [])]
-    own = frozenset(method.rglob("*.py")) if method.is_dir() else frozenset([method])
-    return own, known.sources(method, *SCORING, *named)
+    used = known.sources(method, *SCORING, f"benchmarks.tasks.{task}")
+    own = {file for file in known.sources(method) if not file.is_relative_to(known.root / "benchmarks")}
+    architectures = {tasks.load(task, network).architecture, *known.strings(own)}
+    built = {f"benchmarks.networks.{name}" for name in architectures if name.isidentifier()}
+    return used | known.sources(*built)
 
 
 def changes(key: str, config: dict[str, Any]) -> dict[str, Any]:

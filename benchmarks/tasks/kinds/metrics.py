@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from methods.interface import Metric
 
-__fingerprint__ = False  # only how scores are shown
-
 TOP1 = Metric(
     "top-1", "%", "proportion", "Test images that the decoded network classifies correctly", 100.0, complement="error"
 )
