@@ -39,8 +39,8 @@ class Card:
     """The source of a method, its families, and how close the module is to the paper.
 
     `fidelity` is "paper" (written from the full text), "reconstruction" (the full text was not available; `note` names the
-    sources) or "baseline" (not taken from a single paper). `budgets` lists the supported budgets, `kinds` the supported
-    kinds of task. `estimate` names the note that holds the method's own estimate of the redundant share of
+    sources) or "baseline" (a common method for comparison). `budgets` lists the supported budgets, `kinds` the
+    supported kinds of task. `estimate` names the note that holds the method's own estimate of the redundant share of
     multiply-accumulates; "" if there is none. If a Config has an attribute `random` that is true, its post-training
     results depend on the seed.
     """
@@ -74,7 +74,7 @@ class Metric:
 
     Each test item has one value. A "proportion" averages values of 0 and 1 (Wilson's interval), a "mean" any real
     values (Student's interval). The average is shown as `scale` times itself, in `unit`, with `decimals` decimals.
-    `complement` is the name of `scale` minus the shown value in papers, e.g. "error" ("" if there is none). `help` explains
+    `complement` is the papers' name for `scale` minus the value, e.g. "error" ("" if there is none). `help` explains
     the metric to readers in one sentence.
     """
 
@@ -189,7 +189,7 @@ class Run(Protocol):
 
 @dataclass(frozen=True)
 class ModuleSpec:
-    """A module that replaces one of the architecture: a kind that the decoder knows, and its arguments.
+    """A replacement for a module of the architecture: a kind known to the decoder, and arguments.
 
     Build specs with the decoder module's own `spec()` function (`benchmarks/bitstream/modules`), which documents them.
     """
@@ -215,7 +215,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Compressed:
-    """Everything that the decoder gets to know about a network, at one operating point.
+    """Everything that the decoder receives about a network, at one operating point.
 
     `edits` replaces modules of the architecture by path; `tied` makes parameter paths share one tensor (path -> the
     path that `parts` fills). Every tensor of the resulting network must be the target of exactly one part. `point`
@@ -240,7 +240,7 @@ class Coded:
 
 
 class Codec(Protocol):
-    """Two symmetric functions; a module with both is a codec. Once files exist, a codec must decode them unchanged."""
+    """Two symmetric functions; a module with both is a codec. Existing files must always decode as before."""
 
     def encode(self, part: Part) -> Coded: ...
 
@@ -252,7 +252,7 @@ class Codec(Protocol):
 
 
 class DecoderModule(Protocol):
-    """A kind of module that a file may name. Once files exist, a kind must build the same module from their arguments."""
+    """A kind of module that a file may name. A kind must always build the same module for existing files."""
 
     def build(self, arguments: Mapping[str, Any], children: Sequence[nn.Module]) -> nn.Module:
         """Build the module from a file's arguments, which are untrusted; raises ValueError or TypeError if they are invalid."""
@@ -261,7 +261,7 @@ class DecoderModule(Protocol):
 
 @runtime_checkable
 class Method(Protocol):
-    """The four names above.
+    """A method's module.
 
     A method with its own storage format or kinds of module also defines `CODECS` (name -> Codec) or `MODULES` (name ->
     DecoderModule); in a file their names are "<method>.<name>".

@@ -1,4 +1,4 @@
-"""Training on data in memory: one epoch loop for CPU and GPU, with parameter groups and callbacks."""
+"""Training: one epoch loop for CPU and GPU, with parameter groups and callbacks."""
 
 from benchmarks.training.batchnorm import reestimate
 from benchmarks.training.callback import Callback

@@ -14,7 +14,7 @@ CHUNK = 250  # items per batch whose variance is computed
 
 
 def conv_bn_pairs(network: nn.Module) -> dict[str, str]:
-    """Path of each convolution whose output only a BatchNorm2d reads -> path of that BatchNorm (traced)."""
+    """Path of each convolution that only a BatchNorm2d reads -> path of that BatchNorm (traced)."""
     graph = fx.symbolic_trace(network)
     modules = dict(graph.named_modules())
     pairs = {}
@@ -38,9 +38,9 @@ def affine(bn: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
 def reestimate(network: nn.Module, task: Task, items: int) -> None:
     """Replace running means and variances by those over `items` calibration items, in place; leaves eval mode.
 
-    Images in memory are augmented as usual for the task: without it the statistics shift, and a network that was trained
-    with crops loses accuracy. Images on disk are resized and cropped as for evaluation, and flipped. Items and crops are
-    the same in every run. Does nothing for `items` = 0 or without BatchNorm.
+    Images in memory are augmented as usual for the task: otherwise the statistics shift, and a network trained with
+    crops loses accuracy. Images on disk are resized and cropped as for evaluation, and flipped. Items and crops are the
+    same in every run. Does nothing for `items` = 0 or without BatchNorm.
     """
     layers = [m for m in network.modules() if isinstance(m, nn.BatchNorm1d | nn.BatchNorm2d)]
     if not items or not layers:

@@ -22,7 +22,7 @@ class Callback:
         """Before the first step of an epoch, counted from 0."""
 
     def loss_term(self, inputs: Tensor, outputs: Tensor, targets: Tensor) -> Tensor | None:
-        """A scalar that is added to the task's loss, the mean over these items; None for nothing.
+        """A scalar to add to the task's loss (the mean over these items), or None.
 
         `inputs` (n, …) are the inputs of the network and `outputs` (n, …) its outputs, in fp32. The items are a batch or a
         part of one: with RATEBENCH_MICRO or several processes, the loss and this term are weighted by the size of the part.

@@ -46,8 +46,8 @@ def fit(
     """Train `network` in place on `task.train`; leaves it in eval mode on the CPU.
 
     `stage` names this training within the run: it seeds shuffles and crops and is the key of the checkpoint. `masks` maps
-    parameter names to boolean tensors of their shapes; where False, the parameter is always exactly zero. `callback` is
-    called at fixed points of the loop.
+    parameter names to boolean tensors of their shapes; where False, the parameter is set to zero after each step.
+    `callback` is called at fixed points of the loop.
 
     `groups` are parameter groups as in torch.optim: "params", and "lr", "weight_decay" or other settings of the optimiser
     that differ from the recipe. All other parameters are trained with the recipe's settings. The schedule multiplies the
@@ -125,7 +125,7 @@ def _seeded(seed: int, device: torch.device) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class _Training:
-    """A training in progress; `rates` are the base learning rates of the optimiser's groups, `kept` the masks of parameters."""
+    """A training run; `rates` are the base learning rates of the optimiser's groups, `kept` the masks of parameters."""
 
     network: nn.Module
     task: Task
@@ -138,7 +138,7 @@ class _Training:
     callback: Callback
 
     def epoch(self, train: Split, epoch: int) -> float:
-        """One pass (the last may be a part of one) over the shuffled training set; returns the mean loss."""
+        """One epoch (the last may be partial) over the shuffled training set; returns the mean loss."""
         recipe, optimiser = self.recipe, self.optimiser
         augmentation = self.task.augmentation if recipe.augmentation is None else recipe.augmentation
         device, inputs = train.targets.device, train.inputs

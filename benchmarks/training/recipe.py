@@ -41,7 +41,7 @@ class AdamW:
 
 @dataclass(frozen=True)
 class Cosine:
-    """Decreases from 1 to 0 along half a cosine in `epochs` after the warm-up, and stays at 0.
+    """Half a cosine from 1 to 0 in `epochs` after the warm-up, then 0.
 
     `warmup` holds the factors of the warm-up epochs.
     """
@@ -58,7 +58,7 @@ class Cosine:
 
 @dataclass(frozen=True)
 class Multistep:
-    """Starts at 1 and is multiplied by `gamma` at each milestone, an epoch counted from the end of the warm-up.
+    """1, times `gamma` at each milestone; milestones are epochs after the warm-up.
 
     `warmup` holds the factors of the warm-up epochs.
     """
@@ -78,10 +78,10 @@ class Multistep:
 class Recipe:
     """How to train.
 
-    `epochs` may be fractional and include a warm-up. `lr` is the learning rate of all parameters without a group of `fit`
-    that sets another one; the schedule multiplies it (None: a cosine over `epochs`). `batch` is the number of items per
-    step. `decay_norm`: weight decay also applies to BatchNorm's scale and shift. `augmentation` replaces the task's
-    (None: the task's); images on disk are always cropped at random.
+    `epochs` may be fractional and include a warm-up. `lr` is the learning rate, unless a group of `fit` sets another
+    one; the schedule multiplies it (None: a cosine over `epochs`). `batch` is the number of items per step.
+    `decay_norm`: weight decay also applies to BatchNorm's scale and shift. `augmentation` replaces the task's (None:
+    the task's); images on disk are always cropped at random.
     """
 
     epochs: float

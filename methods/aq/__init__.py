@@ -55,11 +55,13 @@ MOST = 2**14  # codewords in total: the least-squares matrix has this number squ
 
 @dataclass(frozen=True)
 class Config(VectorSettings):
-    """`parts` is the number of contiguous groups of layers, each with its own codebooks (1: the whole network; 0: each layer).
-    The codewords of a part with few vectors are limited to a quarter of its vectors.
+    """The settings of additive quantisation.
 
-    `ratios` gives target ratios in bytes instead of points. For each, the (M, K) with the largest file that is small
-    enough is used; sizes are without entropy coding.
+    `parts` is the number of contiguous groups of layers, each with its own codebooks (1: the whole network; 0: each
+    layer). The codewords of a part with few vectors are limited to a quarter of its vectors.
+
+    `ratios` gives target ratios in bytes instead of points. For each, in order of size without entropy coding, the last
+    (M, K) before the first file that is too large is used.
 
     `pruned` is the share of all weights that is first set to zero by magnitude. "survivors" then quantises only the others
     and stores a mask; "dense" quantises zeros like any other value.

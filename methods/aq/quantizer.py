@@ -67,7 +67,7 @@ def improved(
     search: Search,
     device: torch.device = CPU,
 ) -> Iterator[Quantised]:
-    """One result per iteration: new codes, then least-squares codebooks. The error decreases."""
+    """One result per iteration: new codes, then least-squares codebooks. Ends early if the error stalls."""
     size, last = codebooks.shape[1], np.inf
     codebooks = least_squares(x, codes, size, search.ridge)
     for step in range(1, search.iterations + 1):

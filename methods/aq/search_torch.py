@@ -1,7 +1,7 @@
 """The local search of search.py in torch, for all vectors of a chunk at once: for GPUs, and on other devices for comparison.
 
-A step gathers the sums of one codebook's K values anew (M rows of K per vector) instead of keeping all M of them up to
-date: on a GPU, reads from a small table are cheap, and writes of M·K numbers per vector are expensive.
+A step recomputes the sums of one codebook's K values (M rows of K per vector) instead of updating those of all M: on a
+GPU, reads from a small table are cheap, and writes of M·K numbers per vector are expensive.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Bytes of additive codes: which codebooks fit a ratio, and the ratio as papers count it."""
+"""Bytes of additive codes: which codebooks fit a ratio, and one way to count the ratio of parameters."""
 
 from __future__ import annotations
 
@@ -63,9 +63,10 @@ def points_at(
 
 
 def counted_ratio(network: nn.Module, dimension: int, books: int, size: int) -> float:
-    """Bits of all parameters in fp32 / bits of codes, fp32 codebooks and scales, and raw other values, as papers count.
+    """Bits of all parameters in fp32 / bits of codes, fp32 codebooks and scales, and raw other values.
 
-    Only shapes are used: the network may be on the `meta` device.
+    How the paper counts is unknown: this is one interpretation. Only shapes are used: the network may be on the `meta`
+    device.
     """
     layers = [m for m in network.modules() if isinstance(m, nn.Conv2d | nn.ConvTranspose2d | nn.Linear)]
     total = sum(p.numel() for p in network.parameters())

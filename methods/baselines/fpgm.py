@@ -36,7 +36,7 @@ class Config(SoftSettings):
 
 
 def unsupported(task: Task, config: Config) -> str | None:
-    """None: every convolutional network is supported."""
+    """None. `compress` raises MethodError if a network's channels can't be pruned (`families.structured.analyse`)."""
     return None
 
 

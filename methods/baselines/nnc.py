@@ -45,7 +45,7 @@ class Config:
 
 
 def _nncodec() -> ModuleType:
-    """The library. It imports torchvision, which has to be imported by benchmarks.data.vision first."""
+    """The library. It imports torchvision, which benchmarks.data.vision must import first."""
     import benchmarks.data.vision  # noqa: F401
 
     try:
@@ -57,6 +57,7 @@ def _nncodec() -> ModuleType:
 
 
 def unsupported(task: Task, config: Config) -> str | None:
+    """Why NNCodec can't be imported; None if it can."""
     try:
         _nncodec()
     except MethodError as error:
@@ -84,7 +85,7 @@ def _encode(part: Part) -> Coded:
 def _decode(
     meta: Mapping[str, Any], streams: list[bytes], shapes: list[tuple[int, ...]]
 ) -> list[npt.NDArray[np.float32]]:
-    """All tensors of the stream, in the network's order (the standard keeps names; the order is the encoder's)."""
+    """All tensors of the stream without `num_batches_tracked`, in the order in which the encoder wrote them."""
     (stream,) = streams
     try:
         with contextlib.redirect_stdout(io.StringIO()):

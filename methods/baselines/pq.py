@@ -1,7 +1,8 @@
 """Product quantisation of each layer separately, as in "And the bit goes down" (Stock et al., ICLR 2020).
 
 Each weight is cut into vectors, and each layer has its own codebook. The paper's activation-weighted k-means is not
-implemented."""
+implemented.
+"""
 
 from __future__ import annotations
 

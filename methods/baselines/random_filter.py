@@ -1,4 +1,4 @@
-"""Removes random filters, the same share of each layer: the lower bound for any pruning criterion."""
+"""Removes random filters, the same share of each layer: a reference for all pruning criteria."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Config(Settings):
 
 
 def unsupported(task: Task, config: Config) -> str | None:
-    """None: every convolutional network is supported."""
+    """None. `compress` raises MethodError if a network's channels can't be pruned (`families.structured.analyse`)."""
     return None
 
 

@@ -32,6 +32,7 @@ class Config:
 
 
 def unsupported(task: Task, config: Config) -> str | None:
+    """None: every network is supported."""
     return None
 
 

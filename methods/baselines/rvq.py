@@ -1,4 +1,4 @@
-"""Residual vector quantisation of a whole network: as `aq`, with codebooks found one after the other by k-means."""
+"""Residual vector quantisation of a whole network: like `aq`, with successive k-means on residuals."""
 
 from __future__ import annotations
 

@@ -3,8 +3,8 @@
 Y. He et al., Soft Filter Pruning for Accelerating Deep Convolutional Neural Networks, IJCAI 2018. Unlike in
 the paper, filters are removed permanently after half of the epochs, because the other methods also train the narrower network.
 If that half is shorter than an epoch, filters are set to zero only at its end, unless `prunings` is larger. With about thirty
-steps between two prunings the method collapses: BatchNorm lets zeroed filters grow back to their old size as noise, and other
-filters are then removed.
+steps between two prunings the method collapses: with BatchNorm, zeroed filters grow back as noise, and other filters
+are removed.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Config(SoftSettings):
 
 
 def unsupported(task: Task, config: Config) -> str | None:
-    """None: every convolutional network is supported."""
+    """None. `compress` raises MethodError if a network's channels can't be pruned (`families.structured.analyse`)."""
     return None
 
 

@@ -36,7 +36,7 @@ CARD = Card(
 
 @dataclass(frozen=True)
 class Config(Settings):
-    """At rate ρ, as many numbers as truncated SVDs of rank ⌊ρ·O⌋."""
+    """At rate ρ, the size is about that of SVDs of rank ⌊ρ·O⌋."""
 
 
 def unsupported(task: Task, config: Config) -> str | None:

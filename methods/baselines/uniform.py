@@ -46,6 +46,7 @@ class Config:
 
 
 def unsupported(task: Task, config: Config) -> str | None:
+    """None. Only convolutions, each BatchNorm that follows one, and linear layers can be stored."""
     return None
 
 

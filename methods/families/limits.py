@@ -1,4 +1,4 @@
-"""Types of settings with bounds: an invalid configuration is an error before anything runs."""
+"""Types with bounds: an invalid configuration is an error before anything runs."""
 
 from __future__ import annotations
 

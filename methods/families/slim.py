@@ -33,7 +33,7 @@ class Slim:
         return network.eval()
 
     def then(self, later: Slim) -> Slim:
-        """The composition of both, where `later` describes a change of this network: a layer can be pruned, then factorised.
+        """This description, then `later`, which changes the resulting network: e.g. prune, then factorise.
 
         If `later` replaces a module of this description, the tensors and shared parameters of that module are dropped.
         """

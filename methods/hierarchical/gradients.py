@@ -1,8 +1,8 @@
-"""Filter gradient matrices, and how many filters they say a layer needs.
+"""Gradient matrices, and the number of filters that a layer needs.
 
 M = D·A has a row for each channel: the gradients of the weights that read it, sample after sample, times the norm of those
-weights. Channels that are equal, linearly dependent, dead or unread make M lose rank; the gradients of the weights that
-write a channel would show only the last two. Only Gram matrices K = M·Mᵀ are kept.
+weights. Channels that are equal, linearly dependent, dead or unread reduce M's rank; gradients of the weights that
+write a channel show only the last two. Only Gram matrices K = M·Mᵀ are kept.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ def readers(network: nn.Module, group: Group) -> Iterator[tuple[str, Tensor]]:
 
 
 def rows(weight: Tensor, entries: Tensor) -> Tensor:
-    """What of a weight (O, I, …) or its gradient belongs to each channel: (size, everything else)."""
+    """The part of a weight (O, I, …) or gradient for each channel: (size, rest)."""
     return weight.transpose(0, 1).flatten(1)[entries].flatten(1)
 
 
 def micro_batches(task: Task, run: Run, batches: int, size: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """Normalised images and labels, the same ones for a run: drawn from the training images."""
+    """Prepared training images and labels, the same in every run."""
     split = task.calibration(min(batches * size, len(task.train)))
     for start in range(0, len(split), size):
         chosen = slice(start, start + size)
@@ -91,7 +91,7 @@ def grams(
 
 
 def numerical_rank(gram: Tensor, kind: Rank = "energy", threshold: float = 0.01) -> int:
-    """How many channels a Gram matrix (C, C) says are effective, at least 1.
+    """The number of effective channels of a Gram matrix (C, C), at least 1.
 
     "energy": the fewest leading eigenvalues with all but `threshold` of their sum; "relative": singular values above
     `threshold` of the largest; "entropy": exp of the entropy of the normalised singular values, rounded up.
@@ -110,8 +110,8 @@ def numerical_rank(gram: Tensor, kind: Rank = "energy", threshold: float = 0.01)
 def cheapest(gram: Tensor, kept: Tensor, count: int, order: Order = "surgeon") -> tuple[list[int], float]:
     """The `count` channels of `kept` (mask) whose rows of M the others span best, and the sum of their squared distances.
 
-    "surgeon": one after the other, those nearest to the span of the rest; "cholesky": what a pivoted Cholesky factorisation
-    leaves when all others are its pivots, each the farthest from the span of those before.
+    "surgeon": one after the other, those nearest to the span of the rest; "cholesky": those left when a pivoted
+    Cholesky factorisation has chosen the others, each the farthest from the span so far.
     """
     left = kept.nonzero()[:, 0]
     own = gram[left][:, left]
@@ -122,7 +122,7 @@ def cheapest(gram: Tensor, kept: Tensor, count: int, order: Order = "surgeon") -
 def _surgeon(own: Tensor, count: int) -> tuple[list[int], float]:
     """By 1/(K + λI)⁻¹_cc, the squared distance of a row from the span of the rest (optimal brain surgeon).
 
-    After each, the inverse is down-dated, or both members of an equal pair would go.
+    The inverse is down-dated after each: otherwise two equal rows would both be removed.
     """
     ridge = 1e-8 * float(own.trace()) / len(own)
     inverse = torch.linalg.inv(
@@ -142,7 +142,7 @@ def _surgeon(own: Tensor, count: int) -> tuple[list[int], float]:
 
 
 def _cholesky(own: Tensor, count: int) -> tuple[list[int], float]:
-    """By LAPACK's dpstrf: the last rows of its order, and the squares of what the pivots don't span of them."""
+    """The last rows in dpstrf's order (LAPACK), and their squared distance from the pivots' span."""
     factor, order, rank, _ = dpstrf(own.numpy(), lower=0)
     pivots = len(own) - count
     spanned = float(np.square(np.triu(factor)[: min(pivots, rank)]).sum())
@@ -150,5 +150,5 @@ def _cholesky(own: Tensor, count: int) -> tuple[list[int], float]:
 
 
 def redundancy(ranks: Mapping[str, int], groups: Sequence[Group]) -> float:
-    """The share of filters that the ranks leave over."""
+    """The share of filters beyond the ranks."""
     return 1 - sum(ranks.values()) / sum(group.size for group in groups)

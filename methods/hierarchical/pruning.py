@@ -1,4 +1,4 @@
-"""The pruning loop: optionally whole blocks; then select a layer and its filters, remove them, and undo bad steps."""
+"""The pruning loop: remove blocks (optional), then filters of one layer per step, and undo bad steps."""
 
 from __future__ import annotations
 
@@ -61,12 +61,13 @@ def prune(
     refresh: Callable[[nn.Module, Keep], Mapping[str, Tensor]],
     device: torch.device = CPU,
 ) -> None:
-    """Remove filters in place until `goal` MACs are left; each step prunes the layer with the least damage per MAC saved.
+    """Remove filters in place until at most `goal` MACs are left.
 
-    After each step, the readers of removed channels are compensated, BatchNorm is re-estimated, and the network is judged
-    on validation images. If it is worse than the best so far by more than the tolerance, the step is undone and the layer
-    excluded. When no layer is left, the tolerance doubles. No layer is pruned below its floor in `floors`, which must
-    allow `goal`. `refresh` computes Gram matrices again. The network runs on `device`.
+    Each step prunes the layer with the least damage per MAC saved. After each step, the readers of removed channels are
+    compensated, BatchNorm is re-estimated, and the network is judged on validation images. If it is worse than the best
+    so far by more than the tolerance, the step is undone and the layer excluded. When no layer is left, the tolerance
+    doubles. No layer is pruned below its floor in `floors`, which must allow `goal`. `refresh` computes Gram matrices
+    again. The network runs on `device`.
     """
     judge = Judge(prunable.task, device)
     best = state.verdict = judge(prunable.narrow(state.dense, state.keep)[0])
@@ -127,7 +128,7 @@ def drop_blocks(state: State, prunable: Prunable, goal: float, most: float, judg
 def _judged(
     dense: nn.Module, prunable: Prunable, keep: Keep, judge: Judge, changed: Group | None = None
 ) -> tuple[float, nn.Module, Plan]:
-    """The judge's verdict on the network with the kept channels and re-estimated BatchNorm, and that network.
+    """The judge's verdict on the network with the kept channels and re-estimated BatchNorm, that network, and its plan.
 
     `changed` is the only group in which it differs from the network that the judge accepted last; None if unknown.
     """
@@ -136,7 +137,7 @@ def _judged(
 
 
 def _next(state: State, prunable: Prunable, floors: Mapping[str, int], config: Config) -> Step | None:
-    """The step with the least damage per MAC saved; of equal ones, in the group with more removable filters."""
+    """The step with the least damage per MAC saved; ties go to the group with the larger share of removable filters."""
     steps = []
     now = prunable.macs(state.keep)
     counts = {name: int(mask.sum()) for name, mask in state.keep.items()}
@@ -227,7 +228,7 @@ class _SeenAllError(Exception):
 
 @torch.no_grad()
 def _inputs(dense: nn.Module, group: Group, task: Task, device: torch.device) -> dict[str, Tensor]:
-    """The channels of a group as each reader gets them, in fp64 on `device`: (size, images · positions)."""
+    """The channels of a group, as inputs of each reader, in fp64 on `device`: (size, images · positions)."""
     found: dict[str, Tensor] = {}
     layers = list(readers(dense, group))
 

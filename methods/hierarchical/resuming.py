@@ -16,7 +16,7 @@ class Resumed:
     """Replaces the parts of a network before its first change by their stored outputs for `images` images.
 
     Parts are the network's modules; an nn.Sequential counts as its children. A part may change its input in place only if
-    a repetition changes nothing more, as for ReLU.
+    repeating it has no effect, like ReLU.
     """
 
     def __init__(self, images: int, limit: int = LIMIT) -> None:

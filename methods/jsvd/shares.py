@@ -31,7 +31,7 @@ class Share:
 
 
 def shares(groups: Sequence[Group], scheme: Scheme | Literal["separate"], rate: float, p: float) -> list[Share]:
-    """The shares of a network at rate ρ; "separate" is the anchor that the joint schemes' sizes follow (Tai et al.)."""
+    """The shares of a network at rate ρ; "separate" (Tai et al.) sets the size of the joint schemes."""
     found = []
     for group in groups:
         joint = group.all() if scheme == "rjsvd1" else group.members

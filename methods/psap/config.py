@@ -18,9 +18,11 @@ RAMP = 0.5  # the share of the training during which the removed share grows
 
 @dataclass(frozen=True)
 class Config(SoftSettings):
-    """The layers' shares follow their sparsity ratios by `threshold` (at `level`, of weights `normalised` by layer or not).
-    Shares move towards the ratios by `adaptation` and never exceed MOST. `schedule` says how the removed share grows
-    during the first half of the training (RAMP).
+    """The settings of PSAP-R.
+
+    Layer shares follow sparsity ratios: `threshold` at `level`, of weights `normalised` by layer or not. Shares move
+    towards the ratios by `adaptation` and never exceed MOST. `schedule` says how the removed share grows during the
+    first half of the training (RAMP).
 
     After filters are set to zero, `statistic` is computed on `pulse` batches of `batch` images. Filters with at least
     `theta` times the median are restored and protected for `hold` prunings; `theta` 0 restores none. With `mode` "soft",

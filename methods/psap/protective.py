@@ -19,10 +19,10 @@ from methods.psap.sparsity import scheduled, sparsity_ratios
 
 
 class Protective(Callback):
-    """Prunes every `every` steps of `steps`. Channels missing in `keep` are removed already; `goal` MACs remain at the end.
+    """Prunes at every `every`-th of `steps` steps.
 
-    State: the layers' shares r, for how many prunings each restored filter is still protected, which filters are zero, and
-    the last non-zero values of all filters.
+    Channels missing in `keep` are removed already; `goal` MACs remain at the end. State: layer shares r, remaining
+    prunings of protection per filter, zero filters, last non-zero values of all filters.
     """
 
     def __init__(
@@ -149,7 +149,7 @@ class Protective(Callback):
                     tensor[rows] = source[name][rows].to(tensor.device)
 
     def _zero(self, removed: Mapping[str, Tensor]) -> None:
-        """Set filters and their momentum to zero; the momentum would change the filters."""
+        """Set filters and their momentum to zero, in place."""
         for group in self._prunable.groups:
             zero(self._network, group, removed[group.name])
             for member in group.side("out", "depthwise"):

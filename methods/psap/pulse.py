@@ -52,7 +52,7 @@ def pulses(
 
 
 def _values(group: Group, gradients: Weights, old: Weights, statistic: Statistic) -> Tensor:
-    """The statistic of one batch, with sign except for the norm."""
+    """The statistic of one batch, signed except for "raw"."""
     if statistic == "gate":
         return gradients[group.name]
     rows = by_channel(group, gradients)
@@ -67,7 +67,7 @@ def _weights(network: nn.Module, groups: Sequence[Group], zeroed: Weights, old: 
 
 @contextmanager
 def _gates(network: nn.Module, groups: Sequence[Group], zeroed: Weights, old: Weights) -> Iterator[dict[str, Tensor]]:
-    """A context with gates on the channels, closed for zero filters, which have their old values meanwhile.
+    """A context with gates on the channels; zero filters have closed gates and their old values.
 
     Gates are placed after the activation, because ReLU has zero slope at zero; those of a branch after its BatchNorm.
     """

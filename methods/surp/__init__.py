@@ -2,7 +2,7 @@
 
 All parameters of a network, each tensor divided by its norm, form one source of magnitudes. The coder repeatedly sends
 coordinates whose residual exceeds a threshold, encoder and decoder add that threshold, and the threshold decreases. Large
-weights are refined first and most weights never, so the description prunes. Any prefix of one pass is a network.
+weights are refined first; most never are, so this prunes. Any prefix of one pass is a network.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ RESIDUAL = 0.02
 
 @dataclass(frozen=True)
 class Config:
-    """The defaults are those of the official code for ResNet-20, but with exact means (README.md explains both).
+    """The algorithm's defaults are those of the official code for ResNet-20, except for exact means (README.md).
 
     `mode` refines one coordinate at a time, as published, or all coordinates of a round. `alpha` is the first threshold in
     units of the mean magnitude. It is multiplied by REFRESH_DECAY when no candidate is left (sequential), or by ROUND_DECAY

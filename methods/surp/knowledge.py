@@ -31,7 +31,7 @@ class Knowledge:
         self.tries, self.successes = 2, 1  # for coordinates that were above every threshold so far
 
     def starts(self) -> Ints:
-        """Rank among the untouched coordinates at which each run begins, and their number."""
+        """The rank of each run's start among the untouched coordinates, then their count."""
         ranks: Ints = self.edges - np.searchsorted(self.coordinates, self.edges)
         return ranks
 

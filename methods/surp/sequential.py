@@ -62,7 +62,7 @@ def ladder(mu: float, alpha: float, n: int, count: int) -> Floats:
 
 
 class _Candidates:
-    """Coordinates with a residual above a threshold that never rises; untouched ones wait sorted, others in a heap."""
+    """Coordinates with a residual above a threshold that never rises; untouched ones are sorted, others in a heap."""
 
     def __init__(self, u: Floats, prime: int) -> None:
         self.prime = prime

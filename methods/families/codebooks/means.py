@@ -1,4 +1,4 @@
-"""k-means by faiss, plain, on residuals or on subspaces: the initialisation of all vector quantisers.
+"""k-means (faiss) on vectors, residuals or subspaces, for all vector quantisers.
 
 faiss draws its initial centroids with a fixed seed: the same vectors and number of threads give the same codewords. Its own
 product quantiser needs a dimension divisible by M, and its residual quantiser uses a beam search, which is not needed here.

@@ -32,9 +32,9 @@ class Settings:
     `rates` are values of ρ, one operating point each: a layer of O outputs gets a rank of about ρ·O. `ratios` gives target
     ratios in bytes instead, and ρ is searched. `paper_rates` are used at the `paper` budget. `storage` says how all weights
     are coded: raw, or on a uniform grid of 2^bits − 1 levels per tensor with entropy coding. `start` "scratch" trains the
-    structure from random weights. `recalibrate` is the number of unlabelled images on which BatchNorm is re-estimated for
-    the stored weights, unless exactly these were trained. `warmup` holds the learning rates of the epochs that precede the
-    `epochs` of the `paper` budget.
+    structure from random weights. `recalibrate` is the number of unlabelled images on which BatchNorm is re-estimated,
+    unless trained weights are stored raw. `warmup` holds the learning rates of the epochs that precede the `epochs` of
+    the `paper` budget.
     """
 
     rates: tuple[Positive, ...] = (1.5, 1.0, 0.5, 0.25, 0.125)
@@ -161,7 +161,7 @@ def _at_ratio(
 
 @torch.no_grad()
 def _rounded(network: nn.Module, slim: Slim, config: Settings) -> list[Part]:
-    """The part with all weights on a grid; also rounds the network's weights in place. None if weights are stored raw."""
+    """The part with all weights on a grid; also rounds the network's weights in place. Empty if they are stored raw."""
     if config.storage != "uniform":
         return []
     weights = storage.matrices(storage.tensors(network, slim.tied))

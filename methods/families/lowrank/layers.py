@@ -1,4 +1,4 @@
-"""The repeated blocks of a ResNet: convolutions at one position of the blocks of one stage, which have one shape."""
+"""Groups of convolutions: those at one position in the repeated blocks of a stage."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def base_rank(layer: nn.Conv2d, rate: float) -> int:
 
 
 def width(layer: nn.Conv2d) -> int:
-    """The number of which a rank is a share: outputs of a k×k convolution, the smaller side of a 1×1 one."""
+    """The number that a rate multiplies: outputs of a k×k convolution, the smaller side of a 1×1 one."""
     return layer.out_channels if layer.kernel_size != (1, 1) else min(layer.in_channels, layer.out_channels)
 
 
@@ -49,18 +49,18 @@ def exact(decimal: float) -> Fraction:
 
 
 def groups(network: nn.Module) -> list[Group]:
-    """The groups of stages 2 and on; the stem, the first stage, shortcuts and the classifier stay as they are.
+    """The groups of all stages but the first; the stem, shortcuts and the classifier are not included.
 
-    A stage is a sequence, directly in the network, of blocks: modules of one class with convolutions of their own. What
-    lies deeper in a block, such as a projection in its shortcut, is in no group. Raises MethodError where the members of a
-    group differ in shape, so that they can't share a factor.
+    A stage is a top-level nn.Sequential of blocks: modules of one class with convolutions as direct children. Deeper
+    convolutions, e.g. in a shortcut, are in no group. Raises MethodError for members of unequal shapes, and for
+    grouped, dilated, biased or string-padded layers.
     """
     stages = {name: blocks for name, child in network.named_children() if (blocks := _blocks(child))}
     return [group for name in list(stages)[1:] for group in _grouped(name, stages[name])]
 
 
 def _blocks(stage: nn.Module) -> dict[str, dict[str, nn.Conv2d]]:
-    """By name, the blocks of a stage with their own convolutions; empty if it is not a stage."""
+    """The blocks of a stage, by name, with their convolutions; empty for others."""
     children = dict(stage.named_children()) if isinstance(stage, nn.Sequential) else {}
     blocks = {
         name: {place: m for place, m in block.named_children() if isinstance(m, nn.Conv2d)}

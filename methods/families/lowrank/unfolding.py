@@ -64,16 +64,15 @@ def pair(layer: nn.Conv2d, rank: int) -> ModuleSpec:
 
 
 def leading(gram: Tensor, rank: int) -> tuple[Tensor, Tensor]:
-    """The largest eigenvalues (r,), falling, and eigenvectors (n, r) of a symmetric matrix (n, n), in its own precision.
+    """The largest eigenvalues (r,), descending, and eigenvectors (n, r) of a symmetric matrix (n, n), in its dtype.
 
     If few of many are needed, Lanczos iterations take a tenth of the time. Each vector's largest entry is positive.
     """
     if few(rank, len(gram)):
         matrix = gram.numpy()
         start = np.linspace(1, 2, len(gram), dtype=matrix.dtype)  # any fixed vector, for equal bits in each run
-        with threadpool_limits(
-            1, "blas"
-        ):  # otherwise its threads and torch's spend most of their time waiting for each other
+        # Otherwise the threads of BLAS and of torch spend most of their time waiting for each other.
+        with threadpool_limits(1, "blas"):
             values, vectors = map(torch.from_numpy, sparse.eigsh(matrix, k=rank, which="LA", v0=start, tol=1e-5))
     else:
         values, vectors = torch.linalg.eigh(gram)

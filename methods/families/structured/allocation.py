@@ -36,7 +36,7 @@ def shares(
 def remove(prunable: Prunable, keep: Keep, goal: float, order: list[str]) -> dict[str, int]:
     """Numbers of kept channels by group after removing one channel per entry of `order`, until `goal` is met.
 
-    Raises MethodError if all entries are not sufficient.
+    Raises MethodError if the entries do not suffice.
     """
     start = {name: int(mask.sum()) for name, mask in keep.items()}
 
@@ -60,7 +60,7 @@ def remove(prunable: Prunable, keep: Keep, goal: float, order: list[str]) -> dic
 
 
 def highest(scores: Mapping[str, Tensor], keep: Keep, counts: Mapping[str, int]) -> dict[str, Tensor]:
-    """Masks that keep, of the channels still kept, the given numbers with the highest scores; of equal ones the first."""
+    """Masks of the given numbers of kept channels with the highest scores; ties keep the first."""
     masks = {}
     for name, kept in keep.items():
         ranked = torch.where(kept, scores[name].cpu().double(), -math.inf).argsort(descending=True, stable=True)
@@ -93,14 +93,14 @@ def filters(network: nn.Module, group: Group) -> Tensor:
 
 
 def uniform(prunable: Prunable, keep: Keep, goal: float, scores: Callable[[Group], Tensor]) -> dict[str, Tensor]:
-    """The same share of each group, by `scores` of its channels (size,); meets `goal` in MACs."""
+    """Masks that remove an equal share of each group, lowest `scores` first, to meet `goal`."""
     counts = shares(prunable, keep, goal, {group.name: 1.0 for group in prunable.groups})
     return highest({group.name: scores(group) for group in prunable.groups}, keep, counts)
 
 
 @torch.no_grad()
 def zero(network: nn.Module, group: Group, removed: Tensor) -> None:
-    """Set the filters that write the removed channels (mask) to zero, in place, and their biases."""
+    """Set filters and biases that write the removed channels (mask) to zero, in place."""
     modules = writers(network, group)
     for member in group.side("out", "depthwise"):
         for parameter in modules[member.path].parameters() if member.path in modules else ():

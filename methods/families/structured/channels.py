@@ -28,7 +28,7 @@ class Member:
     """A layer's dimension that shrinks with a group: entry `entries[j]` of it belongs to channel `channels[j]`.
 
     `side` "out" and "in" are dimensions of a convolution or linear layer, "norm" and "depthwise" are whole layers with a
-    value or kernel per channel, "scatter" is a BatchNorm whose channels afterwards go back to their places among zeros.
+    value or kernel per channel, "scatter" is a BatchNorm whose channels are scattered back among zeros.
     """
 
     path: str
@@ -41,7 +41,7 @@ class Member:
 class Group:
     """Channels that are kept or removed together, named after the first layer that writes them.
 
-    `kind`: "inner" channels have one writer; a "stream" is a sum of several; a "branch" is one writer of a stream alone.
+    `kind`: "inner" channels have one writer; a "stream" is a sum of several; a "branch" is one writer of a stream.
     """
 
     name: str
@@ -57,10 +57,10 @@ Where = Literal["inner", "branches", "streams"]
 
 
 def find(network: nn.Module, example: Tensor, where: Where = "inner") -> list[Group]:
-    """The groups of a network for inputs like `example` (1, C, H, W), in the order of their layers; the logits' is left out.
+    """The groups of a network for inputs like `example` (1, C, H, W), in the order of their layers, without the logits.
 
-    `where`: inner groups alone; with "branches", also each writer of a stream but the network's first layer; with
-    "streams", also the streams as a whole. Raises MethodError for layers that can't be made narrower.
+    `where`: "inner": only inner groups; "branches": also each writer of a stream with BatchNorm, except the first
+    layer; "streams": also whole streams. Raises MethodError for layers that can't be made narrower.
     """
     found = [group for group, _ in dependencies(network, example)]
     if where == "branches":
@@ -71,12 +71,12 @@ def find(network: nn.Module, example: Tensor, where: Where = "inner") -> list[Gr
 
 
 def dependencies(network: nn.Module, example: Tensor) -> list[tuple[Group, torch_pruning.Group]]:
-    """Inner groups and streams beside what torch-pruning makes of them, for a copy of the network."""
+    """Inner groups and streams, each with torch-pruning's group for a copy of the network."""
     stand_in = copy.deepcopy(network).requires_grad_(True).eval()
     order = list(_layers(network))
     shortcuts = _replace_shortcuts(stand_in, example)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of parameters that it does not prune
+        warnings.simplefilter("ignore")  # about unpruned parameters
         graph = torch_pruning.DependencyGraph().build_dependency(stand_in, example, verbose=False)
     paths = {module: path for path, module in stand_in.named_modules()}
     found = []
@@ -125,7 +125,7 @@ def _replace_shortcuts(network: nn.Module, example: Tensor) -> set[str]:
     for path, module in shortcuts.items():
         parent, _, name = path.rpartition(".")
         inputs, outputs = sizes[path], len(module.channel_map(sizes[path]))
-        # Zeros: its weights count in no norm, and no random number is drawn for them.
+        # Zeros add nothing to norms, and no random number is drawn for them.
         projection = nn.utils.skip_init(nn.Conv2d, inputs, outputs, 1, stride=module.stride, bias=False)
         nn.init.zeros_(projection.weight)  # type: ignore[arg-type]
         setattr(network.get_submodule(parent), name, projection)
@@ -149,7 +149,7 @@ def _member(path: str, item: torch_pruning.Group, graph: torch_pruning.Dependenc
 
 
 def _branches(network: nn.Module, groups: Sequence[Group]) -> list[Group]:
-    """Each convolution with a BatchNorm that writes to a stream, on its own; not the first layer, which reads the image."""
+    """A group for each convolution with BatchNorm that writes to a stream, except the first layer."""
     norm_of = conv_bn_pairs(network)
     first = next(iter(_layers(network)))
     found = []

@@ -13,7 +13,7 @@ from methods.families.structured.channels import Group
 
 @dataclass(frozen=True)
 class Layer:
-    """A layer's MACs: `unit` · outputs · inputs; each of the two is a fixed number, or entries per channel of a group."""
+    """A layer's MACs: `unit` · outputs · inputs; each is a fixed number, or entries per channel of a group."""
 
     unit: int
     outputs: tuple[str | None, int]

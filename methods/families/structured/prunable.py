@@ -39,7 +39,7 @@ class Prunable:
         return self.cost.macs(counts(keep))
 
     def goal(self, removed: float) -> float:
-        """The remaining MACs after a share of the dense network's is removed; raises MethodError if that is impossible."""
+        """The MACs that remain after a share is removed; raises MethodError if that is impossible."""
         dense = self.macs(self.all_kept())
         least = self.cost.macs({group.name: 1 for group in self.groups})
         if (1 - removed) * dense < least:
@@ -63,8 +63,8 @@ class Prunable:
 def analyse(task: Task, where: Where = "inner", whole: bool = False) -> Prunable:
     """Find the removable channels of a task's reference; with `whole`, also removable residual blocks.
 
-    Raises MethodError if there are none, or if removing channels changes the output more than setting them to zero: the
-    network then has an operator through which channels can't be followed.
+    Raises MethodError if there are none, or if removing channels does not give the same output as setting them to zero:
+    the network then has an operator through which channels can't be followed.
     """
     network = task.reference()
     example = task.prepare(task.calibration(1).inputs)

@@ -1,4 +1,4 @@
-"""Shortcuts without parameters: modules of a network that copy channels of their input, as networks describe them."""
+"""Shortcuts without parameters: modules that copy channels of their input."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from torch import Tensor, nn
 
 @runtime_checkable
 class Shortcut(Protocol):
-    """What a parameter-free module offers by which every output channel is one input channel, or zeros.
+    """A parameter-free module whose output channels are copies of input channels, or zeros.
 
-    It reads (N, inputs, H, W) and keeps every `stride`-th pixel of each row and column, from the first. A network offers
-    these two names without importing this file: option A of the CIFAR ResNets is one (`benchmarks.networks.cifar_resnet`).
+    It reads (N, inputs, H, W) and keeps every `stride`-th pixel of each row and column, from the first. Networks define
+    both names without importing this file, e.g. option A of the CIFAR ResNets (`benchmarks.networks.cifar_resnet`).
     """
 
     stride: int
@@ -23,5 +23,5 @@ class Shortcut(Protocol):
 
 
 def is_shortcut(module: nn.Module) -> TypeGuard[Shortcut]:
-    """Whether a module copies channels, says which, and has no parameters."""
+    """Whether a module is a `Shortcut` without parameters."""
     return isinstance(module, Shortcut) and next(module.parameters(), None) is None

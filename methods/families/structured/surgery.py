@@ -22,7 +22,7 @@ class Plan:
     """How a narrower network is made from the dense one.
 
     `edits` are its modules; `sources` gives, for each of its tensors that was cut, the dense tensor's name and the entries
-    kept of its first two dimensions (None: all); `indices` are tensors of its own: where gathered channels come from.
+    kept of its first two dimensions (None: all); `indices` are its new tensors: the sources of gathered channels.
     """
 
     edits: Mapping[str, ModuleSpec]
@@ -44,8 +44,8 @@ def plan(
 ) -> Plan:
     """Plan the surgery for `keep`: a mask (size,) by the name of each group.
 
-    One of `blocks` (`blocks.find`) is removed if nothing of its groups is kept. Raises MethodError if nothing is kept of any
-    other group.
+    A block of `blocks` (`blocks.find`) is removed if none of its channels is kept. Raises MethodError if another group
+    keeps none.
     """
     gone = {path for path, inside in blocks.items() if not any(keep[name].any() for name in inside)}
     lost = {name for path in gone for name in blocks[path]}
@@ -70,7 +70,7 @@ def plan(
 
 
 def _kept(groups: Sequence[Group], keep: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
-    """By path and side: the sorted entries kept, for the layers that lose some."""
+    """The kept entries, sorted, by path and side, of layers that lose some."""
     found: dict[str, dict[str, Tensor]] = {}
     for group in groups:
         mask = keep[group.name]
@@ -122,7 +122,7 @@ def _cut(
 
 
 def _places(kept: Tensor, size: int) -> Tensor:
-    """For each of `size` channels its place among those kept; that of a zero channel if it is not."""
+    """For each of `size` channels its index among the kept ones; len(kept), a zero channel, if removed."""
     places = torch.full((size,), len(kept))
     places[kept] = torch.arange(len(kept))
     return places
