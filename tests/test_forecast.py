@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import msgspec
@@ -13,9 +14,10 @@ import test_runner
 import torch
 from invented import made
 from test_runner import Laboratory
+from torch import nn
 
 import methods
-from benchmarks import records, storage
+from benchmarks import networks, records, storage, tasks
 from benchmarks.records import Record
 from benchmarks.running import forecast, params, speed
 from benchmarks.running.cell import Cell
@@ -130,6 +132,28 @@ def test_pictures_are_no_faster_than_they_are_decoded(tmp_path: Path, monkeypatc
     monkeypatch.setattr(speed, "_training", lambda *_: 3.0)
     found = speed.speed("imagenet", "mobilenet_v2", CPU)
     assert 10 < found.forward < 5000 and found.training == 3.0
+    tests = {name: tasks.get(name).test(next(iter(tasks.get(name).NETWORKS))) for name in tasks.names()}
+    on_disk = [name for name, test in tests.items() if getattr(test, "on_disk", False)]
+    assert on_disk == ["imagenet", "imagenet_sample", "imagenet_tiny"]
+
+
+@pytest.mark.parametrize(
+    ("network", "shape"),
+    [
+        (nn.Sequential(nn.Linear(4, 1), nn.Flatten(0)), (4,)),  # a regression: one number for each item
+        (nn.Sequential(nn.Conv3d(1, 2, 3), nn.Flatten()), (1, 4, 4, 4)),
+        (nn.Sequential(nn.Conv2d(3, 2, 8, 8), nn.Flatten()), (3, 96, 96)),  # large images, but in memory
+    ],
+    ids=["numbers", "volumes", "images"],
+)
+def test_every_network_has_a_speed(network: nn.Module, shape: tuple[int, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    test = SimpleNamespace(example=torch.zeros(1, *shape))
+    monkeypatch.setattr(tasks, "get", lambda _: SimpleNamespace(test=lambda _: test))
+    monkeypatch.setattr(tasks, "load", lambda *_: SimpleNamespace(architecture="", arguments={}))
+    monkeypatch.setattr(networks, "build", lambda *_: network)
+    monkeypatch.setattr(speed, "_rate", lambda step, items, device: step() or items)
+    monkeypatch.setattr(speed, "_decoding", lambda _: pytest.fail("there is nothing to decode"))
+    assert speed._measured("any", "any", CPU) == {"forward": 64, "training": 32}
 
 
 def test_the_plan_ends_with_a_sum(
