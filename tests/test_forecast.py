@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import msgspec
@@ -13,14 +14,15 @@ import test_runner
 import torch
 from invented import made
 from test_runner import Laboratory
+from torch import nn
 
 import methods
-from benchmarks import records, storage
+from benchmarks import networks, records, storage, tasks
 from benchmarks.records import Record
 from benchmarks.running import forecast, params, speed
 from benchmarks.running.cell import Cell
 from benchmarks.running.speed import Speed
-from methods.interface import Budget, BudgetName
+from methods.interface import CLASSIFICATION, Budget, BudgetName
 
 laboratory = test_runner.laboratory
 CPU = torch.device("cpu")
@@ -38,7 +40,7 @@ LARGER = 4 * 14_618 / 40_000  # digits_cnn, against the network of the records
 def curve(budget: Any = "post-training", method: str = "tiny", **changes: Any) -> list[Record]:
     """Two points of 5,000 and 10,000 bytes from a reference of 40,000, 12.5 s each, of which 10 went into scoring."""
     return [
-        made(method, index=i, budget=budget, suite="digits", file_bytes=size, **changes)
+        made(method, index=i, budget=budget, suite="digits", network="digits_cnn", file_bytes=size, **changes)
         for i, size in enumerate((5000, 10_000))
     ]
 
@@ -115,6 +117,27 @@ def test_without_a_record_nothing_is_told(laboratory: Laboratory, known_speed: N
     assert forecast.cost(laboratory.cells()[0], [made("other")], CPU) is None
 
 
+def test_records_of_another_kind_of_task_tell_nothing(
+    laboratory: Laboratory, known_speed: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor those of a task without a reference network, or of one that the code at hand does not know."""
+    cell, load = laboratory.cells()[0], tasks.load
+    kinds = {"tables": ("regression", "mlp"), "drawn": (CLASSIFICATION, ""), "alike": (CLASSIFICATION, "mlp")}
+
+    def loaded(name: str, network: str) -> Any:
+        return (
+            SimpleNamespace(kind=kinds[name][0], architecture=kinds[name][1]) if name in kinds else load(name, network)
+        )
+
+    monkeypatch.setattr(tasks, "load", loaded)
+    others = [
+        r for task in ("tables", "drawn", "gone") for r in curve(task=task, wall_s=9e9, config_hash=cell.config_hash)
+    ]
+    others += [msgspec.structs.replace(r, network="gone") for r in curve()]
+    assert forecast.cost(cell, others, CPU) is None
+    assert forecast.cost(cell, [*others, *curve(task="alike")], CPU) == forecast.cost(cell, curve(), CPU) is not None
+
+
 def test_speeds_are_measured_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RATEBENCH_CACHE", str(tmp_path))
     monkeypatch.setattr(speed, "_rate", lambda step, items, device: step() or items)
@@ -130,6 +153,28 @@ def test_pictures_are_no_faster_than_they_are_decoded(tmp_path: Path, monkeypatc
     monkeypatch.setattr(speed, "_training", lambda *_: 3.0)
     found = speed.speed("imagenet", "mobilenet_v2", CPU)
     assert 10 < found.forward < 5000 and found.training == 3.0
+    tests = {name: tasks.get(name).test(next(iter(tasks.get(name).NETWORKS))) for name in tasks.names()}
+    on_disk = [name for name, test in tests.items() if getattr(test, "on_disk", False)]
+    assert on_disk == ["imagenet", "imagenet_sample", "imagenet_tiny"]
+
+
+@pytest.mark.parametrize(
+    ("network", "shape"),
+    [
+        (nn.Sequential(nn.Linear(4, 1), nn.Flatten(0)), (4,)),  # a regression: one number for each item
+        (nn.Sequential(nn.Conv3d(1, 2, 3), nn.Flatten()), (1, 4, 4, 4)),
+        (nn.Sequential(nn.Conv2d(3, 2, 8, 8), nn.Flatten()), (3, 96, 96)),  # large images, but in memory
+    ],
+    ids=["numbers", "volumes", "images"],
+)
+def test_every_network_has_a_speed(network: nn.Module, shape: tuple[int, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    test = SimpleNamespace(example=torch.zeros(1, *shape))
+    monkeypatch.setattr(tasks, "get", lambda _: SimpleNamespace(test=lambda _: test))
+    monkeypatch.setattr(tasks, "load", lambda *_: SimpleNamespace(architecture="", arguments={}))
+    monkeypatch.setattr(networks, "build", lambda *_: network)
+    monkeypatch.setattr(speed, "_rate", lambda step, items, device: step() or items)
+    monkeypatch.setattr(speed, "_decoding", lambda _: pytest.fail("there is nothing to decode"))
+    assert speed._measured("any", "any", CPU) == {"forward": 64, "training": 32}
 
 
 def test_the_plan_ends_with_a_sum(

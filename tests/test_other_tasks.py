@@ -205,6 +205,15 @@ def test_verify_scores_files_again(
         " ".join(capsys.readouterr().err.split()),
     )
     path.write_text(text)
+    total = records.read(path).quality.total
+    assert isinstance(total, float)
+    for factor, status in ((1 + 1e-8, 0), (1 - 1e-8, 0), (1 + 1e-5, 1)):  # another order of the sum, another device
+        path.write_text(text.replace(f'"total": {total!r}', f'"total": {total * factor!r}'))
+        assert laboratory.ratebench("verify", "progression") == status
+    assert f"mse: {total:.10g} over 132 items, recorded mse: {total * (1 + 1e-5):.10g} over" in " ".join(
+        capsys.readouterr().err.split()
+    )
+    path.write_text(text)
 
 
 def test_training_is_with_the_tasks_own_loss(laboratory: Laboratory) -> None:

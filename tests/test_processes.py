@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 import test_every_method
@@ -17,11 +20,13 @@ from PIL import Image
 from test_runner import InProcess
 from torch import nn
 
-from benchmarks import records, tasks
+import benchmarks.networks
+import benchmarks.tasks
+from benchmarks import records, registry, tasks
 from benchmarks.data.images import Pictures, centred, cropped
 from benchmarks.errors import MethodError, RateBenchError
 from benchmarks.evaluation import shards
-from benchmarks.running import params, plan, schedule
+from benchmarks.running import execute, params, plan, recording, schedule
 from benchmarks.tasks.kinds.classification import Classification, ClassificationTest
 from benchmarks.training import Callback, Recipe, fit, loop, processes
 from benchmarks.training.augmentation import augment
@@ -44,6 +49,22 @@ distributed.all_gather_object(found, [t.double().sum().item() for job in made.va
 assert found[0] == found[1], "processes disagree"
 if processes.rank() == 0:
     torch.save(made, sys.argv[2])
+processes.end()
+"""
+# Adds up scores in three processes; all of them have to hold the same sums, also one that has scored nothing.
+SCORING = """
+import json, sys
+from pathlib import Path
+from torch import distributed
+import test_processes
+from benchmarks.training import processes
+processes.begin()
+made = test_processes.added_up()
+found = [None] * 3
+distributed.all_gather_object(found, made)
+assert found[0] == found[1] == found[2], "processes disagree"
+if processes.rank() == 0:
+    Path(sys.argv[1]).write_text(json.dumps(made))
 processes.end()
 """
 Tensors = dict[str, torch.Tensor]
@@ -138,11 +159,30 @@ ALL = (with_batchnorm, without_batchnorm, with_a_callback, with_one_image_left, 
 JOBS = {job.__name__: job for job in ALL}
 
 
-def torchrun(*command: str, place: Path = ROOT) -> None:
-    """Two processes, one thread each."""
+def added_up() -> dict[str, Any]:
+    """What is recorded of two references: counts over two shards of images, and a mean over a single shard."""
+    found: dict[str, Any] = {}
+    with pytest.MonkeyPatch.context() as patch:
+        for package in (benchmarks.tasks, benchmarks.networks):
+            folder = ROOT / "tests" / "other_tasks" / package.__name__.rpartition(".")[2]
+            patch.setattr(package, "__path__", [*package.__path__, str(folder)])
+        registry.names.cache_clear()
+        for name, network in (("digits", "digits_cnn"), ("progression", "mlp")):
+            module: Any = tasks.get(name)
+            reference, test = tasks.load(name, network).reference(), module.test(network)
+            own = shards.scored(reference, test, processes.rank(), processes.count(), None, "")
+            measured: Any = SimpleNamespace(scores=execute._added_up(module.METRICS, own))
+            cell: Any = SimpleNamespace(task=name)
+            found[name] = msgspec.to_builtins(recording._metrics(cell, measured))
+        registry.names.cache_clear()
+    return found
+
+
+def torchrun(*command: str, place: Path = ROOT, count: int = 2) -> None:
+    """Some processes, one thread each."""
     places = [str(ROOT), str(ROOT / "tests"), os.environ.get("PYTHONPATH", "")]
     done = subprocess.run(
-        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", *command],
+        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(count), *command],
         env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, places)), "OMP_NUM_THREADS": "1"},
         cwd=place,
         capture_output=True,
@@ -302,6 +342,16 @@ def test_two_processes_run_cells_as_one_does(tmp_path: Path, monkeypatch: pytest
     assert all(r.quality.items == 400 for r in trained)
     assert {r.provenance.processes for r in trained} == {2} and {r.provenance.processes for r in one} == {1}
     assert not any(Path("two", ".work").glob("*/"))
+
+
+def test_a_process_without_a_shard_waits_for_the_others_and_records_the_same(tmp_path: Path) -> None:
+    """Three processes: of two shards, and of a single one."""
+    alone = added_up()
+    assert alone["digits"]["top-1"]["items"] == 400 and isinstance(alone["digits"]["top-1"]["total"], int)
+    assert alone["progression"]["mse"]["items"] == 132 and alone["progression"]["mse"]["total"] % 1
+    (tmp_path / "script.py").write_text(SCORING)
+    torchrun(str(tmp_path / "script.py"), str(tmp_path / "made.json"), count=3)
+    assert json.loads((tmp_path / "made.json").read_text()) == alone
 
 
 def test_what_all_processes_do_alike_is_left_to_torchrun(tmp_path: Path) -> None:

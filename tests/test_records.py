@@ -239,7 +239,8 @@ def test_items_that_are_not_those_of_the_record_are_one_sentence(
 ) -> None:
     right = torch.arange(401) % 3 > 0
     (tmp_path / "p00.items").write_bytes(damage(items.pack(TOP1, right)))
-    with pytest.raises(RecordError, match=r"p00\.items does not hold the 401 items that its record sums up: .*again$"):
+    sentence = r"p00\.items does not hold the 401 items that its record sums up: .* so remove p00\.items to use it"
+    with pytest.raises(RecordError, match=sentence):
         items.read(tmp_path / "p00.json", TOP1, scored(right))
 
 
@@ -249,6 +250,19 @@ def test_values_that_are_not_those_of_the_record_are_one_sentence(tmp_path: Path
         (tmp_path / "p00.items").write_bytes(items.pack(MEAN, other))
         with pytest.raises(RecordError, match=r"p00\.items does not hold the 50 items"):
             items.read(tmp_path / "p00.json", MEAN, scored(values))
+
+
+def test_values_that_nearly_cancel_are_those_of_the_record(tmp_path: Path) -> None:
+    """In fp32 their sum is another one than in fp64; one of 1,000 values that is another one is told all the same."""
+    values = torch.randn(1000, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    values -= values.mean()
+    (tmp_path / "p00.items").write_bytes(items.pack(MEAN, values))
+    found = items.read(tmp_path / "p00.json", MEAN, scored(values))
+    assert found is not None and torch.equal(found, values.float())
+    values[0] += 0.01
+    (tmp_path / "p00.items").write_bytes(items.pack(MEAN, values))
+    with pytest.raises(RecordError, match=r"so remove p00\.items to use it without items"):
+        items.read(tmp_path / "p00.json", MEAN, scored(values - 0.01))
 
 
 @pytest.fixture

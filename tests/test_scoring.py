@@ -22,7 +22,7 @@ from benchmarks import networks, records, tasks
 from benchmarks.errors import BitstreamError, RateBenchError
 from benchmarks.evaluation import measure, metrics, scoring, shards, worker
 from benchmarks.evaluation.messages import Wanted
-from benchmarks.evaluation.metrics import NOTHING, Sums, interval, sums
+from benchmarks.evaluation.metrics import NOTHING, Sums, agree, interval, sums
 from benchmarks.evaluation.scorer import Scorer
 from benchmarks.records import items
 from benchmarks.tasks.kinds.metrics import TOP1, TOP5, classification
@@ -72,6 +72,16 @@ def test_sums_add_up_over_shards_in_any_order(parts: list[list[float]], proporti
             size = float(torch.cat(tensors).double().abs().sum())
             assert added.items == whole.items and added.total == pytest.approx(whole.total, abs=1e-12 * (1 + size))
             assert added.squares == pytest.approx(whole.squares, rel=1e-12)
+
+
+def test_totals_agree_exactly_or_up_to_rounding() -> None:
+    """What differs in the last bits is the same mean, also where the values cancel; a proportion is exact."""
+    known = Sums(10_000, 5000.0, 3600.0)
+    assert agree(MEAN, known, 10_000, 5000.004) and not agree(MEAN, known, 10_000, 5000.007)
+    assert not agree(MEAN, known, 9_999, 5000.0) and not agree(MEAN, known, 10_000, math.nan)
+    assert agree(MEAN, Sums(10_000, 1e-9, 3600.0), 10_000, -1e-9)
+    assert agree(TOP1, Sums(10**9, 10**8, 10**8), 10**9, 10**8)
+    assert not agree(TOP1, Sums(10**9, 10**8, 10**8), 10**9, 10**8 + 1)
 
 
 class Copycat(nn.Module):

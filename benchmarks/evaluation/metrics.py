@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Protocol
 
 import msgspec
 import torch
@@ -30,7 +31,19 @@ class Sums(msgspec.Struct, frozen=True):
         return self.total / self.items
 
 
+class Summed(Protocol):
+    """`Sums`, or what a record keeps of them."""
+
+    @property
+    def items(self) -> int: ...
+    @property
+    def total(self) -> int | float: ...
+    @property
+    def squares(self) -> int | float: ...
+
+
 NOTHING = Sums(0, 0, 0)
+ROUNDING = 1e-6
 
 
 def sums(values: Tensor) -> Sums:
@@ -40,6 +53,17 @@ def sums(values: Tensor) -> Sums:
         return Sums(len(values), right, right)
     exact = values.double()
     return Sums(len(values), float(exact.sum()), float(exact.square().sum()))
+
+
+def agree(metric: Metric, known: Summed, items: int, total: float) -> bool:
+    """Whether a total over `items` is the known one: exactly for a proportion, up to rounding for a mean.
+
+    The order of a sum, the device and fp32 change the last bits of a mean. They are measured against the items' root mean
+    square, since positive and negative values may cancel in the total.
+    """
+    if metric.kind == "proportion":
+        return (items, total) == (known.items, known.total)
+    return items == known.items and abs(total - known.total) <= ROUNDING * math.sqrt(items * known.squares)
 
 
 def interval(metric: Metric, found: Sums) -> tuple[float, float]:

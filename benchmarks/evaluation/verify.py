@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -11,8 +11,9 @@ import torch
 
 from benchmarks.errors import RateBenchError
 from benchmarks.evaluation.messages import Wanted
+from benchmarks.evaluation.metrics import Summed, Sums, agree
 from benchmarks.evaluation.scorer import Scorer
-from benchmarks.records import Record
+from benchmarks.records import Record, described
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,10 @@ class Verdict:
 
 
 def verify(records: Sequence[Record], results: Path, device: torch.device) -> Iterator[Verdict]:
-    """Decode and score the artefacts again, each in a new process, and compare with their records."""
+    """Decode and score the artefacts again, each in a new process, and compare with their records.
+
+    Proportions have to be the same to the item, means up to rounding.
+    """
     for known in records:
         path = results / f"{known.id}.rbn"
         if not path.exists():
@@ -40,15 +44,16 @@ def verify(records: Sequence[Record], results: Path, device: torch.device) -> It
         if found.sha256 != known.provenance.artefact_sha256:
             yield Verdict(known, "differs", "the file has another hash")
             continue
-        recorded = {name: (score.items, score.total) for name, score in known.metrics.items()}
-        again = {
-            name: (found.scores[name].items, found.scores[name].total) for name in recorded if name in found.scores
-        }
-        if again != recorded:
-            yield Verdict(known, "differs", f"{_totals(again)}, recorded {_totals(recorded)}")
-        else:
+        again = {name: found.scores[name] for name in known.metrics if name in found.scores}
+        if again.keys() == known.metrics.keys() and all(_same(known, name, sums) for name, sums in again.items()):
             yield Verdict(known, "same")
+        else:
+            yield Verdict(known, "differs", f"{_totals(again)}, recorded {_totals(known.metrics)}")
 
 
-def _totals(scores: dict[str, tuple[int, int | float]]) -> str:
-    return ", ".join(f"{name}: {total:g} over {items:,} items" for name, (items, total) in scores.items())
+def _same(known: Record, name: str, again: Sums) -> bool:
+    return agree(described.metric(known.task, name), known.metrics[name], again.items, again.total)
+
+
+def _totals(scores: Mapping[str, Summed]) -> str:
+    return ", ".join(f"{name}: {score.total:.10g} over {score.items:,} items" for name, score in scores.items())

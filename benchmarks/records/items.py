@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.errors import RecordError
+from benchmarks.evaluation.metrics import agree
 from benchmarks.records.schema import Score
 from methods.interface import Metric
 
@@ -38,12 +39,15 @@ def read(record_path: Path, metric: Metric, score: Score) -> Tensor | None:
         bits = np.unpackbits(np.frombuffer(data, np.uint8))
         fits = len(data) == (score.items + 7) // 8 and not bits[score.items :].any()
         found = torch.from_numpy(bits[: score.items].astype(bool)) if fits else torch.zeros(0)
-        fits = fits and int(found.sum()) == score.total
+        total: float = int(found.sum())
     else:
         fits = len(data) == 4 * score.items
         found = torch.from_numpy(np.frombuffer(data, "<f4").copy()) if fits else torch.zeros(0)
-        fits = fits and bool(np.isclose(float(found.double().sum()), score.total, rtol=1e-5))
-    if not fits:
-        msg = f"{path} does not hold the {score.items:,} items that its record sums up: verify or run that point again"
+        total = float(found.double().sum())
+    if not fits or not agree(metric, score, len(found), total):
+        msg = (
+            f"{path} does not hold the {score.items:,} items that its record sums up: "
+            f"the record itself is valid, so remove {path.name} to use it without items"
+        )
         raise RecordError(msg)
     return found

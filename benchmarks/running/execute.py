@@ -7,7 +7,7 @@ import re
 import shutil
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -21,7 +21,7 @@ from benchmarks import bitstream, records, storage, tasks
 from benchmarks.errors import MethodError, RateBenchError
 from benchmarks.evaluation import shards
 from benchmarks.evaluation.messages import Measurement, Wanted
-from benchmarks.evaluation.metrics import Sums
+from benchmarks.evaluation.metrics import NOTHING, Sums
 from benchmarks.evaluation.scorer import Scorer
 from benchmarks.records import CellState, items
 from benchmarks.running.cell import Cell
@@ -30,7 +30,7 @@ from benchmarks.running.lent import CellRun, Say
 from benchmarks.running.recording import record
 from benchmarks.running.state import LOG, WORK, state, valid
 from benchmarks.training import processes
-from methods.interface import Compressed
+from methods.interface import Compressed, Metric
 
 Outcome = Literal["complete", "failed", "busy"]
 _POINT = re.compile(r"p(\d+)\.(json|rbn|items)")
@@ -160,7 +160,8 @@ class _Execution:
         if measured.sha256 != sha256:
             msg = f"{artefact} is not the file that was written: is another process writing there?"
             raise RateBenchError(msg)
-        return msgspec.structs.replace(measured, scores=_added_up(measured.scores)), encode_s
+        scores = _added_up(tasks.get(self.cell.task).METRICS, measured.scores)
+        return msgspec.structs.replace(measured, scores=scores), encode_s
 
     def _keep_items(self, path: Path, measured: Measurement) -> None:
         """Store the value of every test item beside the record, from the shards of all processes."""
@@ -169,12 +170,13 @@ class _Execution:
         storage.write(items.path_beside(path), items.pack(metric, values))
 
 
-def _added_up(scores: dict[str, Sums]) -> dict[str, Sums]:
-    """The sums over all processes."""
+def _added_up(metrics: Sequence[Metric], scores: Mapping[str, Sums]) -> dict[str, Sums]:
+    """The sums over all processes, in the order of `metrics`; a process without a shard of the test items adds nothing."""
     found = {}
-    for name, own in scores.items():
+    for metric in metrics:
+        own = scores.get(metric.name, NOTHING)
         whole = processes.total(torch.tensor([own.items, own.total, own.squares], dtype=torch.float64, device=device()))
         count, total, squares = whole.tolist()
-        exact = isinstance(own.total, int)
-        found[name] = Sums(int(count), int(total) if exact else total, int(squares) if exact else squares)
+        exact = metric.kind == "proportion"
+        found[metric.name] = Sums(int(count), int(total) if exact else total, int(squares) if exact else squares)
     return found

@@ -96,7 +96,7 @@ def task(network: str) -> Classification:
 
 
 def test(network: str) -> ClassificationTest:
-    return ClassificationTest(task(network), test_split, (3, SIDE, SIDE), ITEMS[1])
+    return ClassificationTest(task(network), test_split, (3, SIDE, SIDE), ITEMS[1], on_disk=True)
 
 
 def files(network: str | None = None) -> list[RemoteFile]:

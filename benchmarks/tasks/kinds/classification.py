@@ -106,12 +106,16 @@ class Classification:
 
 @dataclass(frozen=True, eq=False)
 class ClassificationTest:
-    """Satisfies `benchmarks.tasks.Test`: the test images of a task; methods have no access to them."""
+    """Satisfies `benchmarks.tasks.Test`: the test images of a task; methods have no access to them.
+
+    `on_disk`: they are decoded when they are needed.
+    """
 
     task: Classification
     load: Callable[[], Split]
     shape: tuple[int, int, int]
     items: int
+    on_disk: bool = False
 
     @property
     def example(self) -> Tensor:
