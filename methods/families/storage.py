@@ -43,9 +43,10 @@ def grid(found: Arrays, bits: int) -> Part:
 
 
 def stored_raw(found: Arrays, dtype: Literal["float32", "float16"]) -> list[Part]:
-    """Parts with all tensors unchanged: first weights, then tensors of one dimension."""
-    weights = matrices(found)
-    others = {name: values for name, values in found.items() if name not in weights}
+    """Parts with all tensors unchanged, except integers: first weights, then tensors of one dimension."""
+    floats = {name: values for name, values in found.items() if values.dtype != np.int64}
+    weights = matrices(floats)
+    others = {name: values for name, values in floats.items() if name not in weights}
     return [
         raw.part(list(weights), list(weights.values()), "weights", dtype),
         raw.part(list(others), list(others.values()), "norm_bias", dtype),
