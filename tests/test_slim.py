@@ -12,7 +12,8 @@ from benchmarks import bitstream, tasks
 from benchmarks.bitstream.modules import conv2d, joined_conv2d
 from benchmarks.errors import MethodError
 from methods.baselines import svd
-from methods.families import storage
+from methods.families import grid, storage
+from methods.families.description import describe
 from methods.families.slim import Slim
 from methods.families.structured import analyse, filters, highest
 from methods.interface import Task
@@ -62,8 +63,8 @@ def test_a_layer_can_be_pruned_and_then_factorised(task: Task, pruned: tuple[nn.
         torch.testing.assert_close(network(x), by_hand(x))
         assert not torch.allclose(network(x), narrow(x), atol=1e-3)
     slim = first.then(second)
-    grid = storage.grid(storage.matrices(storage.tensors(network, slim.tied)), 8)
-    data = bitstream.encode(storage.describe(task, network, slim, [grid], {"removed": 0.4, "rate": 0.5}))
+    weights = grid.part(storage.matrices(storage.tensors(network, slim.tied)), 8)
+    data = bitstream.encode(describe(task, network, slim, [weights], {"removed": 0.4, "rate": 0.5}))
     decoded = bitstream.decode(data)
     assert {path for path, m in decoded.named_modules() if isinstance(m, nn.Sequential)} >= second.edits.keys()
     with torch.no_grad():
@@ -146,7 +147,7 @@ def test_indices_of_a_pruned_and_factorised_network_are_exact_in_a_file_of_fp16(
     slim = first.then(svd.decompose(first.realise(task, dense), 0.25))
     network = slim.realise(task, dense)
     parts = storage.stored_raw(storage.tensors(network, slim.tied), "float16")
-    decoded = bitstream.decode(bitstream.encode(storage.describe(task, network, slim, parts, {"rate": 0.25})))
+    decoded = bitstream.decode(bitstream.encode(describe(task, network, slim, parts, {"rate": 0.25})))
     assert indices
     for name, values in indices.items():
         assert torch.equal(decoded.get_buffer(name), values)
@@ -155,10 +156,10 @@ def test_indices_of_a_pruned_and_factorised_network_are_exact_in_a_file_of_fp16(
 @pytest.mark.parametrize("bits", [2, 8, 16])
 def test_a_grid_reaches_the_largest_magnitude_and_rounds_to_the_nearest_level(bits: int) -> None:
     values = torch.randn(7, 5, generator=torch.Generator().manual_seed(bits)).numpy()
-    part = storage.grid({"w": values}, bits)
+    part = grid.part({"w": values}, bits)
     (codes,), (step,) = part.data["codes"], part.data["steps"]
     levels = 2 ** (bits - 1) - 1
     assert abs(codes).max() == levels
     assert abs(codes * float(step) - values).max() <= float(step) / 2 * (1 + 1e-6)
-    zeros = storage.grid({"w": 0 * values}, bits)
+    zeros = grid.part({"w": 0 * values}, bits)
     assert not zeros.data["codes"][0].any()
