@@ -23,8 +23,8 @@ from methods import aq
 from methods.aq import sizes
 from methods.aq.quantizer import Search
 from methods.baselines import pq, rvq
-from methods.families import storage
 from methods.families.codebooks import collect, weights
+from methods.families.description import describe
 from methods.families.slim import Slim
 from methods.interface import Budget
 
@@ -87,7 +87,7 @@ def test_sizes_are_told_exactly_where_entropy_coding_gains_nothing() -> None:
         codes = torch.randint(size, (count, books), generator=generator).numpy()
         words = torch.randn(books, size, 8, generator=generator).numpy()
         part = sizes.described(sizes.Book(layers, words, codes))
-        found = len(bitstream.encode(storage.describe(task, task.reference(), Slim(), [part], {})))
+        found = len(bitstream.encode(describe(task, task.reference(), Slim(), [part], {})))
         assert sizes.file_sizes(task, config)[books, size] == pytest.approx(found, abs=40)
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 import re
+import sys
 from typing import Any
 
 import msgspec
 import pytest
 
 from benchmarks import tasks
-from methods.baselines import magnitude
+from methods.baselines import magnitude, nnc, tucker
 
 
 @pytest.mark.parametrize(
@@ -31,3 +32,12 @@ def test_magnitude_refuses_what_it_can_not_follow(changes: dict[str, Any], compl
     with pytest.raises(msgspec.ValidationError, match=re.escape(complaint)):
         msgspec.convert(changes, magnitude.Config)
     assert magnitude.unsupported(tasks.load("digits", "digits_cnn"), magnitude.Config()) is None
+
+
+@pytest.mark.parametrize(("method", "library"), [(nnc, "nncodec"), (tucker, "tensorly")])
+def test_without_the_library_of_a_peer_its_method_is_not_supported(
+    method: Any, library: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, library, None)  # as if it were not installed
+    reason = method.unsupported(tasks.load("digits", "digits_resnet"), method.Config())
+    assert reason == f"{library} is not installed: pip install 'ratebench[peers]'"

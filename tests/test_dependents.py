@@ -163,6 +163,13 @@ def test_what_makes_no_number_changes_nothing(name: str, copy: Copy, before: Fin
             set(),
         ),
         (
+            "benchmarks/bitstream/codecs/index.py",
+            "0 <= limit <= 2**31",
+            "0 <= limit <= 2**30",
+            on(list(NETWORKS), "l1_filter", "jsvd"),
+            on(list(NETWORKS), "reference", "magnitude", "surp", "uniform", "nnc"),
+        ),
+        (
             "benchmarks/tasks/kinds/classification.py",
             "nn.functional.cross_entropy(outputs, targets)",
             "nn.functional.cross_entropy(outputs, targets, label_smoothing=0.1)",
@@ -198,7 +205,7 @@ def test_what_makes_no_number_changes_nothing(name: str, copy: Copy, before: Fin
             on(list(NETWORKS), *[key for key in methods.names() if key != "uniform"]),
         ),
     ],
-    ids=["sparse codec", "raw codec", "loss", "network", "task", "interval", "method"],
+    ids=["sparse codec", "raw codec", "index codec", "loss", "network", "task", "interval", "method"],
 )
 def test_a_change_that_matters_makes_exactly_its_dependents_stale(
     name: str,

@@ -158,6 +158,25 @@ def test_parameters_move_by_the_rate_and_the_weight_decay_of_their_group(task: T
         torch.testing.assert_close(parameter.detach(), expected, rtol=1e-5, atol=1e-7)
 
 
+@pytest.mark.parametrize("own", [{}, {"weight_decay": 0.3}])
+def test_a_norm_in_a_group_decays_only_if_the_group_says_so(task: Task, own: dict[str, float]) -> None:
+    """One step without momentum, by hand; a group may be a single tensor, as in torch.optim."""
+    network, before = untrained(), untrained()
+    callback = Rates(network)
+    first = next(path for path, module in network.named_modules() if isinstance(module, nn.BatchNorm2d))
+    scale = network.get_parameter(f"{first}.weight")
+    groups = [{"params": [*head(network), network.get_parameter(f"{first}.bias")], **own}, {"params": scale, **own}]
+    recipe = Recipe(0.1, 0.05, optimiser=SGD(momentum=0.0, weight_decay=0.2), decay_norm=False)
+    fit(network, task, Stopped(), recipe, "stage", callback=callback, groups=groups)
+    for name, decay in (
+        (f"{first}.weight", own.get("weight_decay", 0.0)),
+        ("linear.weight", own.get("weight_decay", 0.2)),
+    ):
+        start = before.get_parameter(name).detach()
+        expected = start - 0.05 * (callback.gradients[name] + decay * start)
+        torch.testing.assert_close(network.get_parameter(name).detach(), expected, rtol=1e-5, atol=1e-7)
+
+
 def test_groups_at_the_recipes_own_rate_change_nothing(task: Task) -> None:
     network, plain = untrained(), untrained()
     fit(plain, task, Stopped(), Recipe(0.5, 0.05), "stage")
@@ -171,7 +190,7 @@ def test_a_parameter_in_two_groups_or_in_no_network_is_refused_in_a_sentence(tas
     for groups, expected in (
         (
             [{"params": head(network), "lr": 0.1}, {"params": head(network)[:1], "lr": 0.2}],
-            f"training 'stage': the groups have the parameter '{name}' twice: leave one of them out",
+            f"training 'stage': parameter '{name}' is in two groups: remove it from one",
         ),
         (
             [{"params": head(untrained()), "lr": 0.1}],

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from benchmarks import bitstream, tasks
+from benchmarks.bitstream.modules import conv2d, joined_conv2d
+from benchmarks.errors import MethodError
 from methods.baselines import svd
-from methods.families import storage
+from methods.families import grid, storage
+from methods.families.description import describe
 from methods.families.slim import Slim
 from methods.families.structured import analyse, filters, highest
 from methods.interface import Task
@@ -58,8 +63,8 @@ def test_a_layer_can_be_pruned_and_then_factorised(task: Task, pruned: tuple[nn.
         torch.testing.assert_close(network(x), by_hand(x))
         assert not torch.allclose(network(x), narrow(x), atol=1e-3)
     slim = first.then(second)
-    grid = storage.grid(storage.matrices(storage.tensors(network, slim.tied)), 8)
-    data = bitstream.encode(storage.describe(task, network, slim, [grid], {"removed": 0.4, "rate": 0.5}))
+    weights = grid.part(storage.matrices(storage.tensors(network, slim.tied)), 8)
+    data = bitstream.encode(describe(task, network, slim, [weights], {"removed": 0.4, "rate": 0.5}))
     decoded = bitstream.decode(data)
     assert {path for path, m in decoded.named_modules() if isinstance(m, nn.Sequential)} >= second.edits.keys()
     with torch.no_grad():
@@ -87,13 +92,74 @@ def test_shared_factors_go_with_the_layers_that_share_them(task: Task, pruned: t
     assert again.realise(task, task.reference()).get_submodule("layer2.1.conv1")[0].out_channels == 3
 
 
+def test_a_shared_factor_outlives_the_layer_that_stored_it(task: Task, pruned: tuple[nn.Module, Slim]) -> None:
+    """The first layer that still shares it stores it; the others stay as they were."""
+    from methods.families.lowrank import groups
+
+    narrow, first = pruned
+    found = shares(groups(narrow), "ljsvd", 0.5, 1.0)
+    both = first.then(Slim(*structure(found), factors(found, 1)))
+    source = "layer2.0.conv2.0.weight"
+    members = [path for path, stored in both.tied.items() if stored == source]
+    replaced = source.removesuffix(".0.weight")
+    assert len(members) == 2
+    again = both.then(Slim({replaced: first.edits[replaced]}, {}, _of(first.tensors, replaced)))
+    assert members[0] not in again.tied and {again.tied[path] for path in members[1:]} == {members[0]}
+    network = again.realise(task, task.reference())
+    assert all(network.get_parameter(path) is network.get_parameter(members[0]) for path in members)
+    assert torch.equal(network.get_parameter(members[0]), both.tensors[source])
+
+
+def _of(tensors: Mapping[str, Tensor], path: str) -> dict[str, Tensor]:
+    return {name: tensor for name, tensor in tensors.items() if name.startswith(f"{path}.")}
+
+
+def test_a_joined_kernel_keeps_its_piece_if_the_layer_that_stored_it_is_replaced(task: Task) -> None:
+    """Two convolutions share a piece of which only one has values of its own."""
+    window = {"kernel_size": (3, 3), "stride": (1, 1), "padding": (1, 1)}
+    paths = ("layer2.1.conv1", "layer2.2.conv1")
+    pieces = {f"{path}.weights.1": torch.full((12, 16, 3, 3), 2.0) for path in paths}
+    joined = Slim(
+        {path: joined_conv2d.spec(16, (4, 12), 0, **window) for path in paths},
+        {f"{paths[1]}.weights.0": f"{paths[0]}.weights.0"},
+        {f"{paths[0]}.weights.0": torch.ones(4, 16, 3, 3), **pieces},
+    )
+    plain = Slim(
+        {paths[0]: conv2d.spec(16, 16, bias=False, **window)}, {}, {f"{paths[0]}.weight": torch.zeros(16, 16, 3, 3)}
+    )
+    both = joined.then(plain)
+    assert not both.tied
+    weights = both.realise(task, task.reference()).get_submodule(paths[1]).weights
+    assert torch.equal(torch.cat(list(weights)), torch.cat([torch.ones(4, 16, 3, 3), pieces[f"{paths[1]}.weights.1"]]))
+    with pytest.raises(MethodError, match=f"^{paths[0]}.weights.0 is shared and replaced, but not among the tensors: "):
+        Slim(joined.edits, joined.tied, pieces).then(plain)
+
+
+def test_indices_of_a_pruned_and_factorised_network_are_exact_in_a_file_of_fp16(task: Task) -> None:
+    """Integers above 2048 are not all numbers of fp16; a stage of so many channels is stood in for by what it would gather."""
+    dense, prunable = task.reference(), analyse(task, "branches")
+    scores = {group.name: filters(dense, group).abs().sum(1) for group in prunable.groups}
+    counts = {group.name: group.size if group.kind == "inner" else group.size // 2 for group in prunable.groups}
+    _, plan = prunable.narrow(dense, highest(scores, prunable.all_kept(), counts))
+    indices = {name: values + 2049 for name, values in plan.indices.items()}
+    first = plan.slim(dense)
+    first = Slim(first.edits, first.tied, {**first.tensors, **indices})
+    slim = first.then(svd.decompose(first.realise(task, dense), 0.25))
+    network = slim.realise(task, dense)
+    parts = storage.stored_raw(storage.tensors(network, slim.tied), "float16")
+    decoded = bitstream.decode(bitstream.encode(describe(task, network, slim, parts, {"rate": 0.25})))
+    assert indices
+    for name, values in indices.items():
+        assert torch.equal(decoded.get_buffer(name), values)
+
+
 @pytest.mark.parametrize("bits", [2, 8, 16])
 def test_a_grid_reaches_the_largest_magnitude_and_rounds_to_the_nearest_level(bits: int) -> None:
     values = torch.randn(7, 5, generator=torch.Generator().manual_seed(bits)).numpy()
-    part = storage.grid({"w": values}, bits)
+    part = grid.part({"w": values}, bits)
     (codes,), (step,) = part.data["codes"], part.data["steps"]
     levels = 2 ** (bits - 1) - 1
     assert abs(codes).max() == levels
     assert abs(codes * float(step) - values).max() <= float(step) / 2 * (1 + 1e-6)
-    zeros = storage.grid({"w": 0 * values}, bits)
+    zeros = grid.part({"w": 0 * values}, bits)
     assert not zeros.data["codes"][0].any()

@@ -271,7 +271,8 @@ def test_augmentation_gives_crops_of_the_padded_image_and_their_mirror_images() 
 
 def test_divergence_is_a_sentence(task: Task) -> None:
     with pytest.raises(
-        MethodError, match=r"training 'stage' diverged in epoch \d: the loss is .*; lower the learning rate"
+        MethodError,
+        match=r"training 'stage' diverged in epoch \d: the loss is .*; train with a lower learning rate, if",
     ):
         fit(untrained(), task, Bench(), Recipe(4, 1e12), "stage")
 

@@ -82,7 +82,10 @@ def fit(
             loss = training.epoch(train, epoch)
         processes.broadcast_buffers(network)
         if not math.isfinite(loss):
-            msg = f"training {stage!r} diverged in epoch {epoch + 1}: the loss is {loss}; lower the learning rate"
+            msg = (
+                f"training {stage!r} diverged in epoch {epoch + 1}: the loss is {loss}; "
+                "train with a lower learning rate, if the method has that setting"
+            )
             raise MethodError(msg)
         run.progress(f"{stage}: epoch {epoch + 1}/{total}, loss {loss:.3f}")
         last = epoch + 1 == total
@@ -92,27 +95,32 @@ def fit(
 
 
 def _groups(network: nn.Module, recipe: Recipe, stage: str, own: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """One or two groups of the parameters in no group, followed by the given groups."""
+    """The parameters in no group, followed by the given groups; where BatchNorm does not decay, it is a group of its own."""
     names = {parameter: name for name, parameter in network.named_parameters()}
-    asked: list[dict[str, Any]] = [{"lr": recipe.lr, **group, "params": list(group["params"])} for group in own]
+    asked: list[dict[str, Any]] = [{**group, "params": _listed(group["params"])} for group in own]
     taken: set[nn.Parameter] = set()
     for parameter in (parameter for group in asked for parameter in group["params"]):
         if parameter not in names:
             msg = f"training {stage!r}: a group has a parameter that is not the network's: use network.parameters()"
             raise MethodError(msg)
         if parameter in taken:
-            msg = f"training {stage!r}: the groups have the parameter {names[parameter]!r} twice: leave one of them out"
+            msg = f"training {stage!r}: parameter {names[parameter]!r} is in two groups: remove it from one"
             raise MethodError(msg)
         taken.add(parameter)
     norms: set[nn.Parameter] = set()
     if not recipe.decay_norm:
         norms = {p for m in network.modules() if isinstance(m, nn.BatchNorm1d | nn.BatchNorm2d) for p in m.parameters()}
-    rest = [parameter for parameter in names if parameter not in taken]
-    others: list[dict[str, Any]] = [
-        {"lr": recipe.lr, "params": [p for p in rest if p not in norms]},
-        {"lr": recipe.lr, "params": [p for p in rest if p in norms], "weight_decay": 0.0},
-    ]
-    return [group for group in others + asked if group["params"]]
+    found: list[dict[str, Any]] = []
+    for group in ({"params": [parameter for parameter in names if parameter not in taken]}, *asked):
+        free = set() if "weight_decay" in group else norms
+        group = {"lr": recipe.lr, **group}
+        found.append({**group, "params": [p for p in group["params"] if p not in free]})
+        found.append({**group, "params": [p for p in group["params"] if p in free], "weight_decay": 0.0})
+    return [group for group in found if group["params"]]
+
+
+def _listed(parameters: Any) -> list[Any]:
+    return [parameters] if isinstance(parameters, Tensor) else list(parameters)
 
 
 @contextlib.contextmanager

@@ -19,7 +19,6 @@ from benchmarks import bitstream
 from benchmarks.errors import MethodError
 from methods.aq.quantizer import Search, fit
 from methods.aq.sizes import points_at
-from methods.families import storage
 from methods.families.budget import shares
 from methods.families.codebooks import (
     Book,
@@ -32,6 +31,7 @@ from methods.families.codebooks import (
     weights,
 )
 from methods.families.codebooks.curve import EPOCHS
+from methods.families.description import describe
 from methods.families.limits import Ratio
 from methods.families.slim import Slim
 from methods.interface import Budget, Card, Compressed, Run, Task
@@ -113,7 +113,7 @@ def compress(task: Task, config: Config, run: Run) -> Iterator[Compressed]:
 
     def size_of(point: tuple[int, int]) -> int:
         parts = [described(book) for book in books_of(point)]
-        return len(bitstream.encode(storage.describe(task, task.reference(), Slim(), parts, {})))
+        return len(bitstream.encode(describe(task, task.reference(), Slim(), parts, {})))
 
     def quantise(_: nn.Module, point: tuple[int, int]) -> Sequence[Book]:
         return books_of(point)

@@ -11,8 +11,8 @@ from torch import nn
 
 from benchmarks import bitstream
 from benchmarks.errors import MethodError
-from methods.families import storage
 from methods.families.codebooks import Book, VectorSettings, collect, described, weights
+from methods.families.description import describe
 from methods.families.slim import Slim
 from methods.interface import Task
 
@@ -30,7 +30,7 @@ def file_sizes(task: Task, config: VectorSettings) -> dict[Point, float]:
     # A file whose one-bit codes can't be compressed: the rest of its size is the same for all files.
     codes = np.random.default_rng(0).integers(2, size=(count, 1), dtype=np.int32)
     book = Book(layers, np.zeros((1, 2, config.dimension), np.float32), codes)
-    smallest = len(bitstream.encode(storage.describe(task, network, Slim(), [described(book)], {})))
+    smallest = len(bitstream.encode(describe(task, network, Slim(), [described(book)], {})))
     rest = smallest - count / 8 - 2 * config.dimension * WIDTH
     return {
         (m, k): rest + m * (count * (k.bit_length() - 1) / 8 + k * config.dimension * WIDTH)

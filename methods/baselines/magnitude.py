@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from benchmarks.bitstream.codecs import raw, sparse, uniform
 from benchmarks.training import Recipe, fit, reestimate
-from methods.families import storage
+from methods.families import grid, storage
 from methods.families.budget import shares, trains
 from methods.families.limits import Images, check_order
 from methods.interface import Budget, Card, Compressed, Run, Task
@@ -115,7 +115,7 @@ def describe(network: nn.Module, task: Task, point: dict[str, float]) -> Compres
     """Sparse weights on a grid of 2^BITS − 1 levels per tensor; biases and BatchNorm in fp16."""
     found = storage.tensors(network)
     weights = storage.matrices(found)
-    steps = [float(storage.step(values, BITS)) for values in weights.values()]
+    steps = [float(grid.step(values, BITS)) for values in weights.values()]
     codes = [uniform.quantise(values, step)[0] for values, step in zip(weights.values(), steps, strict=True)]
     others = {name: values for name, values in found.items() if name not in weights}
     parts = (

@@ -6,6 +6,7 @@ truncated SVDs at rate ρ would (the comparison of Chen et al. 2023).
 
 from __future__ import annotations
 
+import importlib.util
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -41,6 +42,8 @@ class Config(Settings):
 
 def unsupported(task: Task, config: Config) -> str | None:
     """The same layers as for `jsvd`, so that sizes can be compared."""
+    if importlib.util.find_spec("tensorly") is None:
+        return "tensorly is not installed: pip install 'ratebench[peers]'"
     return lowrank.unsupported(task)
 
 

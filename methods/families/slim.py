@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.bitstream import blueprint
+from benchmarks.errors import MethodError
 from methods.interface import ModuleSpec, Task
 
 
@@ -35,14 +36,26 @@ class Slim:
     def then(self, later: Slim) -> Slim:
         """This description, then `later`, which changes the resulting network: e.g. prune, then factorise.
 
-        If `later` replaces a module of this description, the tensors and shared parameters of that module are dropped.
+        If `later` replaces a module of this description, the tensors and shared parameters of that module are dropped. If it
+        stored a tensor that others share, the first of these stores it from then on.
         """
 
         def stays(path: str) -> bool:
             return not any(path == edit or path.startswith(f"{edit}.") for edit in later.edits)
 
+        tied = {path: source for path, source in self.tied.items() if stays(path)}
+        heirs: dict[str, str] = {}  # a path that stored a shared tensor and goes -> the path that stores it now
+        for path, source in tied.items():
+            if not stays(source):
+                heirs.setdefault(source, path)
+        if missing := heirs.keys() - self.tensors.keys():
+            msg = f"{min(missing)} is shared and replaced, but not among the tensors: name its values, too"
+            raise MethodError(msg)
+        tied = {path: heirs.get(source, source) for path, source in tied.items() if heirs.get(source) != path}
+        tensors = {path: tensor for path, tensor in self.tensors.items() if stays(path)}
+        tensors |= {heir: self.tensors[source] for source, heir in heirs.items()}
         return Slim(
             {path: spec for path, spec in self.edits.items() if stays(path)} | dict(later.edits),
-            {path: source for path, source in self.tied.items() if stays(path) and stays(source)} | dict(later.tied),
-            {path: tensor for path, tensor in self.tensors.items() if stays(path)} | dict(later.tensors),
+            tied | dict(later.tied),
+            tensors | dict(later.tensors),
         )

@@ -16,6 +16,7 @@ from methods.families import storage
 from methods.families.budget import shares, trains
 from methods.families.codebooks.book import Book
 from methods.families.codebooks.training import Decoded
+from methods.families.description import describe
 from methods.families.limits import Count, Images
 from methods.families.slim import Slim
 from methods.interface import Budget, Compressed, Json, Part, Run, Task
@@ -96,7 +97,7 @@ def curve(task: Task, config: Settings, run: Run, quantise: Quantise) -> Iterato
         storage.fill(network, parts)
         if not training:
             reestimate(network, task, config.recalibrate)
-        yield storage.describe(task, network, Slim(), parts, labels, notes)
+        yield describe(task, network, Slim(), parts, labels, notes)
 
 
 def shared_codewords(books: Sequence[Book]) -> float:

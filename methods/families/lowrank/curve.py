@@ -14,8 +14,9 @@ from benchmarks.bitstream import blueprint
 from benchmarks.bitstream.codecs import uniform
 from benchmarks.errors import MethodError
 from benchmarks.training import Multistep, Recipe, fit, reestimate
-from methods.families import storage
+from methods.families import grid, storage
 from methods.families.budget import shares, trains
+from methods.families.description import describe
 from methods.families.limits import Bits, Count, Images, Positive, Ratio, check_order
 from methods.families.lowrank.layers import groups
 from methods.families.lowrank.unfolding import RankError
@@ -165,7 +166,7 @@ def _rounded(network: nn.Module, slim: Slim, config: Settings) -> list[Part]:
     if config.storage != "uniform":
         return []
     weights = storage.matrices(storage.tensors(network, slim.tied))
-    part = storage.grid(weights, config.bits)
+    part = grid.part(weights, config.bits)
     for values, codes, step in zip(weights.values(), part.data["codes"], part.data["steps"], strict=True):
         values[...] = uniform.dequantise(codes, step)
     return [part]
@@ -177,4 +178,4 @@ def _described(
     """The parts of a file: everything raw, or weights as `rounded` and BatchNorm as the two vectors that inference needs."""
     if config.storage != "uniform":
         rounded = storage.stored_raw(storage.tensors(network, slim.tied), config.storage)
-    return storage.describe(task, network, slim, rounded, point)
+    return describe(task, network, slim, rounded, point)

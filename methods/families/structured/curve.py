@@ -9,8 +9,9 @@ from typing import TypeAlias
 from torch import nn
 
 from benchmarks.training import SGD, Recipe, fit, reestimate
-from methods.families import storage
+from methods.families import grid, storage
 from methods.families.budget import shares, trains
+from methods.families.description import describe
 from methods.families.limits import Count, NotNegative, Positive, Share, check_order
 from methods.families.slim import Slim
 from methods.families.structured.channels import Where
@@ -84,10 +85,8 @@ def curve(task: Task, config: Settings, run: Run, choose: Choose, whole: bool = 
             dense = prunable.widen(network, plan)
         elif not training:
             reestimate(network, task, CALIBRATION)
-        weights = storage.grid(storage.matrices(storage.tensors(network)), BITS)
-        yield storage.describe(
-            task, network, Slim(plan.edits, tensors=plan.indices), [weights], {"removed": target}, notes
-        )
+        weights = grid.part(storage.matrices(storage.tensors(network)), BITS)
+        yield describe(task, network, Slim(plan.edits, tensors=plan.indices), [weights], {"removed": target}, notes)
 
 
 def recipe(config: Settings, run: Run, share: float) -> Recipe:
