@@ -116,7 +116,7 @@ def test_a_damaged_record_is_an_error_that_names_the_file(tmp_path: Path, damage
     path = tmp_path / "p00.json"
     records.write(path, made())
     path.write_bytes(damage(path.read_text()).encode(errors="surrogateescape"))
-    with pytest.raises(RecordError, match=re.escape(f"{path} is no valid record (")):
+    with pytest.raises(RecordError, match=re.escape(f"{path} is not a valid record (")):
         records.read(path)
 
 
@@ -239,7 +239,7 @@ def test_items_that_are_not_those_of_the_record_are_one_sentence(
 ) -> None:
     right = torch.arange(401) % 3 > 0
     (tmp_path / "p00.items").write_bytes(damage(items.pack(TOP1, right)))
-    with pytest.raises(RecordError, match=r"p00\.items does not hold the 401 items that its record sums up: .*again$"):
+    with pytest.raises(RecordError, match=r"p00\.items does not hold the 401 items of its record: .*again$"):
         items.read(tmp_path / "p00.json", TOP1, scored(right))
 
 

@@ -1,4 +1,4 @@
-"""The value of every test item beside a record: paired comparisons of two networks need them. They are optional."""
+"""The value of every test item, in an optional file beside a record; paired comparisons of two networks need them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from methods.interface import Metric
 
 
 def path_beside(record_path: Path) -> Path:
-    """Where the values of single test items lie beside a record, if they were kept."""
+    """The file beside a record that holds the values of single test items, if they were kept."""
     return record_path.with_suffix(".items")
 
 
@@ -26,9 +26,9 @@ def pack(metric: Metric, values: Tensor) -> bytes:
 
 
 def read(record_path: Path, metric: Metric, score: Score) -> Tensor | None:
-    """The values (N,) of the test items of a record's first metric; None where they were not kept.
+    """The values (N,) of a record's first metric, one per test item; None if they were not kept.
 
-    Raises RecordError where they are not those that the record sums up.
+    Raises RecordError if their number or their sum is not the one in the record.
     """
     path = path_beside(record_path)
     if not path.exists():
@@ -44,6 +44,6 @@ def read(record_path: Path, metric: Metric, score: Score) -> Tensor | None:
         found = torch.from_numpy(np.frombuffer(data, "<f4").copy()) if fits else torch.zeros(0)
         fits = fits and bool(np.isclose(float(found.double().sum()), score.total, rtol=1e-5))
     if not fits:
-        msg = f"{path} does not hold the {score.items:,} items that its record sums up: verify or run that point again"
+        msg = f"{path} does not hold the {score.items:,} items of its record: delete both and run again"
         raise RecordError(msg)
     return found
