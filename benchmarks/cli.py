@@ -101,15 +101,19 @@ def plan(
             status = "to run" if ended is None else f"to run again, failed: {ended.error}"
             table.add_row(cell.id, escape(status), *_hours_and_megabytes(found))
         else:
-            table.add_row(cell.id, f"{ended.status}, {ended.points} points, {ended.wall_s:.0f} s")
+            table.add_row(cell.id, f"{ended.status}, {_counted(ended.points, 'point')}, {ended.wall_s:.0f} s")
     console.print(table)
     if costs:
         total = [sum(getattr(c, name) for c in costs if c) for name in ("seconds", "disk_bytes")]
-        unknown = f"; {costs.count(None)} have no record to estimate from" if None in costs else ""
+        unknown = f"; {costs.count(None)} without a record to estimate from" if None in costs else ""
         where = environment.gpu() or environment.cpu()
-        console.print(
-            f"{len(costs)} cells: about {total[0] / 3600:,.1f} h on {where}, {total[1] / 1e6:,.0f} MB{unknown}"
-        )
+        hours, megabytes = f"{total[0] / 3600:,.1f} h", f"{total[1] / 1e6:,.0f} MB"
+        console.print(f"{_counted(len(costs), 'cell')}: about {hours} on {where}, {megabytes}{unknown}")
+
+
+def _counted(number: int, noun: str) -> str:
+    """`1 cell`, `2 cells`."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def _hours_and_megabytes(cost: forecast.Cost | None) -> tuple[str, str]:
@@ -148,7 +152,8 @@ def run(
         elif ended is None or ended.status == "failed":
             todo.append(cell)
     todo = processes.broadcast(lambda: todo)
-    console.print(f"{len(planned)} cells: {len(todo)} to run, the others are recorded or not supported")
+    done = len(planned) - len(todo)
+    console.print(f"{_counted(len(planned), 'cell')}: {len(todo)} to run, {done} already recorded or not supported")
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -168,10 +173,10 @@ def run(
             busy += outcome == "busy"
             progress.advance(bar)
     if busy:
-        console.print(f"{busy} cells are run by another process: run again when it has ended")
+        console.print(f"skipped {_counted(busy, 'cell')} that another process is running: run again when it has ended")
     if failed:
-        msg = f"{failed} of {len(todo)} cells failed: the reasons are above and in their cell.json; run again to retry"
-        raise RateBenchError(msg)
+        cells = f"{failed} of {_counted(len(todo), 'cell')}"
+        raise RateBenchError(f"{cells} failed: cell.json and the lines above give the reasons; run again to retry")
     processes.end()
 
 
@@ -206,7 +211,7 @@ def _score(metric: Metric, score: records.Score | None) -> tuple[str, str]:
 
 @app.command()
 def verify(suite: Suite, method: Methods = None, results: Results = Path("results")) -> None:
-    """Decode and score existing artefacts again and compare with their records."""
+    """Decode and score existing artefacts again, and compare the results with their records."""
     known = [r for r in records.load(results, suite) if not method or r.method in method]
     counts = {"same": 0, "differs": 0, "no artefact": 0}
     for verdict in verified(known, results, environment.device()):
@@ -216,9 +221,9 @@ def verify(suite: Suite, method: Methods = None, results: Results = Path("result
     console.print(", ".join(f"{n} {outcome}" for outcome, n in counts.items()))
     if counts["differs"] or not counts["same"]:
         raise RateBenchError(
-            f"{counts['differs']} artefacts differ from their records"
+            f"{_counted(counts['differs'], 'artefact')} with a difference from the record: see the lines above"
             if counts["differs"]
-            else f"no artefact of {suite!r} is in {results}: `ratebench run {suite}` after removing its records makes them"
+            else f"no artefact of {suite!r} is in {results}: delete its records, if any, and run `ratebench run {suite}`"
         )
 
 
@@ -237,9 +242,8 @@ def accept(
         console.print("no record depends on the change: there is nothing to accept")
         return
     points = sum(one.points for one in evidence)
-    console.print(
-        f"accepted: {points} artefacts of {len(evidence)} cells are the same; commit benchmarks/equivalents.toml"
-    )
+    compared = f"{_counted(points, 'artefact')} of {_counted(len(evidence), 'cell')}"
+    console.print(f"accepted: {compared} {'is' if points == 1 else 'are'} the same; commit benchmarks/equivalents.toml")
 
 
 @app.command()
@@ -257,7 +261,7 @@ def decode(
     roles = ", ".join(f"{role} {size:,}" for role, size in bitstream.bytes_by_role(data).items())
     tensors = {name: tensor.contiguous() for name, tensor in network.state_dict().items()}
     values = sum(tensor.numel() for tensor in tensors.values())
-    console.print(escape(f"{file}: {len(data):,} bytes ({roles}), {values:,} values"), soft_wrap=True)
+    console.print(escape(f"{file}: {_counted(len(data), 'byte')} ({roles}), {_counted(values, 'value')}"), soft_wrap=True)
     if to is None:
         console.print(escape(str(network)))
     else:
@@ -293,7 +297,7 @@ def prepare(task: Annotated[str, typer.Argument(help="imagenet")], note: Note = 
 
 @app.command()
 def fingerprints(suite: Suite, note: Note = None) -> None:
-    """Print a fingerprint of each method on each network of a suite: what the stages of dvc.yaml depend on."""
+    """Print a fingerprint for each method and network of a suite; the stages of dvc.yaml depend on them."""
     found = stages.fingerprints(suite)
     if note is None:
         console.print_json(data=found)
@@ -343,7 +347,7 @@ def compare(
     before: Annotated[str, typer.Argument(help="A results folder, or a git revision.")],
     after: Annotated[str, typer.Argument(help="A results folder, or a git revision.")] = "results",
 ) -> None:
-    """Say what differs between two snapshots of a suite: records that came, went or changed."""
+    """List the records of a suite that were added, removed or changed between two snapshots."""
     from benchmarks.records.compare import compare as compared
 
     found = compared(suite, before, after)
@@ -361,13 +365,13 @@ def compare(
 
 
 def _total(r: records.Record) -> str:
-    """The score that networks are compared by, as it is shown, and over how many items."""
+    """The text of the score by which networks are compared, with the number of test items."""
     metric = described.metric(r.task, r.metric)
-    return f"{described.score_text(metric, r.quality.value)}, {r.quality.items:,} items"
+    return f"{described.score_text(metric, r.quality.value)}, {_counted(r.quality.items, 'item')}"
 
 
 def main() -> None:
-    """Run the command; a known error becomes one sentence and status 1, wrong usage status 2, an interruption 130."""
+    """Run the command. A known error prints one sentence and gives status 1; wrong usage gives 2, an interruption 130."""
     try:
         app()
     except RateBenchError as error:

@@ -1,6 +1,6 @@
-"""All errors that a user can cause: one sentence that says what, where and what to do.
+"""Errors that a user can cause. Each message is one sentence: what, where and what to do.
 
-The command line prints the sentence and exits with status 1; library code catches `RateBenchError`.
+The command line prints the message and exits with status 1; library code catches `RateBenchError`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ class RateBenchError(Exception):
 
 
 class BitstreamError(RateBenchError):
-    """A compressed file is damaged, hostile or of another format, or can't be written as described."""
+    """A compressed file is damaged, hostile or in another format, or can't be written as described."""
 
 
 class TaskError(RateBenchError):

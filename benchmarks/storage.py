@@ -1,4 +1,4 @@
-"""The cache folder, and atomic writing and reading of files."""
+"""The cache folder, reading of files, and atomic writing."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ __fingerprint__ = False  # location of files, not their content
 
 
 class StorageError(RateBenchError):
-    """A file can't be written: no space, no permission."""
+    """A file can't be written, for example for lack of space or permission."""
 
 
 def cache_folder() -> Path:
@@ -37,9 +37,9 @@ def _umask() -> int:
 
 
 def write(path: Path, data: bytes) -> None:
-    """Write a file atomically: readers see the old content or the new, also after a kill or with a full disk.
+    """Write a file atomically: readers see the old content or the new, even after a kill or on a full disk.
 
-    Raises StorageError with the reason and then leaves no file behind.
+    Raises StorageError with the reason; no temporary file is left then.
     """
     temporary = None
     try:
@@ -71,7 +71,7 @@ def save_tensors(path: Path, state: Mapping[str, Any]) -> None:
 
 
 def load_tensors(path: Path) -> dict[str, Any]:
-    """Read what `save_tensors` (or a public checkpoint, or a `.safetensors` file) stored; no code in it is executed."""
+    """Read a file of `save_tensors`, a public checkpoint or a `.safetensors` file; no code in it is executed."""
     try:
         safe = path.suffix == ".safetensors"
         state = load_file(path) if safe else torch.load(path, map_location="cpu", weights_only=True)

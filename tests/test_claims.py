@@ -179,7 +179,7 @@ def test_pruning_can_be_counted_by_its_values(monkeypatch: pytest.MonkeyPatch) -
         low, high = (4000, 16000) if counted == "values" else (5250, 17250)
         share = math.log(size / low) / math.log(high / low)
         assert found.worse.score == pytest.approx(80 + 10 * share)
-        assert found.place == f"its bytes = {counted} of beta"
+        assert found.place == f"equal bytes, counting {counted} of beta"
 
 
 def test_of_several_configurations_the_one_nearest_to_the_default_answers(monkeypatch: pytest.MonkeyPatch) -> None:

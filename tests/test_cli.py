@@ -154,7 +154,7 @@ def test_plan_tells_what_is_to_run_from_what_is_recorded(
     assert laboratory.ratebench("plan", "digits", "-b", "paper") == 0
     assert "not run: has no paper recipe, only post-training, short" in shown(capsys)
     assert laboratory.ratebench("run", "digits", "-b", "paper") == 0
-    assert "1 cells: 0 to run" in shown(capsys)
+    assert "1 cell: 0 to run, 1 already recorded or not supported" in shown(capsys)
 
 
 def test_show_prints_every_record(laboratory: Laboratory, capsys: pytest.CaptureFixture[str]) -> None:
@@ -164,7 +164,7 @@ def test_show_prints_every_record(laboratory: Laboratory, capsys: pytest.Capture
     assert all(f"n {index}" in text for index in range(3)) and "58," in text
     (laboratory.results / laboratory.cells()[0].id / "p01.json").write_text("{")
     assert laboratory.ratebench("show", "digits") == 1
-    assert "p01.json is no valid record" in shown(capsys)
+    assert "p01.json is not a valid record" in shown(capsys)
 
 
 def test_decode_exports_the_tensors_of_a_file(laboratory: Laboratory, capsys: pytest.CaptureFixture[str]) -> None:

@@ -168,7 +168,7 @@ def test_streams_that_no_encoder_writes_are_refused(stream: bytes) -> None:
 
 def test_bit_mask_of_other_numbers_is_refused() -> None:
     for values in ([0, 2, 0], [-1, 0, 0]):
-        with pytest.raises(BitstreamError, match="something else than 0 and 1"):
+        with pytest.raises(BitstreamError, match="values other than 0 and 1"):
             decode_bits(encode_integers(values), 3)
 
 

@@ -240,7 +240,7 @@ for _ in range(blueprint.MAX_DEPTH + 1):
             linear.spec(8, 2**20 + 1),
             "as Linear: out_features has to be an integer from 1 to 1048576, not 1048577",
         ),
-        ("12", ModuleSpec("Linear", LINEAR, children=(identity.spec(),)), "as Linear: it takes no modules within it"),
+        ("12", ModuleSpec("Linear", LINEAR, children=(identity.spec(),)), "as Linear: it takes no child modules"),
         ("12", linear.spec(2**20, 2**20), "the network promises 10995"),
         ("0", conv2d.spec(3, 4, kernel_size=1, groups=2), "as Conv2d: in_channels must be divisible by groups"),
         ("0", conv2d.spec(3, 4, kernel_size=1, stride=2, padding="same"), "as Conv2d: padding='same' is not supported"),

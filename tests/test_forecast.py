@@ -188,4 +188,4 @@ def test_the_plan_ends_with_a_sum(
         laboratory.results / "digits" / "digits_cnn" / "tiny" / "old-s9" / "cell.json", json.dumps({}).encode()
     )
     assert laboratory.ratebench("plan", "digits") == 0
-    assert "1 cells: about 0.0 h on " in capsys.readouterr().out
+    assert "1 cell: about 0.0 h on " in capsys.readouterr().out

@@ -157,7 +157,7 @@ def test_only_a_sequence_has_modules_within_it(kind: str) -> None:
         blueprint.skeleton(ARCHITECTURE, ARGUMENTS, {"2": spec}, {})
     else:
         sentence = refusal(built(kind, {"kind": "Identity"}, **spec.arguments))
-        assert sentence == f"module '2' can't be built as {kind}: it takes no modules within it, not 1"
+        assert sentence == f"module '2' can't be built as {kind}: it takes no child modules, but 1 was given"
 
 
 @pytest.mark.parametrize(

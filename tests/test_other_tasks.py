@@ -157,10 +157,10 @@ def test_what_a_cell_will_cost_is_told(laboratory: Laboratory, capsys: pytest.Ca
     """Also without a reference network whose speed could be measured; the file's size is that of the records."""
     laboratory.configure(configs={"post-training": {"shrunk": [{"by": 0.5}], "drawn": [{"gain": 0.7}]}}, **SUITES)
     try:
-        for suite, cells in (("progression", 1), ("drawings", 2)):
+        for suite, cells, counted in (("progression", 1, "1 cell"), ("drawings", 2, "2 cells")):
             assert laboratory.ratebench("plan", suite) == 0
             text = capsys.readouterr().out
-            assert text.count("to run") == cells and f"{cells} cells: about 0.0 h on " in text and "?" not in text
+            assert text.count("to run") == cells and f"{counted}: about 0.0 h on " in text and "?" not in text
     finally:
         laboratory.configure(configs=CONFIGS, **SUITES)
 

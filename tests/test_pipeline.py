@@ -107,7 +107,7 @@ def test_missing_archives_are_named_and_the_other_suites_run(
     said = done.stdout + done.stderr
     assert done.returncode != 0
     places = ", ".join(f"data/ILSVRC2012_{name}" for name in ("img_train.tar", "img_val.tar", "devkit_t12.tar.gz"))
-    assert f"missing: {places}; download from image-net.org (registration) and put there" in said
+    assert f"missing: {places}: download from image-net.org (registration required)" in said
     assert (copy.folder / "reports/digits/index.html").is_file()
     assert "data/imagenet/prepared.json" in described()["imagenet-methods"]["deps"]
 

@@ -204,7 +204,7 @@ def test_records_of_an_older_schema_are_migrated(tmp_path: Path, monkeypatch: py
     page = Page(render(SUITE, results, tmp_path / "reports"))
     assert {r["schema"] for r in page.records} == {now + 1} and len(page.records) == len(several())
     monkeypatch.delitem(migration.STEPS, now)
-    with pytest.raises(RecordError, match=f"this release knows no schema {now}"):
+    with pytest.raises(RecordError, match=f"this release does not know schema {now}"):
         render(SUITE, results, tmp_path / "reports")
 
 
@@ -227,7 +227,7 @@ def test_the_index_leads_to_every_suite(tmp_path: Path) -> None:
     assert index.links == [f"{SUITE}/index.html", "second/index.html"] and not index.scripts
     assert all((tmp_path / "reports" / place).exists() for place in [*index.links, *index.resources[1:]])
     (tmp_path / "reports" / "second" / "snapshot.json").write_text("{}")
-    with pytest.raises(RateBenchError, match=r"second/snapshot\.json is no summary of a report"):
+    with pytest.raises(RateBenchError, match=r"second/snapshot\.json is not a summary of a report"):
         render(SUITE, tmp_path / "results", tmp_path / "reports")
 
 
@@ -254,7 +254,7 @@ def test_snapshots_are_compared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
             shutil.copytree(before, tmp_path / "results")
         subprocess.run(["git", *command], check=True)
     assert len(compare.compare(SUITE, "HEAD", str(after)).new) == 1
-    with pytest.raises(RateBenchError, match="v9 is no folder, and no git revision with results/invented"):
+    with pytest.raises(RateBenchError, match="v9 is neither a folder nor a git revision with results/invented"):
         compare.compare(SUITE, "v9", str(after))
     with pytest.raises(RateBenchError, match="there are no records of 'nothing' in"):
         compare.compare("nothing", str(after), str(after))

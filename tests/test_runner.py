@@ -307,7 +307,7 @@ def test_a_cell_in_progress_is_left_alone_and_survives_a_kill(
         assert laboratory.ratebench("run", "digits") == 0
         shown = " ".join(capsys.readouterr().out.split())
         assert "another process is running it; skipped here" in shown
-        assert "1 cells are run by another process: run again when it has ended" in shown
+        assert "skipped 1 cell that another process is running: run again when it has ended" in shown
         assert len(laboratory.files("*")) == 3 and first.stat().st_mtime_ns == measured
     assert process.returncode == -signal.SIGKILL
     assert laboratory.ratebench("run", "digits") == 0

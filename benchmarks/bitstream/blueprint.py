@@ -1,7 +1,7 @@
 """The network as the decoder builds it: a named architecture, then edits of known kinds, then shared tensors.
 
-Everything is first built on PyTorch's `meta` device, where a tensor has a shape and no memory, so that a file's promises
-are checked before anything is allocated.
+Everything is first built on PyTorch's `meta` device, where a tensor has a shape but no memory. The sizes that a file asks
+for are therefore checked before any memory is allocated.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from benchmarks.errors import BitstreamError, RateBenchError
 from methods.interface import ModuleSpec
 
 MAX_ELEMENTS = 2**28  # tensor elements of one network: 1 GiB of fp32
-MAX_DEPTH = 32  # of modules within modules
+MAX_DEPTH = 32  # of nested modules
 
 
 def _module(spec: ModuleSpec, path: str, depth: int) -> nn.Module:
@@ -42,8 +42,8 @@ def skeleton(
 ) -> nn.Module:
     """The network on the `meta` device: all shapes, no memory.
 
-    Raises BitstreamError for an unknown architecture, an edit of an unknown kind or out of its bounds, a path that does not
-    exist, or more than MAX_ELEMENTS tensor elements.
+    Raises BitstreamError for an unknown architecture, an edit of an unknown kind or with arguments out of bounds, a path
+    that does not exist, or more than MAX_ELEMENTS tensor elements.
     """
     with torch.device("meta"):
         try:
@@ -56,7 +56,7 @@ def skeleton(
                 msg = f"the file edits module {path!r}, which {architecture} does not have"
                 raise BitstreamError(msg)
             setattr(parent, name, _module(spec, path, path.count(".")))
-    total = sum(math.prod(tensor.shape) for tensor in state(network).values())  # tied ones get memory for a moment, too
+    total = sum(math.prod(tensor.shape) for tensor in state(network).values())  # with tied ones: allocated for a moment
     if total > MAX_ELEMENTS:
         msg = f"the network promises {total} values, more than the {MAX_ELEMENTS} that a file may hold"
         raise BitstreamError(msg)
@@ -65,16 +65,16 @@ def skeleton(
 
 
 def allocate(network: nn.Module, tied: Mapping[str, str]) -> None:
-    """Give a skeleton memory on the CPU, in place: values are undefined, batch counters zero, shared tensors shared."""
+    """Allocate a skeleton's tensors on the CPU, in place. Values are undefined, batch counters are zero."""
     network.to_empty(device="cpu")
-    tie(network, tied)  # to_empty gave each path memory of its own
+    tie(network, tied)  # to_empty allocated each path separately
     for name, buffer in network.named_buffers():
         if name.endswith("num_batches_tracked"):
             buffer.zero_()
 
 
 def tie(network: nn.Module, tied: Mapping[str, str]) -> None:
-    """Make each parameter path of `tied` hold the very Parameter of the path that it names."""
+    """Let each path in `tied` share the Parameter at the path that it is mapped to."""
     for path, source in tied.items():
         parent, name = _locate(network, path)
         holder, source_name = _locate(network, source)
@@ -95,9 +95,9 @@ def _locate(network: nn.Module, path: str) -> tuple[nn.Module, str]:
 
 
 def state(network: nn.Module, tied: Collection[str] = ()) -> dict[str, Tensor]:
-    """Tensors that a file has to fill, by path: parameters and buffers but for batch counters.
+    """The tensors that a file has to fill, by path: all parameters and buffers except batch counters.
 
-    A shared parameter is there once: under the path that is not in `tied`, or its first one if `tied` is not known.
+    A shared parameter appears once: under the path that is not in `tied` or, if `tied` is empty, under its first path.
     """
     parameters = network.named_parameters(remove_duplicate=not tied)
     tensors: dict[str, Tensor] = {k: v for k, v in parameters if k not in tied}
@@ -106,5 +106,5 @@ def state(network: nn.Module, tied: Collection[str] = ()) -> dict[str, Tensor]:
 
 
 def values(network: nn.Module) -> int:
-    """How many floating-point values a file has to hold of a network; a shared tensor counts once."""
+    """The number of a network's floating-point values that a file has to hold; a shared tensor counts once."""
     return sum(tensor.numel() for tensor in state(network).values() if tensor.is_floating_point())

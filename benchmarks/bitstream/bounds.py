@@ -1,6 +1,6 @@
-"""Checks of arguments that decoder modules share. What a file gives may be anything, so each value is checked.
+"""Checks that decoder modules use for their arguments. A file may contain any value, so each one is checked.
 
-A check takes one value and returns it in the type that the module wants; it raises ValueError with the rest of a sentence
+A check takes one value and returns it in the type that the module needs. It raises ValueError with the rest of a sentence
 that begins with the argument's name.
 """
 
@@ -16,9 +16,9 @@ Check: TypeAlias = Callable[[Any], Any]
 
 
 def checked(arguments: Mapping[str, Any], required: Mapping[str, Check], **optional: Check) -> dict[str, Any]:
-    """The arguments of a file, checked: all that are required and any that are optional.
+    """The arguments that a file gives to a module, checked: all `required` ones and any of the `optional` ones.
 
-    Raises TypeError for a name that is missing or not known, ValueError for a value out of bounds.
+    Raises TypeError for a missing or unknown name, ValueError for a value out of bounds.
     """
     checks = {**required, **optional}
     for name in required:
@@ -39,9 +39,9 @@ def checked(arguments: Mapping[str, Any], required: Mapping[str, Check], **optio
 
 
 def no_children(children: Sequence[nn.Module]) -> None:
-    """Raises TypeError for modules within a module that has none."""
+    """Raise TypeError if a file gives child modules to a module that takes none."""
     if children:
-        msg = f"it takes no modules within it, not {len(children)}"
+        msg = f"it takes no child modules, but {len(children)} {'was' if len(children) == 1 else 'were'} given"
         raise TypeError(msg)
 
 
@@ -82,7 +82,7 @@ def several(check: Check, most: int) -> Check:
 
 
 def pair(low: int, high: int) -> Check:
-    """(vertical, horizontal) integers from `low` to `high`, from two of them or from one for both."""
+    """(vertical, horizontal) integers from `low` to `high`, given as two integers or as one for both."""
     one = whole(low, high)
 
     def check(value: Any) -> tuple[int, int]:
@@ -101,6 +101,6 @@ def flag(value: Any) -> bool:
     return value
 
 
-SIZE = whole(1, 2**20)  # channels or features; blueprint bounds the elements of all tensors together
+SIZE = whole(1, 2**20)  # channels or features; blueprint limits the elements of all tensors together
 WINDOW = pair(1, 2**10)  # a kernel, stride or dilation
 PADDING = pair(0, 2**10)

@@ -1,4 +1,4 @@
-"""Byte-level pieces that the codecs share: varints, bit packing, Rice codes and checked reading."""
+"""Byte-level functions that the codecs share: varints, bit packing, Rice codes and checked reading."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def varints(values: Iterable[int]) -> bytes:
 
 
 class Reader:
-    """Reads a stream from the front; reading past its end or leaving bytes over raises BitstreamError."""
+    """Reads a stream from the front; reading past the end raises BitstreamError, and so does `end` before it."""
 
     def __init__(self, data: bytes) -> None:
         self.data = data
@@ -124,7 +124,7 @@ def read_fields(data: bytes, widths: Ints) -> Ints:
 
 
 def write_fixed(values: Ints, width: int) -> bytes:
-    """`write_fields` for values that all have the same width of at most 32 bits: faster, in a tenth of the memory."""
+    """`write_fields` for values that all have the same width of at most 32 bits: faster, with a tenth of the memory."""
     octets = np.asarray(values).astype(">u4").view(np.uint8).reshape(-1, 4)
     return pack_bits(np.unpackbits(octets, axis=1)[:, 32 - width :])
 

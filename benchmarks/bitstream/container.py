@@ -1,4 +1,4 @@
-"""The file: magic, version, a compressed typed header, payload streams and a checksum over all of it.
+"""The file: magic, version, a compressed typed header, payload streams and a checksum of all that precedes it.
 
     offset  size  what
     0       4     magic "\\x89RBN"
@@ -72,7 +72,7 @@ def encode(compressed: Compressed) -> bytes:
     )
     plain = msgspec.msgpack.encode(header)
     if len(plain) >= MAX_HEADER:
-        msg = f"the header would take {len(plain)} bytes, {MAX_HEADER} are too many: put large data into streams"
+        msg = f"the header would take {len(plain)} bytes, but has to be below {MAX_HEADER}: put large data into streams"
         raise BitstreamError(msg)
     packed = _deflate(plain)
     body = _PREFIX.pack(MAGIC, VERSION, len(packed)) + packed + b"".join(payload)
@@ -159,7 +159,7 @@ def _parse(data: bytes) -> tuple[Header, list[list[bytes]]]:
         raise BitstreamError("the file ends inside its first fields: it is truncated")
     _, version, length = _PREFIX.unpack_from(data)
     if version != VERSION:
-        msg = f"the file has format version {version}, this decoder reads {VERSION}: use the release that wrote it"
+        msg = f"the file has format version {version}, but this decoder reads {VERSION}: use the release that wrote it"
         raise BitstreamError(msg)
     body = data[:-_CHECKSUM]
     if _digest(body) != data[-_CHECKSUM:]:
@@ -186,7 +186,7 @@ def _header(packed: bytes) -> Header:
     try:
         raw = unpacker.decompress(packed, MAX_HEADER)
         if not unpacker.eof or unpacker.unused_data:
-            raise BitstreamError("the header is too long or has loose ends: the file is damaged")
+            raise BitstreamError("the header is too long or has trailing data: the file is damaged")
         return msgspec.msgpack.decode(raw, type=Header)
     except (zlib.error, msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         msg = f"the header can't be read ({error}): the file is damaged"

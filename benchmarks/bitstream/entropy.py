@@ -17,11 +17,11 @@ from benchmarks.errors import BitstreamError
 
 MAX_ALPHABET = 1024  # values outside are escaped: a larger table would cost more than it saves
 _GEOMETRIC_BITS = 20
-_SMALL = 2**16  # with more values than these, the size of a table is negligible: don't try both models
+_SMALL = 2**16  # with more values than this, the size of a table is negligible: don't try both models
 
 
 def _table_bits(alphabet: int) -> int:
-    """Frequencies of one table sum to 2^this: 12 cost < 0.1 % of the rate; a bit mask may be far more skewed."""
+    """Binary logarithm of the sum of a table's frequencies. 12 costs < 0.1 % of the rate; a bit mask may be more skewed."""
     return 20 if alphabet <= 2 else 12
 
 
@@ -43,8 +43,8 @@ def _dyadic(counts: Ints, bits: int) -> Ints:
 def _geometric(size: int, centre: int, ratio: int, escaped: int, inside: int) -> Ints:
     """Frequencies that decrease from `centre` by ratio/4096 per step on both sides; the last one is for escapes, if any.
 
-    Two numbers instead of a table: shorter for the few hundred weights of a small layer. Integers only, so that every
-    machine computes the same.
+    A stream stores two numbers instead of a table, which is shorter for the few hundred weights of a small layer. Only
+    integers are used, so that every machine computes the same.
     """
     falling = [1 << 20]
     while len(falling) <= max(centre, size - 1 - centre):
@@ -73,7 +73,7 @@ def _range_decode(data: bytes, count: int, frequencies: Ints) -> Ints:
     coder = constriction.stream.queue.RangeDecoder(np.frombuffer(data, "<u4").astype(np.uint32))
     try:
         symbols = coder.decode(_model(frequencies), count)
-    except Exception as error:  # constriction raises its own kinds for invalid data
+    except Exception as error:  # constriction raises its own types for invalid data
         raise BitstreamError("a range-coded stream can't be decoded: the file is damaged") from error
     if not coder.maybe_exhausted():
         raise BitstreamError("a range-coded stream is longer than its symbols: the file is damaged")
@@ -166,5 +166,5 @@ def decode_bits(data: bytes, count: int) -> npt.NDArray[np.bool_]:
     """Inverse of `encode_bits`."""
     values = decode_integers(data, count)
     if values.size and (values.min() < 0 or values.max() > 1):
-        raise BitstreamError("a bit mask holds something else than 0 and 1: the file is damaged")
+        raise BitstreamError("a bit mask holds values other than 0 and 1: the file is damaged")
     return values.astype(bool)

@@ -1,7 +1,7 @@
 """Downloads: pinned by hash, resumed after an interruption, and taken from a mirror first if one is set.
 
 `RATEBENCH_MIRROR` is a folder or a URL that has the same file names as the official sources (archives may be
-unpacked there). With a filled folder, no network connection is needed.
+unpacked there). With a complete folder, no network connection is needed.
 """
 
 from __future__ import annotations
@@ -30,9 +30,7 @@ _CHUNK = 1 << 20
 class RemoteFile:
     """A file to fetch: its official URL and hash ("md5:…", "sha256:…", or the first 8 digits of a sha256).
 
-    Without a URL, the file must be in a mirror.
-
-    `members` lists the needed files of an archive, with their own hashes.
+    Without a URL, the file must be in a mirror. `members` lists the needed files of an archive, with their own hashes.
     """
 
     name: str
@@ -46,13 +44,13 @@ class RemoteFile:
 
 
 def matches(path: Path, known_hash: str) -> bool:
-    """Whether the file is there and has this hash (a short one is compared by its length)."""
+    """Whether the file exists and has this hash (of a shortened hash, only the given digits are compared)."""
     algorithm, _, digest = known_hash.partition(":")
     return path.is_file() and pooch.file_hash(str(path), alg=algorithm).startswith(digest.lower())
 
 
 def fetch(file: RemoteFile) -> Path:
-    """The verified file in the cache folder (for an archive: the folder its members are in), fetched if needed.
+    """The verified file in the cache folder (for an archive: the folder of its members), fetched if needed.
 
     Raises TaskError if no source is reachable, a hash is wrong (the bad file is removed) or an archive is damaged.
     """

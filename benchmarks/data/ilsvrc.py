@@ -2,8 +2,9 @@
 
     <folder>/train/n01440764/*.JPEG … 1,000 classes      <folder>/val/n01440764/*.JPEG … 50 of each
 
-The same layout as torchvision's. Preparation can be interrupted at any time: complete files are kept, the rest is done again.
-The same command restores files that were lost later: it compares names and sizes with those in the archives.
+The layout is that of torchvision. Preparation can be interrupted at any time: finished classes of training images and
+finished validation images are kept, and the rest is unpacked again. The same command restores files that were lost later:
+it compares names and sizes with those in the archives.
 """
 
 from __future__ import annotations
@@ -59,7 +60,7 @@ def archives(pins: Path = PINS) -> dict[str, Archive]:
     if missing := [archive for archive in found.values() if not archive.path.is_file()]:
         places = ", ".join(str(archive.path) for archive in missing)
         msg = (
-            f"missing: {places}; download from image-net.org (registration) and put there, or set RATEBENCH_IMAGENET to a "
+            f"missing: {places}: download from image-net.org (registration required), or set RATEBENCH_IMAGENET to a "
             "folder that has train/ and val/ with a folder for each class"
         )
         raise TaskError(msg)
@@ -123,7 +124,7 @@ def _room(target: Path, found: dict[str, Archive]) -> None:
     needed = sum(found[name].path.stat().st_size for name in (TRAIN, VAL)) - there
     free = shutil.disk_usage(target).free
     if free < needed:
-        msg = f"{target} needs {needed / 1e9:.1f} GB more and has {free / 1e9:.1f} GB free: choose another folder or free some"
+        msg = f"{target} needs {needed / 1e9:.1f} GB more and has {free / 1e9:.1f} GB free: choose another folder or free space"
         raise storage.StorageError(msg)
 
 
@@ -219,7 +220,7 @@ def _val(path: Path, target: Path, synsets: list[str], say: Say) -> None:
 
 
 def folder() -> Path:
-    """Where the images are: RATEBENCH_IMAGENET, or what `prepare` made in the cache; raises TaskError if there is none."""
+    """The images' folder: RATEBENCH_IMAGENET, or the one that `prepare` made in the cache; raises TaskError without one."""
     given = os.environ.get("RATEBENCH_IMAGENET", "")
     if given:
         return Path(given).expanduser()
@@ -234,7 +235,8 @@ def folder() -> Path:
 def listed(part: Path, per_class: int | None = None) -> tuple[list[Path], list[int]]:
     """(images, classes 0 to 999 in the order of their synsets) of train/ or val/, sorted.
 
-    Raises TaskError unless every class has a folder with images, `per_class` of them if given, and none is missing.
+    Raises TaskError if a class has no folder or no images, if it does not have `per_class` images (where that is given), or
+    if the total is wrong.
     """
     synsets = _synsets(part)
     if len(synsets) != CLASSES:

@@ -1,4 +1,4 @@
-"""Images on disk, indexed like a tensor: decoded by threads when they are needed, and the next ones ahead of time."""
+"""Images on disk, indexed like a tensor: threads decode them when they are needed, and the next ones ahead of time."""
 
 from __future__ import annotations
 
@@ -37,7 +37,10 @@ def centred(side: int, resize: int | None = None) -> View:
 
 
 def cropped(side: int, smallest: float = 0.08) -> View:
-    """A random crop of at least `smallest` of the area, 3:4 to 4:3, resized to `side` × `side` (Szegedy et al., CVPR 2015)."""
+    """A random crop, resized to `side` × `side` (Szegedy et al., CVPR 2015).
+
+    It has at least `smallest` of the area, and an aspect ratio from 3:4 to 4:3.
+    """
 
     def view(image: Image.Image, generator: torch.Generator) -> Tensor:
         place = _part(image.height, image.width, smallest, generator)
@@ -48,7 +51,7 @@ def cropped(side: int, smallest: float = 0.08) -> View:
 
 
 def _part(height: int, width: int, smallest: float, generator: torch.Generator) -> tuple[int, int, int, int]:
-    """(top, left, height, width) of a random crop; the middle if ten tries don't fit, as in torchvision."""
+    """(top, left, height, width) of a random crop; the middle if ten tries do not fit, as in torchvision."""
     for area, form, down, right in torch.rand(10, 4, generator=generator).tolist():
         ratio = math.exp((2 * form - 1) * math.log(4 / 3))
         size = (smallest + (1 - smallest) * area) * height * width
@@ -65,7 +68,7 @@ def decode(path: Path, view: View, seed: int = 0) -> Tensor:
         with Image.open(path) as image:
             return view(image.convert("RGB"), torch.Generator().manual_seed(seed))
     except UnidentifiedImageError as error:
-        msg = f"{path} is no image: delete it and unpack it again"
+        msg = f"{path} is not an image: delete it and unpack it again"
         raise TaskError(msg) from error
     except OSError as error:
         msg = f"can't decode {path} ({error.strerror or error}): delete it and unpack it again"
@@ -75,8 +78,8 @@ def decode(path: Path, view: View, seed: int = 0) -> Tensor:
 class Pictures:
     """`Split.inputs` of tasks whose images are on disk: uint8 (n, 3, side, side), read by slices or indices.
 
-    `view` makes the view of an image for evaluation, `drawn` a random one for training: an `epoch` has views drawn by its
-    seed. After a slice, the next one of the same length is decoded ahead. Raises TaskError when a bad file is read.
+    `view` makes the view of an image for evaluation, `drawn` a random view for training; `epoch` draws the random views with
+    its seed. When a slice is read, the next one of the same length is decoded ahead. Reading a bad file raises TaskError.
     """
 
     def __init__(
@@ -97,7 +100,7 @@ class Pictures:
         return moved
 
     def epoch(self, order: Tensor, seed: int) -> Pictures:
-        """The same images in views drawn by `seed`, for batches that follow `order` and are decoded ahead."""
+        """The same images in random views drawn with `seed`; batches that follow `order` are decoded ahead."""
         return Pictures(self._paths, self._drawn, self._drawn, seed, order.tolist()).to(self.device)
 
     def __getitem__(self, chosen: slice | Tensor) -> Tensor:

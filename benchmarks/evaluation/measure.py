@@ -33,7 +33,7 @@ def macs(network: nn.Module, example: Tensor) -> int:
 
 @torch.inference_mode()
 def largest_activation(network: nn.Module, example: Tensor) -> int:
-    """Number of values of the largest output of a module for one item."""
+    """Number of values in the largest output of any module for one item."""
     sizes = [0]
 
     def note(module: nn.Module, inputs: object, output: object) -> None:

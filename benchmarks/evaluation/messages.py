@@ -10,7 +10,7 @@ __fingerprint__ = False  # transports numbers, computes none
 
 
 class Wanted(msgspec.Struct, frozen=True):
-    """A request: an artefact, the shards to score (every `of`-th from the `first`), and the folder for their scores."""
+    """A request: an artefact, the shards to score (every `of`-th, starting at `first`), and the folder for their scores."""
 
     artefact: str
     notes: str | None = None
@@ -19,7 +19,7 @@ class Wanted(msgspec.Struct, frozen=True):
 
 
 class Measurement(msgspec.Struct, frozen=True, kw_only=True):
-    """The measurements of one artefact. Names contain the units of times.
+    """The measurements of one artefact. The names of times contain their units.
 
     `scores` are sums over the test items of the requested shards, by metric.
     """

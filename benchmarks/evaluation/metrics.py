@@ -69,7 +69,7 @@ def agree(metric: Metric, known: Summed, items: int, total: float) -> bool:
 def interval(metric: Metric, found: Sums) -> tuple[float, float]:
     """95 % interval of the average, before `Metric.scale`: Wilson's or Student's.
 
-    A single item has no spread: its interval is its value.
+    A mean over a single item has no spread: its interval is its value.
     """
     if metric.kind == "proportion":
         return wilson(found.total, found.items)

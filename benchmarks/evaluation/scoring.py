@@ -12,7 +12,7 @@ from methods.interface import Split, Task
 
 # Items at a time. On a CPU, larger activations are mapped and unmapped at every layer (1.6 times slower at 250).
 BATCHES = {"cpu": 64, "cuda": 500}
-LARGE = 2**16  # values of an item; on a CPU the activations of 64 such items take gigabytes (VGG-16: 1.6 per layer)
+LARGE = 2**16  # values of an item; on a CPU the activations of 64 such items take gigabytes (VGG-16: 1.6 GB per layer)
 
 
 def at_a_time(shape: torch.Size | tuple[int, ...], device: torch.device) -> int:

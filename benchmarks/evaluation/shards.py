@@ -24,7 +24,7 @@ def shards(items: int, device: torch.device) -> list[range]:
 
 
 def scored(network: nn.Module, test: Test, first: int, of: int, notes: Path | None, artefact: str) -> dict[str, Sums]:
-    """The sums of every `of`-th shard from the `first`, by metric; values are stored in the folder `notes`, if given.
+    """The sums of every `of`-th shard, starting at `first`, by metric; values are stored in the folder `notes`, if given.
 
     `artefact` is the hash of the file: values of another file are not used.
     """

@@ -2,9 +2,9 @@
 
 The module `x.py` holds the architecture "x" as a function `x(**arguments)` that raises ValueError for bad arguments.
 
-A module without parameters that copies channels may offer `channel_map(inputs)`, for each output channel the input channel
-that it copies or `inputs` for zeros, and the `stride` between the pixels that it keeps: channels can then be followed through
-it without running it.
+A module without parameters that copies channels may define `channel_map(inputs)` and `stride`. The map gives for each output
+channel the input channel that it copies, or `inputs` for zeros; the stride is the distance between the pixels that it keeps.
+Channels can then be followed through the module without running it.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class NetworkError(RateBenchError):
 
 
 def build(name: str, arguments: Mapping[str, Any]) -> nn.Module:
-    """The architecture `name` with `arguments`, untrained; raises NetworkError if either is not acceptable."""
+    """The architecture `name` with `arguments`, untrained; raises NetworkError for an unknown name or bad arguments."""
     try:
         network: nn.Module = getattr(registry.find(__name__, "architecture", name), name)(**arguments)
     except UnknownName as error:

@@ -50,7 +50,7 @@ class MobileNetV1(nn.Module):
 
 
 def mobilenet_v1(width: float = 1.0, classes: int = 1000) -> MobileNetV1:
-    """Raises ValueError for a width that has no published weights or more than 100,000 classes."""
+    """The network, untrained; raises ValueError for a width without published weights or more than 100,000 classes."""
     if width not in WIDTHS:
         msg = f"width has to be one of {', '.join(map(str, WIDTHS))}"
         raise ValueError(msg)

@@ -1,1 +1,1 @@
-"""What papers report and claim, as data, and the records that answer them."""
+"""Reported numbers and claims of papers, as data, and the records that answer them."""

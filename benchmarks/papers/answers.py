@@ -1,4 +1,4 @@
-"""Reported rows beside the records that answer them."""
+"""Finds the records that answer the reported rows of papers."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from benchmarks.papers.verdicts import Measured, Verdict, verdict
 from benchmarks.records import described
 from benchmarks.records.rows import Row
 
-# The budget nearest to a paper's own protocol is the one that answers for it.
+# Records at the budget nearest to a paper's own protocol answer its rows.
 _NEAREST = ("paper", "short", "post-training")
 
 
@@ -33,8 +33,8 @@ class Comparison:
 def find(wanted: Reported, rows: Sequence[Row]) -> tuple[Row | None, str]:
     """The row of a method that answers a reported row, or the reason why none does.
 
-    Settings that the reported row does not name have their defaults where those were run; the budget is the one nearest
-    to the paper's schedule.
+    If several rows match, the one with the fewest changed settings answers, then the one whose budget is nearest to the
+    paper's schedule.
     """
     left = list(rows)
     if not left:
@@ -60,7 +60,7 @@ def _distance(row: Row) -> tuple[int, int, int, str]:
 
 
 def measured(quantity: Quantity, row: Row, reference: Row | None) -> Measured | None:
-    """A quantity of a row and, where changes are compared, of the reference; None where the row has no such number."""
+    """A quantity of a row and, if changes are compared, of the reference; None if the row has no such number."""
     found = quantity.value(row)
     if found is None:
         return None
@@ -69,7 +69,7 @@ def measured(quantity: Quantity, row: Row, reference: Row | None) -> Measured | 
 
 
 def compare(key: str, wanted: Reported, rows: Sequence[Row], references: dict[str, Row]) -> Comparison:
-    """Find, read and judge."""
+    """Compare one reported number with the row that answers it."""
     quantity, (row, why) = quantities.find(wanted.task, wanted.metric), find(wanted, rows)
     found = measured(quantity, row, references.get(wanted.network)) if quantity and row else None
     if row and not found:
@@ -78,7 +78,7 @@ def compare(key: str, wanted: Reported, rows: Sequence[Row], references: dict[st
 
 
 def comparisons(rows: Sequence[Row], references: dict[str, Row], on: set[str]) -> Iterator[Comparison]:
-    """What the papers of the methods at hand report on the tasks `on`; raises RateBenchError for a bad reported.toml."""
+    """The comparisons for all installed methods on the tasks `on`; raises RateBenchError for a bad reported.toml."""
     for key in methods.names():
         for wanted in _reported(key):
             if wanted.task in on and not wanted.context:
@@ -87,11 +87,11 @@ def comparisons(rows: Sequence[Row], references: dict[str, Row], on: set[str]) -
 
 
 def context(key: str, on: set[str]) -> list[Reported]:
-    """Numbers of other methods in the paper, on the tasks `on` and on tasks that no suite has."""
+    """Numbers of other methods in the paper, on the tasks `on` and on tasks that are not installed."""
     shown = [row for row in _reported(key) if row.context]
     return [row for row in shown if row.task in on or row.task not in tasks.names()]
 
 
 def _reported(key: str) -> list[Reported]:
-    """Empty for a module that can't be imported; the page lists it among the cells without a result."""
+    """The reported rows of a method; empty if its module can't be imported: the page lists that as a missing result."""
     return reported.of(key) if described.card(key) else []

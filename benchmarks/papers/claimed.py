@@ -1,4 +1,4 @@
-"""Claims beside the records that support them or do not."""
+"""Judges the claims of papers by the records."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ T = TypeVar("T", "Judged", "Observed")
 
 @dataclass(frozen=True)
 class Point:
-    """One side at one point: its mean score and the standard error, in the metric's unit, and mean bytes."""
+    """One side at one point: its mean score and standard error, in the metric's unit, and its mean bytes."""
 
     score: float
     error: float
@@ -59,7 +59,7 @@ class Observed:
 
 
 def judged(rows: Sequence[Row], tasks: set[str]) -> Iterator[Judged]:
-    """All claims on `tasks` at all points that both sides have; raises RateBenchError for a bad claims.toml."""
+    """All claims on `tasks`, at each point where both sides can be compared; raises RateBenchError for a bad claims.toml."""
     for key, known in _known():
         for claim in known.claim:
             if claim.task not in tasks:
@@ -73,7 +73,7 @@ def judged(rows: Sequence[Row], tasks: set[str]) -> Iterator[Judged]:
 
 
 def observed(rows: Sequence[Row], tasks: set[str]) -> Iterator[Observed]:
-    """All observations on `tasks` at all points that have the note, for all seeds; errors as in `judged`."""
+    """All observations on `tasks`, at each point whose records all have the note; errors as in `judged`."""
     for key, known in _known():
         for observation in known.observation:
             if observation.task not in tasks:
@@ -91,7 +91,7 @@ def _known() -> Iterator[tuple[str, Claims]]:
 
 
 def _fitting(side: Side, claim: Claim | Observation, rows: Sequence[Row], at: str) -> list[Row]:
-    """The rows of one side; if several configurations fit, those of the one nearest to the default."""
+    """The rows of one side; if several configurations fit, those of the one with the fewest changed settings."""
     fitting = [
         row
         for row in rows
@@ -128,9 +128,9 @@ def _at_a_label(claim: Claim, better: Sequence[Row], worse: Sequence[Row]) -> It
 def _at_equal_bytes(
     claim: Claim, better: Sequence[Row], worse: Sequence[Row]
 ) -> Iterator[tuple[str, str, Point, Point]]:
-    """Each point of the better side against the worse side's curve, linear between its points over log bytes."""
+    """Each point of the better side against the worse side's curve, interpolated linearly over log bytes."""
     place = (
-        "equal bytes" if claim.worse.counted == "file" else f"its bytes = {claim.worse.counted} of {claim.worse.method}"
+        "equal bytes" if claim.worse.counted == "file" else f"equal bytes, counting {claim.worse.counted} of {claim.worse.method}"
     )
     for network in sorted({row.first.network for row in better}):
         points = [_point(row, claim.better) for row in better if row.first.network == network]
@@ -147,7 +147,7 @@ def _at_equal_bytes(
 
 
 def grouped(points: Sequence[T]) -> list[tuple[T, list[T], list[tuple[Outcome, int]]]]:
-    """The points of each claim with its first one and the count of each outcome, in the order given."""
+    """For each claim, in the order given: its first point, all its points, and the count of each outcome."""
     found = []
     for _, members in itertools.groupby(points, key=lambda p: (p.method, p.claim.text, p.claim.budget)):
         own = list(members)

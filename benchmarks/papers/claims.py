@@ -1,7 +1,7 @@
-"""What papers claim in words ("joint beats separate at equal size"), as data, and when numbers support it.
+"""Claims that papers make in words ("joint beats separate at equal size"), as data, and how numbers support them.
 
-`methods/<key>/claims.toml` names two sides and the label at which their points are compared. Like `reported.toml` it is
-no part of a method's fingerprint. This file does not depend on records.
+`methods/<key>/claims.toml` names two sides and the label at which their points are compared. Like `reported.toml`, it is
+not part of a method's fingerprint. This module does not depend on records.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from benchmarks.evaluation.metrics import Z95
 from benchmarks.papers import reported
 
 Outcome = Literal["supported", "not supported", "inconclusive"]
-BYTES = "bytes"  # what `at` says where curves are compared at equal file sizes
+BYTES = "bytes"  # the value of `at` for comparisons at equal sizes
 
 
 class _Strict(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -26,8 +26,8 @@ class _Strict(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
 class Side(_Strict, frozen=True, kw_only=True):
     """One side of a comparison: a method, and the settings that its configuration has to have.
 
-    `counted` is how its size is counted where sides are compared at equal bytes: its files; or, as is common for pruning,
-    four bytes for each value that is not zero ("values"), or those and a bit for every value ("values and mask").
+    `counted` says how its size is counted in a comparison at equal bytes: the whole file ("file") or, as is common for
+    pruning, four bytes for each non-zero value ("values"), or these and one bit for every value ("values and mask").
     """
 
     method: str
@@ -36,9 +36,9 @@ class Side(_Strict, frozen=True, kw_only=True):
 
 
 class Claim(_Strict, frozen=True, kw_only=True):
-    """`better` scores better than `worse` at one budget, where their points have the same value of the label `at`.
+    """`better` scores better than `worse` at one budget, at points that have the same value of the label `at`.
 
-    With `at` "bytes", each point of `better` is compared with what the curve of `worse` gives for files of its size.
+    With `at` "bytes", each point of `better` is compared with the score on the curve of `worse` at the same size.
     """
 
     text: str
@@ -56,7 +56,7 @@ class Claim(_Strict, frozen=True, kw_only=True):
 
 
 class Observation(_Strict, frozen=True, kw_only=True):
-    """At one budget, the note `note` of every point of `of` is above `above`."""
+    """At one budget, the note `note` is above `above` at every point of `of`."""
 
     text: str
     source: str
@@ -79,7 +79,7 @@ class Claims(_Strict, frozen=True):
 
 
 def of(key: str) -> Claims:
-    """The claims of a method's paper; empty where the module brings no claims.toml."""
+    """The claims of a method's paper; empty if the module has no claims.toml."""
     path = reported.beside(key, "claims.toml")
     return Claims() if path is None else read(path)
 
@@ -92,10 +92,10 @@ def read(path: Path) -> Claims:
 def judge(
     better: tuple[float, float], worse: tuple[float, float], more_is_better: bool
 ) -> tuple[float, float, Outcome]:
-    """(difference better − worse, half width of its 95 % interval, outcome) of two (mean, standard error).
+    """(difference better − worse, half width of its 95 % interval, outcome) from the (mean, standard error) of both sides.
 
-    Inconclusive where the interval contains zero. The errors are taken as independent, although both sides are scored on
-    the same test items: that makes the interval wider than it has to be.
+    The outcome is "inconclusive" if the interval contains zero. The errors are taken as independent, although both sides
+    are scored on the same test items: this usually makes the interval wider than necessary.
     """
     difference = better[0] - worse[0]
     margin = Z95 * math.hypot(better[1], worse[1])

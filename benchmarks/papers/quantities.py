@@ -1,4 +1,4 @@
-"""What papers report numbers of: a task's metrics, what their complements are called, and sizes and costs of networks."""
+"""The quantities that papers report: a task's metrics, their complements, and sizes and costs of networks."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from methods.interface import Metric
 
 @dataclass(frozen=True)
 class Quantity:
-    """How a number is read and compared.
+    """How a quantity is read from rows and compared.
 
-    `value` reads it from a row, in the unit that papers use, and `error` its standard error; None if a row has no such
-    number. `unit` is that of a difference. `is_rate`: it is a size, which is compared itself, not its change from the
-    uncompressed network.
+    `value` reads it from a row, in the unit that papers use (None if the row has no such number), and `error` reads its
+    standard error. `unit` is the unit of a difference. `is_rate` marks a size: sizes are compared directly, not as changes
+    from the uncompressed network.
     """
 
     value: Callable[[Row], float | None]
@@ -45,7 +45,7 @@ SIZES = {
 
 
 def find(task: str, name: str) -> Quantity | None:
-    """The quantity that a paper calls `name` on a task; None for one that is not measured here."""
+    """The quantity that a paper calls `name` on a task; None if it is not measured here."""
     if name in SIZES:
         return SIZES[name]
     for metric in described.metrics(task):

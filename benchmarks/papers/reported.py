@@ -1,4 +1,4 @@
-"""What papers report, as data: `methods/<key>/reported.toml`.
+"""The numbers that papers report, as data: `methods/<key>/reported.toml`.
 
 Units: proportions and reductions in per cent, other metrics as their task shows them, ratios as factors, sizes in bytes.
 """
@@ -14,7 +14,7 @@ import methods
 from benchmarks.errors import RateBenchError
 
 T = TypeVar("T")
-CLAIM = "claim"  # the metric of a row that is a sentence; its value says nothing
+CLAIM = "claim"  # the metric of a row that is a sentence; its value has no meaning
 
 
 class _Strict(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -32,13 +32,14 @@ class Size(_Strict, frozen=True, kw_only=True):
 class Reported(_Strict, frozen=True, kw_only=True):
     """One number of a paper.
 
-    `metric` is one of the task's, the complement of one, or a size or cost (`benchmarks.papers.quantities`). `method` is
-    a method of this suite that the number is about, where that is not the paper's own. `point` names the operating point
-    by the labels that the method yields; `config` holds what differs from the method's default; `budget` is the only one
-    that answers, where one does. `baseline` is the paper's own uncompressed network in the same metric; `spread` the
-    printed standard deviation over runs and `best` the best epoch on the test set, which is shown and never compared.
-    `comparable` is a reason why the number can't be compared, `known_gap` a reason why a difference is expected.
-    `context` marks a number of a method that is not in this suite: it is shown apart, beside no record.
+    `metric` is a metric of the task, the complement of one, a size or cost (`benchmarks.papers.quantities`), or CLAIM.
+    `method` is the method of this suite that the number is about, if that is not the paper's own. `point` names the
+    operating point by labels that the method yields, and `config` holds settings that differ from the method's defaults. If
+    `budget` is given, only records at that budget answer. `baseline` is the value of the paper's own uncompressed network.
+    `spread` is the printed standard deviation over runs; `best`, the value of the best epoch on the test set, is kept but
+    never compared. `comparable` is a reason why the number can't be compared, `known_gap` a reason why a difference is
+    expected. `context` marks a number of a method that is not in this suite: it is shown in a separate table, without
+    records.
     """
 
     task: str
@@ -89,6 +90,6 @@ def read(path: Path) -> list[Reported]:
 
 
 def of(key: str) -> list[Reported]:
-    """What the paper of method `key` reports; empty where the module brings no reported.toml."""
+    """The reported rows of the method `key`; empty if the module has no reported.toml."""
     path = beside(key, "reported.toml")
     return [] if path is None else read(path)

@@ -1,4 +1,4 @@
-"""The verdict on a measurement beside what a paper reports."""
+"""Judges a measurement by the number that a paper reports."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Outcome = Literal["replicated", "better", "worse", "not comparable", "not attemp
 
 @dataclass(frozen=True)
 class Measured:
-    """A reported quantity, measured: value and its standard error, and the reference's value where there is one."""
+    """The measurement of a reported quantity: its value and standard error, and the reference's value if there is one."""
 
     value: float
     standard_error: float
@@ -22,7 +22,7 @@ class Measured:
 
 @dataclass(frozen=True)
 class Verdict:
-    """`delta` is measured − reported; with `of_change` both are changes from the respective uncompressed network."""
+    """`delta` is measured − reported; with `of_change`, both numbers are changes from their own uncompressed network."""
 
     outcome: Outcome
     reason: str = ""
@@ -33,7 +33,7 @@ class Verdict:
 
     @property
     def text(self) -> str:
-        """For people: "1.20 points below reported"."""
+        """The verdict in words: "1.20 points below reported"."""
         if self.outcome != "worse" or self.delta is None or self.quantity is None:
             return self.outcome
         number, side = f"{abs(self.delta):,.{self.quantity.decimals}f}", "below" if self.delta < 0 else "above"
@@ -44,7 +44,7 @@ class Verdict:
 def delta(reported: Reported, quantity: Quantity, measured: Measured) -> tuple[float, bool]:
     """(measured − reported, whether changes were compared).
 
-    The reference networks of the paper and of this suite rarely score the same. Where both are known, the changes from
+    The reference networks of the paper and of this suite rarely score the same. If both scores are known, the changes from
     them are compared.
     """
     if quantity.is_rate or reported.baseline is None or measured.reference is None:
@@ -53,7 +53,7 @@ def delta(reported: Reported, quantity: Quantity, measured: Measured) -> tuple[f
 
 
 def verdict(reported: Reported, quantity: Quantity | None, measured: Measured | None, why: str = "") -> Verdict:
-    """Judge one number; `quantity` is None where it is not measured here, `why` the reason where `measured` is None."""
+    """Judge one number. `quantity` is None if it is not measured here; `why` is the reason if `measured` is None."""
     if reported.comparable:
         return Verdict("not comparable", reported.comparable)
     if quantity is None:
@@ -62,8 +62,8 @@ def verdict(reported: Reported, quantity: Quantity | None, measured: Measured | 
         return Verdict("not attempted", why)
     if quantity.is_rate and reported.size is not None and reported.size.counts != "file":
         counted = reported.size.counts
-        whose = "what the paper counts is not known" if counted == "unstated" else f"the paper counts {counted}"
-        return Verdict("not comparable", f"{whose}, this suite the bytes of the whole file")
+        whose = "the paper's way of counting is not known" if counted == "unstated" else f"the paper counts {counted}"
+        return Verdict("not comparable", f"{whose}; this suite counts the bytes of the whole file")
     difference, of_change = delta(reported, quantity, measured)
     margin = max(reported.tolerance or 0.0, 2 * measured.standard_error)
     outcome: Outcome

@@ -17,9 +17,9 @@ from benchmarks.records.snapshot import snapshot
 
 @dataclass(frozen=True)
 class Difference:
-    """Records by id: in one snapshot alone, in both with other bytes or other scores, and how many are the same in both.
+    """The records in one snapshot only (`gone`, `new`), those in both with different bytes or scores, and the number of equal ones.
 
-    A metric that only one of two records has is no difference.
+    A metric that only one of two records has does not count as a difference.
     """
 
     before: str
@@ -67,12 +67,12 @@ def load(place: str, suite: str) -> list[Record]:
 
 
 def _checkout(revision: str, suite: str, folder: Path) -> None:
-    """The suite's records at a revision, without touching the working tree."""
+    """Write the suite's records at a revision into `folder`; the working tree is not touched."""
     command = ["git", "archive", "--end-of-options", revision, f"results/{suite}"]
     try:
         packed = subprocess.run(command, capture_output=True, check=True).stdout
     except (OSError, subprocess.CalledProcessError) as error:
-        msg = f"{revision} is no folder, and no git revision with results/{suite}"
+        msg = f"{revision} is neither a folder nor a git revision with results/{suite}"
         raise RateBenchError(msg) from error
     with tarfile.open(fileobj=io.BytesIO(packed)) as tar:
         tar.extractall(folder, filter="data")

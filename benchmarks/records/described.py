@@ -1,6 +1,6 @@
-"""What the code at hand says about a record: its method's card and default settings, its task's metrics; and all in words.
+"""The installed code's knowledge of a record: its method's card and default settings, its task's metrics; and texts for people.
 
-Records outlive code: a method or a task may be gone, renamed or broken. Nothing here fails on that.
+Records outlive code: a method or a task may be missing, renamed or broken. No function here fails because of that.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ def _method(key: str) -> Method | None:
 
 
 def card(key: str) -> Card | None:
-    """The card of a method, None where the code at hand has none."""
+    """The card of a method; None if the installed code has no such method."""
     method = _method(key)
     return method.CARD if method else None
 
 
 class Configured(Protocol):
-    """What has a configuration of a method: a record, or a cell."""
+    """A record or a cell: each has a method and a configuration."""
 
     @property
     def method(self) -> str: ...
@@ -45,21 +45,21 @@ class Configured(Protocol):
 
 @functools.cache
 def defaults(key: str) -> dict[str, Any]:
-    """The default settings of a method; empty where they are not known."""
+    """The default settings of a method; empty if they are not known."""
     method = _method(key)
     try:
         return configuration.plain(method.Config()) if method else {}
-    except Exception:  # likewise
+    except Exception:  # a `Config` of a third party can fail in any way
         return {}
 
 
 def changes(known: Configured) -> dict[str, Any]:
-    """The settings that differ from the method's defaults; all of them where the defaults are not known."""
+    """The settings that differ from the method's defaults; all of them if the defaults are not known."""
     return configuration.recorded_changes(known.config, known.config_hash, defaults(known.method))
 
 
 def metrics(task: str) -> tuple[Metric, ...]:
-    """The metrics of a task, the one that networks are compared by first; empty where the code at hand has no such task."""
+    """The metrics of a task; networks are compared by the first. Empty if the installed code has no such task."""
     try:
         return tuple(tasks.get(task).METRICS)
     except Exception:  # a task may lack a library that its module imports
@@ -67,13 +67,13 @@ def metrics(task: str) -> tuple[Metric, ...]:
 
 
 def metric(task: str, name: str) -> Metric:
-    """A task's metric; one without a unit, more of which is better, where the code at hand does not know it."""
+    """A task's metric. If the installed code does not define it: a mean without a unit, of which more is better."""
     known = {one.name: one for one in metrics(task)}
-    return known.get(name) or Metric(name, "", "mean", "A quality measure that the code at hand does not know")
+    return known.get(name) or Metric(name, "", "mean", "A quality measure that the installed code does not define")
 
 
 def all_metrics(records: Sequence[Record]) -> list[Metric]:
-    """The metrics that records have, and those that their tasks have by now; the one that networks are compared by first."""
+    """The metrics in the records, then the others that their tasks define now. Networks are compared by the first."""
     found: dict[str, Metric] = {}
     for record in records:
         for name in record.metrics:
@@ -85,12 +85,12 @@ def all_metrics(records: Sequence[Record]) -> list[Metric]:
 
 
 def score_text(of: Metric, value: float) -> str:
-    """An average of a metric as it is shown, with its unit: "93.10 %"; `value` is before the metric's scale."""
+    """The text of an average, with its unit: "93.10 %"; `value` is not yet multiplied by the metric's scale."""
     return f"{of.scale * value:,.{of.decimals}f} {of.unit}".rstrip()
 
 
 def interval_text(of: Metric, low: float, high: float) -> str:
-    """The two ends of an interval likewise, without the unit: "92.10 … 94.02"."""
+    """The text of an interval, without its unit: "92.10 … 94.02"; the ends are not yet multiplied by the scale."""
     return f"{of.scale * low:,.{of.decimals}f} … {of.scale * high:,.{of.decimals}f}"
 
 
@@ -108,14 +108,14 @@ def named(values: dict[str, Any]) -> str:
 
 
 def config_text(known: Configured) -> str:
-    """The configuration as its differences from the default, words first and lists last; "default" where there are none."""
-    kinds = (str, bool, int, float)  # the first that fits; lists are long and come last
+    """The settings that differ from the defaults, words first and lists last; "default" if there are none."""
+    kinds = (str, bool, int, float)  # sorted in this order; lists are long and come last
     found = sorted(changes(known).items(), key=lambda item: [isinstance(item[1], kind) for kind in kinds], reverse=True)
     return named(dict(found)) or "default"
 
 
 def budget_text(name: str, epochs: float | None) -> str:
-    """A budget with its epochs, where there is a number of them."""
+    """The name of a budget, with its number of epochs if it has one."""
     if name == "paper":  # "paper" alone reads like a method's fidelity
         name = "paper's schedule"
     return f"{name}, {epochs:g} {'epoch' if epochs == 1 else 'epochs'}" if epochs else name

@@ -1,4 +1,4 @@
-"""Records as JSON files, one for each operating point, written whole or not at all."""
+"""Records as JSON files, one for each operating point, written atomically."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ def _read(path: Path, kind: type[Any]) -> Any:
         plain = msgspec.json.decode(path.read_bytes())
         while (schema := plain["schema"]) != SCHEMA:
             if schema not in migration.STEPS:
-                msg = f"this release knows no schema {schema}"
+                msg = f"this release does not know schema {schema}"
                 raise TypeError(msg)
             plain = migration.STEPS[schema](plain)
         found = msgspec.convert(plain, kind)
         if isinstance(found, Record) and not found.metrics:
             raise TypeError("it has no metric")
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, KeyError, TypeError, ValueError) as error:
-        msg = f"{path} is no valid record ({error}): delete it and run again to measure that point anew"
+        msg = f"{path} is not a valid record ({error}): delete it and run again to measure that point"
         raise RecordError(msg) from error
     except OSError as error:
         msg = f"can't read {path}: {error.strerror or error}"
@@ -41,13 +41,13 @@ def read(path: Path) -> Record:
 
 
 def read_cell(path: Path) -> CellState:
-    """The cell state in a file; raises RecordError likewise."""
+    """The cell state in a file; raises RecordError as `read` does."""
     state: CellState = _read(path, CellState)
     return state
 
 
 def write(path: Path, record: Record | CellState) -> None:
-    """Store a record atomically, indented for people and for diffs."""
+    """Store a record atomically, indented so that people can read it and compare versions."""
     storage.write(path, msgspec.json.format(msgspec.json.encode(record), indent=1) + b"\n")
 
 

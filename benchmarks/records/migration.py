@@ -1,4 +1,4 @@
-"""Records of older schemas, as plain data, brought to the next one without loss."""
+"""Converts records of older schemas, as plain data, to the next schema without loss."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 def _from_1(old: dict[str, Any]) -> dict[str, Any]:
     """Schema 1 had one metric, a count of correct predictions, and other names for uncompressed bytes and fidelity."""
-    if "status" in old:  # how a cell ended: no field has changed
+    if "status" in old:  # the state of a cell: no field has changed
         return {**old, "schema": 2}
     new = {**old, "schema": 2, "fidelity": old["faithful"]}
     quality, rate = dict(old["quality"]), dict(old["rate"])
@@ -20,4 +20,4 @@ def _from_1(old: dict[str, Any]) -> dict[str, Any]:
     return {**new, "rate": rate}
 
 
-STEPS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: _from_1}  # old schema -> to the next
+STEPS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: _from_1}  # old schema -> conversion to the next one

@@ -1,4 +1,4 @@
-"""One metric of networks that differ in their seed alone: the average, its standard error and its 95 % interval."""
+"""One metric of networks that differ only in their seed: the average, its standard error and its 95 % interval."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from methods.interface import Metric
 
 @dataclass(frozen=True)
 class Spread:
-    """A quantity over seeds: mean, smallest and largest."""
+    """A quantity over seeds: mean, smallest and largest value."""
 
     mean: float
     low: float
@@ -28,14 +28,14 @@ def spread(values: Iterable[float]) -> Spread:
 
 @dataclass(frozen=True)
 class Quality:
-    """The scores of one metric, one for each seed; all but `mean` is as the metric is shown, times its scale."""
+    """The scores of one metric, one for each seed. All results except `mean` are multiplied by the metric's scale."""
 
     metric: Metric
     scores: tuple[Score, ...]
 
     @functools.cached_property
     def mean(self) -> float:
-        """Over the seeds, before the metric's scale."""
+        """The mean over the seeds, not multiplied by the metric's scale."""
         return statistics.fmean(score.value for score in self.scores)
 
     @property
@@ -49,7 +49,7 @@ class Quality:
 
     @property
     def text(self) -> str:
-        """The value, without its unit."""
+        """The text of the value, without its unit."""
         return f"{self.value:,.{self.metric.decimals}f}"
 
     @property
@@ -59,7 +59,7 @@ class Quality:
 
     @functools.cached_property
     def _sums(self) -> Sums:
-        """Of the mean network over seeds; of a proportion, to the nearest item."""
+        """The sums, averaged over seeds; for a proportion, rounded to whole items."""
         total = statistics.fmean(score.total for score in self.scores)
         squares = statistics.fmean(score.squares for score in self.scores)
         if self.metric.kind == "proportion":
@@ -78,15 +78,15 @@ class Quality:
 
     @property
     def standard_error(self) -> float:
-        """Of the mean: from the test items and, with several seeds, the variance between seeds / their number."""
+        """The standard error of the mean; with several seeds, it includes the variance between seeds / their number."""
         return self.metric.scale * self._error
 
     @functools.cached_property
     def interval(self) -> tuple[float, float]:
-        """95 % interval of the mean: over the test items and, of several seeds, at least mean ± 1.96 standard errors.
+        """95 % interval of the mean over the test items; with several seeds, at least mean ± 1.96 standard errors.
 
-        All seeds are scored on the same test items, so more seeds do not shrink it: it is Wilson's or Student's of the
-        mean network on one test split. That leaves out the variance between seeds, which the standard error has.
+        All seeds are scored on the same test items, so more seeds do not narrow it: it is Wilson's or Student's interval
+        of the averaged sums. That leaves out the variance between seeds, which the standard error includes.
         """
         if len(self.scores) == 1:
             low, high = self.scores[0].low, self.scores[0].high

@@ -1,4 +1,4 @@
-"""Rows: records that differ in their seed alone, taken together."""
+"""Rows: each groups the records that differ only in their seed."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from benchmarks.records.schema import ROLES, Record
 class Row:
     """One operating point of one method × config × budget × network: its records, one per seed, in the order of seeds.
 
-    `key` is unique within a suite and stable: what a link to this row names.
+    `key` is stable and unique within a suite; links to the row contain it.
     """
 
     key: str
@@ -26,7 +26,7 @@ class Row:
 
     @property
     def first(self) -> Record:
-        """The record of the lowest seed; what the seeds share is read from it."""
+        """The record of the lowest seed; values that all seeds share are read from it."""
         return self.records[0]
 
     def over_seeds(self, quantity: Callable[[Record], float]) -> Spread:
@@ -38,25 +38,25 @@ class Row:
 
     @property
     def ratio(self) -> float:
-        """Uncompressed bytes / mean bytes of the files; the record's own number where there is one seed."""
+        """Uncompressed bytes / mean bytes of the files; with a single seed, the record's own number."""
         rate = self.first.rate
         return rate.ratio if len(self.records) == 1 else rate.uncompressed_bytes / self.file_bytes.mean
 
     @property
     def bits_per_weight(self) -> float | None:
-        """None where there is no reference network whose values could be counted."""
+        """The mean over seeds; None if there is no reference network whose values could be counted."""
         found = [bits for r in self.records if (bits := r.rate.bits_per_weight) is not None]
         return statistics.fmean(found) if found else None
 
     @property
     def by_role(self) -> dict[str, float]:
-        """Mean bytes by role, in a fixed order, without the roles that take none."""
+        """Mean bytes by role, in a fixed order, without the roles that take no bytes."""
         names = dict.fromkeys((*ROLES, *(role for r in self.records for role in r.rate.by_role)))
         means = {role: statistics.fmean(r.rate.by_role.get(role, 0) for r in self.records) for role in names}
         return {role: mean for role, mean in means.items() if mean}
 
     def score(self, name: str) -> Quality | None:
-        """A metric of the row; None where a seed's record lacks it."""
+        """A metric of the row; None if the record of any seed lacks it."""
         found = [r.metrics[name] for r in self.records if name in r.metrics]
         complete = len(found) == len(self.records)
         return Quality(described.metric(self.first.task, name), tuple(found)) if complete else None
@@ -71,7 +71,7 @@ class Row:
         return self.over_seeds(lambda r: r.counted.nonzero / r.counted.elements if r.counted.elements else 0.0).mean
 
     def timed(self, quantity: Callable[[Record], float | None]) -> float | None:
-        """Median over seeds; None if the seeds ran on different devices or thread counts."""
+        """The median over seeds; None if the seeds ran on different devices or thread counts."""
         if len({(r.speed.device, r.speed.threads) for r in self.records}) > 1:
             return None
         times = [time for r in self.records if (time := quantity(r)) is not None]
@@ -79,14 +79,14 @@ class Row:
 
 
 def _group(record: Record) -> tuple[str, str, str, str, float, int, str]:
-    # The label takes part: an index alone would average different points where seeds yield different curves.
+    # The label counts: by the index alone, different points would be averaged if seeds yield different curves.
     point = json.dumps(record.point, sort_keys=True)
     epochs = -1 if record.epochs is None else record.epochs
     return record.network, record.method, record.config_hash, record.budget, epochs, record.index, point
 
 
 def aggregate(records: Sequence[Record]) -> list[Row]:
-    """Records that differ in their seed alone become one row; rows are sorted by network, method, config and point."""
+    """Records that differ only in their seed become one row; rows are sorted by network, method, config and point."""
     rows: list[Row] = []
     taken: dict[str, int] = {}
     for group, members in itertools.groupby(sorted(records, key=lambda r: (_group(r), r.seed, r.id)), key=_group):
@@ -98,7 +98,7 @@ def aggregate(records: Sequence[Record]) -> list[Row]:
 
 
 def references(rows: Iterable[Row]) -> dict[str, Row]:
-    """Network -> the row of the uncompressed network: a baseline's file that is no smaller than its fp32 tensors.
+    """Network -> the row of the uncompressed network: a baseline's file that is not smaller than the fp32 tensors.
 
     A task without a reference network has none.
     """

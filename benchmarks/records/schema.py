@@ -1,6 +1,6 @@
-"""The record of one operating point, and how a cell ended: one schema, whose older versions are migrated when read.
+"""The schema of records and of cell states. Files of older versions are migrated when they are read.
 
-Numbers are numbers with their unit in the name, times are ISO-8601 UTC, what is unknown is null.
+Names of quantities contain their unit, times are in ISO 8601 and UTC, and unknown values are null.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import msgspec
 from methods.interface import Fidelity, Role
 
 SCHEMA = 2
-ROLES: tuple[str, ...] = get_args(Role)  # of the bytes of a file, in the order in which they are shown
+ROLES: tuple[str, ...] = get_args(Role)  # roles of the bytes of a file, in the order in which they are shown
 
 
 class _Strict(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -20,10 +20,10 @@ class _Strict(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
 
 class Rate(_Strict, frozen=True):
-    """Bytes of the file, whole and by role; `ratio` is uncompressed bytes / file bytes.
+    """Bytes of the file, in total and by role; `ratio` is uncompressed bytes / file bytes.
 
-    `uncompressed_bytes` are the task's: fp32 bytes of the reference network, where there is one. `bits_per_weight`
-    spreads the file over the values of that network; None where there is none.
+    The task defines `uncompressed_bytes`: the fp32 bytes of the reference network, if there is one. `bits_per_weight` is
+    bits of the file / values of that network; None if there is none.
     """
 
     file_bytes: int
@@ -42,9 +42,9 @@ class Counted(_Strict, frozen=True):
 
 
 class Score(_Strict, frozen=True):
-    """A metric over the test items: sums of values and of their squares, which add up, the average and its 95 % interval.
+    """A metric over the test items: the sum of the values and of their squares, the average and its 95 % interval.
 
-    `value`, `low` and `high` are before the metric's scale: a proportion is a share of 1.
+    `value`, `low` and `high` are not multiplied by the metric's scale: a proportion is between 0 and 1.
     """
 
     items: int
@@ -58,7 +58,7 @@ class Score(_Strict, frozen=True):
 class Speed(_Strict, frozen=True):
     """Seconds to encode and decode; median latency of the decoded network in milliseconds.
 
-    That of 128 items is None where a CPU would need gigabytes for the activations.
+    The latency of 128 items is None if a CPU would need gigabytes for the activations.
     """
 
     device: str
@@ -70,7 +70,7 @@ class Speed(_Strict, frozen=True):
 
 
 class Provenance(_Strict, frozen=True):
-    """Where the numbers come from; no paths, no host names.
+    """Where the numbers come from, without paths and host names.
 
     `processes` trained and scored together, each with at most `micro` items in its network at once (None: no limit).
     """
@@ -92,9 +92,9 @@ class Provenance(_Strict, frozen=True):
 class Record(_Strict, frozen=True, kw_only=True):
     """One operating point of one cell.
 
-    `point` labels it, `notes` are what the method found out on the way; `metrics` holds the task's metrics, the one that
-    networks are compared by first, of the epoch that `selection` says; `wall_s` is the time from the previous point (or
-    the start) to this one.
+    `point` labels it; `notes` hold what the method found. `metrics` holds the task's metrics after the epoch that
+    `selection` names; networks are compared by the first. `wall_s` is the time from the previous point (or the start) to
+    this one.
     """
 
     schema: int
@@ -122,7 +122,7 @@ class Record(_Strict, frozen=True, kw_only=True):
 
     @property
     def metric(self) -> str:
-        """The name of the metric that networks are compared by."""
+        """The name of the metric by which networks are compared."""
         return next(iter(self.metrics))
 
     @property
@@ -132,7 +132,7 @@ class Record(_Strict, frozen=True, kw_only=True):
 
 
 class CellState(_Strict, frozen=True):
-    """How a cell (method × config × network × budget × seed) ended: complete with so many points, or failed and why."""
+    """How a cell (method × config × network × budget × seed) ended: complete, or failed for the reason `error`."""
 
     schema: int
     fingerprint: str

@@ -11,6 +11,6 @@ from benchmarks.records.schema import Record
 
 
 def snapshot(records: Iterable[Record]) -> str:
-    """12 hex digits that change with any field of any record and with nothing else, not with their order either."""
+    """12 hex digits that identify a set of records: they depend on every field, but not on the order of the records."""
     contents = sorted(msgspec.json.encode(record, order="deterministic") for record in records)
     return hashlib.sha256(b"\n".join(contents)).hexdigest()[:12]

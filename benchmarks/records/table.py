@@ -1,4 +1,4 @@
-"""Records as a flat table, complete, for CSV."""
+"""Records as a flat table with all fields, for CSV."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ import pandas as pd
 
 from benchmarks.records.schema import ROLES, Record
 
-# Plain dicts that stay one column of JSON each: their keys differ from method to method.
+# Each of these dicts stays one column of JSON, because its keys differ from method to method.
 _AS_JSON = {"config", "point", "notes", "versions", "data"}
 
 
 def plain_json(value: Any) -> str:
-    """Compact JSON with the order of keys kept; raises ValueError for NaN and infinities."""
+    """Compact JSON that keeps the order of keys; raises ValueError for NaN and infinities."""
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
 
 
 def flat(records: Iterable[Record]) -> pd.DataFrame:
-    """One row per record, in the order given, every field of the schema; nested names are joined by a point.
+    """One row per record, in the order given, with every field of the schema; nested names are joined by dots.
 
-    The cells are Python's own objects: a metric that a record lacks does not turn the counts of the others into floats.
+    The cells are Python objects, so that a metric that one record lacks does not turn the counts of others into floats.
     """
     rows = []
     for record in records:
         row = dict(_flatten(msgspec.to_builtins(record)))
-        for role in ROLES:  # a role that no file has is zero bytes, not an absent column
+        for role in ROLES:  # a role without bytes is zero, not an absent column
             row.setdefault(f"rate.by_role.{role}", 0)
         rows.append(row)
     return pd.DataFrame(rows, dtype=object)
@@ -47,7 +47,7 @@ def _flatten(fields: dict[str, Any], prefix: str = "") -> Iterable[tuple[str, An
 def csv(records: Iterable[Record], caution: str = "") -> bytes:
     """UTF-8 CSV of `flat`; floats are written so that they read back as the same double.
 
-    A suite's caution is a last column: rows travel without the page that says it.
+    A suite's caution becomes the last column, because rows may be read without the page that shows it.
     """
     table = flat(records)
     if caution:

@@ -1,6 +1,6 @@
 """`cifar10`: the official 50,000 + 10,000 images and the public `akamaster` ResNets (He et al. 2016, option A).
 
-Validation is 5,000 training images, chosen with a fixed seed. The public references were trained on all 50,000.
+The validation split is 5,000 training images, chosen with a fixed seed. The public references were trained on all 50,000.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ NETWORKS: dict[str, Checkpoint] = {
 
 
 def _dataset(train: bool) -> tuple[Tensor, Tensor]:
-    """Images uint8 (N, 3, 32, 32) and labels of one official part, by torchvision's own reader."""
+    """Images uint8 (N, 3, 32, 32) and labels of one official part, read by torchvision."""
     from benchmarks.data.vision import datasets
 
     download.fetch(ARCHIVE)

@@ -1,7 +1,7 @@
 """`imagenet_sample`: 1,300 labelled validation images of ILSVRC2012 at 227 × 227 pixels, to try ImageNet methods on.
 
-They are **easier than the full validation set** (MobileNet-V1 0.75 has 77.6 % here, 68.4 % published on all 50,000): no
-accuracy on them is an ImageNet accuracy. All of them are scored, so there are no images for training or calibration.
+They are **easier than the full validation set** (MobileNet-V1 0.75 has 77.6 % here and a published 68.4 % on all 50,000):
+no accuracy on them is an ImageNet accuracy. All of them are scored, so there are no images for training or calibration.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def folder() -> Path:
     mirror = os.environ.get("RATEBENCH_MIRROR", "")
     found = Path(mirror).expanduser() / FOLDER
     if not mirror or not found.is_dir():
-        msg = f"imagenet_sample needs the folder {FOLDER}, which can't be downloaded: set RATEBENCH_MIRROR to where it lies"
+        msg = f"imagenet_sample needs the folder {FOLDER}, which can't be downloaded: set RATEBENCH_MIRROR to its parent folder"
         raise TaskError(msg)
     digest = hashlib.sha256()
     for path in sorted(found.iterdir()):
@@ -70,7 +70,7 @@ def test_split() -> Split:
 def _none() -> tuple[Split, Split]:
     msg = (
         "imagenet_sample has no images for training or calibration, only the 1,300 that are scored: set recalibrate to 0; "
-        "methods that need more than that can't run on it"
+        "methods that need training images can't run on it"
     )
     raise TaskError(msg)
 

@@ -1,7 +1,7 @@
 """Vector quantisation: tensors cut into vectors, each a sum or a concatenation of codewords from shared codebooks.
 
 A tensor is flattened, padded with zeros to whole vectors of d values, and divided by its scale. Its vectors follow those of
-the tensor before it. With a mask, only the values where it is True are taken.
+the tensor before it. With a mask, only the values where it is True are coded.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def part(
 
     "additive": a vector is the sum of its M codewords, d = width; "product": their concatenation, d = M · width. A
     scale is a scalar, or (channels,) along a target's first axis. `masks` are booleans in the targets' shapes: codes
-    describe what is True, the rest is zero.
+    describe the values where they are True, and all others are zero.
     """
     data = {
         "codes": np.asarray(codes, np.int64),
@@ -110,7 +110,7 @@ def decode(meta: Mapping[str, Any], streams: list[bytes], shapes: list[tuple[int
         raise BitstreamError("a codebook part is malformed: the file is damaged")
     values = from_floats(streams[0], meta["dtype"])
     if values.size != books * size * width or len(meta["packed"]) != books or len(per_channel) != len(shapes):
-        raise BitstreamError("codebooks and what the header says of them do not fit: the file is damaged")
+        raise BitstreamError("the codebooks do not have the sizes in the header: the file is damaged")
     if any(p and not shape for p, shape in zip(per_channel, shapes, strict=True)):
         raise BitstreamError("a scale per channel is given for a tensor without channels: the file is damaged")
     masks: list[npt.NDArray[np.bool_] | None] = [None] * len(shapes)

@@ -22,7 +22,7 @@ Floats = npt.NDArray[np.float32]
 def quantise(values: npt.ArrayLike, step: npt.ArrayLike) -> tuple[npt.NDArray[np.int64], Floats]:
     """Nearest codes of `values` on the grid of `step`: a scalar, or one step per slice of the first axis.
 
-    Returns int64 codes shaped like `values` and the step as fp32: exactly the numbers that the decoder multiplies.
+    Returns int64 codes shaped like `values` and the step as fp32: exactly the numbers that the decoder uses.
     """
     array = np.asarray(values, np.float32)
     steps = np.asarray(step, np.float32)

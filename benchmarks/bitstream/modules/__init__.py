@@ -1,12 +1,12 @@
-"""Decoder modules: the kinds of module that a file may put in place of an architecture's own, found by name.
+"""Decoder modules: kinds of module, found by name, that a file may put in place of an architecture's own modules.
 
 The kind "JoinedConv2d" is the file `joined_conv2d.py` here, with two functions: `spec(…)` describes such a module for the
 encoder, `build(arguments, children)` makes it for the decoder and raises ValueError or TypeError for arguments out of
-bounds. A new kind is a new file. A method brings its own kinds as `MODULES` in its package; the name in a file is then
+bounds. A new kind is a new file. A method defines its own kinds as `MODULES` in its package; the name in a file is then
 "<method>.<name>".
 
-`build` is called on PyTorch's `meta` device and names no other. All tensors of a module are parameters or buffers, which
-parts of the file fill; what else it has to know (a bit width, a frequency) are arguments.
+`build` is called with PyTorch's `meta` device as the default and must not choose another device. All tensors of a module
+are parameters or buffers, and the parts of the file fill them. Any other setting (a bit width, a frequency) is an argument.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ KIND = "BatchNorm2d"
 
 
 def spec(num_features: int, eps: float | None = None) -> ModuleSpec:
-    """Normalise (N, num_features, H, W); `eps` is added to the variance, None for PyTorch's default."""
+    """Normalise (N, num_features, H, W); `eps` is added to the variance; None means PyTorch's default."""
     return ModuleSpec(KIND, {"num_features": num_features} | ({} if eps is None else {"eps": eps}))
 
 

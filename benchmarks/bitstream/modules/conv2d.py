@@ -15,9 +15,9 @@ REQUIRED = {"in_channels": SIZE, "out_channels": SIZE, "kernel_size": WINDOW}
 
 
 class Window(TypedDict, total=False):
-    """What a convolution is given besides its channels; what is left out has PyTorch's default.
+    """The arguments of a convolution besides its channels. Those left out have PyTorch's defaults.
 
-    A tuple is (vertical, horizontal); one integer stands for both. `padding` may also be "same".
+    A tuple is (vertical, horizontal); one integer applies to both. `padding` may also be "same".
     """
 
     kernel_size: Required[int | tuple[int, ...]]
@@ -31,7 +31,7 @@ class Window(TypedDict, total=False):
 def spec(in_channels: int, out_channels: int, **window: Unpack[Window]) -> ModuleSpec:
     """Convolve (N, in_channels, H, W) to (N, out_channels, H', W').
 
-    The file holds the arguments as they are given, in the order of the call.
+    The file stores the arguments unchanged, in the order of the call.
     """
     return ModuleSpec(KIND, {"in_channels": in_channels, "out_channels": out_channels, **window})
 

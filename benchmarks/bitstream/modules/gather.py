@@ -17,7 +17,7 @@ KIND = "Gather"
 class Gather(nn.Module):
     """Selects channels: input (N, C, H, W) to output (N, len(index), H, W); an index of C gives a channel of zeros.
 
-    `index` is coded like any tensor.
+    `index` is coded like any other tensor.
     """
 
     index: Tensor
@@ -31,7 +31,7 @@ class Gather(nn.Module):
 
 
 def spec(channels: int) -> ModuleSpec:
-    """Select `channels` channels; which ones is the int64 tensor `index` (channels,), entries in [0, C]."""
+    """Select `channels` channels, given by the int64 tensor `index` (channels,) with entries in [0, C]."""
     return ModuleSpec(KIND, {"channels": channels})
 
 

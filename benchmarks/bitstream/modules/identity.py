@@ -1,4 +1,4 @@
-"""Nothing: what came in goes out (`torch.nn.Identity`)."""
+"""The identity: the output is the input (`torch.nn.Identity`)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ KIND = "Identity"
 
 
 def spec() -> ModuleSpec:
-    """Put nothing in place of a module that is removed."""
+    """Remove a module by putting the identity in its place."""
     return ModuleSpec(KIND)
 
 

@@ -1,4 +1,4 @@
-"""A convolution whose kernel is joined from pieces, some of which may belong to other layers, too."""
+"""A convolution whose kernel is joined from pieces, some of which other layers may share."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ REQUIRED = {
 
 
 class JoinedConv2d(nn.Module):
-    """A convolution without bias whose kernel is joined from pieces, so that layers may share one of them.
+    """A convolution without bias whose kernel is joined from pieces, so that layers can share pieces.
 
-    `pieces` are channels along `axis`: 0 joins outputs, 1 inputs; `channels` is the size of the other axis. The weights
-    are (piece, channels, kH, kW) or (channels, piece, kH, kW).
+    `pieces` are the numbers of channels of each piece along `axis` (0: outputs, 1: inputs); `channels` is the size of the
+    other axis. A weight has the shape (piece, channels, kH, kW) or (channels, piece, kH, kW).
     """
 
     def __init__(
@@ -56,7 +56,7 @@ def spec(
     stride: tuple[int, int],
     padding: tuple[int, int],
 ) -> ModuleSpec:
-    """Convolve with a kernel of 1 to 4 `pieces`, which are its tensors `weights.0`, `weights.1` …
+    """Convolve with a kernel of 1 to 4 `pieces`: the tensors `weights.0`, `weights.1` …
 
     Shapes and arguments are those of `JoinedConv2d`; layers share a piece through `Compressed.tied`.
     """

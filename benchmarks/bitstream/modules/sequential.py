@@ -14,7 +14,7 @@ KIND = "Sequential"
 
 
 def spec(*children: ModuleSpec) -> ModuleSpec:
-    """Run `children` in order; their paths are 0, 1 … within the module's own."""
+    """Run `children` in order; their paths are 0, 1 … below the module's path."""
     return ModuleSpec(KIND, children=children)
 
 
