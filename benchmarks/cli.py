@@ -176,7 +176,8 @@ def run(
         console.print(f"skipped {_counted(busy, 'cell')} that another process is running: run again when it has ended")
     if failed:
         cells = f"{failed} of {_counted(len(todo), 'cell')}"
-        raise RateBenchError(f"{cells} failed: cell.json and the lines above give the reasons; run again to retry")
+        msg = f"{cells} failed: cell.json and the lines above give the reasons; run again to retry"
+        raise RateBenchError(msg)
     processes.end()
 
 
@@ -261,7 +262,9 @@ def decode(
     roles = ", ".join(f"{role} {size:,}" for role, size in bitstream.bytes_by_role(data).items())
     tensors = {name: tensor.contiguous() for name, tensor in network.state_dict().items()}
     values = sum(tensor.numel() for tensor in tensors.values())
-    console.print(escape(f"{file}: {_counted(len(data), 'byte')} ({roles}), {_counted(values, 'value')}"), soft_wrap=True)
+    console.print(
+        escape(f"{file}: {_counted(len(data), 'byte')} ({roles}), {_counted(values, 'value')}"), soft_wrap=True
+    )
     if to is None:
         console.print(escape(str(network)))
     else:

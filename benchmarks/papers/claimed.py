@@ -130,7 +130,9 @@ def _at_equal_bytes(
 ) -> Iterator[tuple[str, str, Point, Point]]:
     """Each point of the better side against the worse side's curve, interpolated linearly over log bytes."""
     place = (
-        "equal bytes" if claim.worse.counted == "file" else f"equal bytes, counting {claim.worse.counted} of {claim.worse.method}"
+        "equal bytes"
+        if claim.worse.counted == "file"
+        else f"equal bytes, counting {claim.worse.counted} of {claim.worse.method}"
     )
     for network in sorted({row.first.network for row in better}):
         points = [_point(row, claim.better) for row in better if row.first.network == network]
