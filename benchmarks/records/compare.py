@@ -17,7 +17,7 @@ from benchmarks.records.snapshot import snapshot
 
 @dataclass(frozen=True)
 class Difference:
-    """The records in one snapshot only (`gone`, `new`), those in both with different bytes or scores, and the number of equal ones.
+    """The records in one snapshot only (`gone`, `new`), those that differ in bytes or scores, and the number of equal ones.
 
     A metric that only one of two records has does not count as a difference.
     """
