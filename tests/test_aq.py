@@ -138,9 +138,9 @@ def test_trained_weights_err_least_with_codebooks_that_the_whole_network_shares(
     """ResNet-20: two books of 256 for all layers against their starts and against five of 8 a layer, which are more bytes."""
     layers = collect(weights(tasks.load("cifar10", "resnet20").reference()), 8, "layer")
     x = stack(layers)
-    shared = quantizer.fit(x, 2, 256, Search(iterations=10))
+    shared = quantizer.learn(x, 2, 256, Search(iterations=10))
     starts = [quantizer.error(x, *begin(x, 2, 256)) for begin in (means.product, means.residual)]
-    apart = [quantizer.fit(stack(own), 5, 8, Search(iterations=10)) for own in groups(layers, 0)]
+    apart = [quantizer.learn(stack(own), 5, 8, Search(iterations=10)) for own in groups(layers, 0)]
     values = shared.codebooks.size, sum(made.codebooks.size for made in apart)
     assert 2 * values[0] + len(x) * 2 * 8 // 8 < 2 * values[1] + len(x) * 5 * 3 // 8
     assert shared.error < min(*starts, sum(made.error for made in apart))
@@ -152,7 +152,7 @@ def test_the_fit_is_the_best_iteration_from_its_start(d: int, begin: Any) -> Non
     x = heavy_tailed(1000).reshape(-1, d)
     words, codes = begin(x, 2, 16)
     found = [quantizer.error(x, words, codes), *(q.error for q in quantizer.improved(x, words, codes, QUICK))]
-    best = quantizer.fit(x, 2, 16, QUICK)
+    best = quantizer.learn(x, 2, 16, QUICK)
     assert best.error == min(found) == pytest.approx(quantizer.error(x, best.codebooks, best.codes))
 
 
@@ -160,7 +160,7 @@ def test_more_codebooks_and_codewords_err_less_and_longer_vectors_more() -> None
     x = heavy_tailed(2000)
 
     def found(books: int, size: int, d: int = 8) -> float:
-        return quantizer.fit(x.reshape(-1, d), books, size, QUICK).error
+        return quantizer.learn(x.reshape(-1, d), books, size, QUICK).error
 
     assert found(1, 32) > found(2, 32) > found(3, 32) > found(4, 32)
     assert found(2, 8) > found(2, 16) > found(2, 64)
@@ -179,7 +179,7 @@ def test_product_codes_are_additive_codes_of_codewords_with_zeros() -> None:
 
 def test_enough_codewords_for_all_vectors_leave_no_error() -> None:
     x = heavy_tailed(60)
-    assert quantizer.fit(x, 1, 60, QUICK).error <= 1e-6 * np.square(x).sum()
+    assert quantizer.learn(x, 1, 60, QUICK).error <= 1e-6 * np.square(x).sum()
 
 
 def test_weights_come_back_from_their_vectors() -> None:

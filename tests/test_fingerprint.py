@@ -14,8 +14,8 @@ from test_runner import Laboratory
 
 import methods
 from benchmarks import seeds
-from benchmarks.fingerprint import ROOT, Code, json_hash, parsed, sources
-from benchmarks.running.cell import Cell
+from benchmarks.fingerprint import ROOT, Code, here, json_hash, parsed, sources
+from benchmarks.running.cell import SCORING, Cell
 from methods.interface import Budget
 
 laboratory = test_runner.laboratory
@@ -198,6 +198,20 @@ def test_every_method_depends_on_nothing_of_other_methods(laboratory: Laboratory
     for key, package in packages.items():
         others = {place for other, place in packages.items() if other != key}
         assert not [file for file in sources(package) if file in others or others & set(file.parents)], key
+
+
+@pytest.mark.parametrize("key", methods.names())
+def test_a_name_from_the_project_means_one_thing_in_the_code_of_a_method(key: str) -> None:
+    """Where a name comes from does not count: with two of the same name, one could be taken for the other unnoticed."""
+    code = here()
+    files = code.sources(methods.source(key), *SCORING)
+    origins: dict[str, set[Path]] = {}
+    for file in files:
+        for module, name, _ in code.source(file).imports:
+            origin = code._origin(module, name)
+            if name is not None and origin in files:
+                origins.setdefault(name, set()).add(origin)
+    assert {name: found for name, found in origins.items() if len(found) > 1} == {}
 
 
 def test_no_file_of_the_project_uses_relative_imports() -> None:

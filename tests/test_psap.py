@@ -265,7 +265,7 @@ def test_without_signal_and_protection_it_is_soft_filter_pruning(prunable: Pruna
     goal = prunable.goal(0.4)
 
     def choose(network: nn.Module) -> dict[str, Tensor]:
-        return allocation.uniform(prunable, prunable.all_kept(), goal, lambda g: filters(network, g).norm(dim=1))
+        return allocation.same_share(prunable, prunable.all_kept(), goal, lambda g: filters(network, g).norm(dim=1))
 
     ours = protective_callback(prunable, networks[0], theta=0.0, adaptation=1.0)
     theirs = Soft(networks[1], prunable, choose, 4)

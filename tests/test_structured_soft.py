@@ -78,7 +78,7 @@ def test_what_the_last_pruning_kept_is_what_stays(monkeypatch: pytest.MonkeyPatc
     def choose(network: nn.Module, prunable: Prunable, keep: Keep, goal: float) -> dict[str, Tensor]:
         """Another choice each time."""
         by = next(turn)
-        return allocation.uniform(prunable, keep, goal, lambda group: torch.arange(group.size).roll(by))
+        return allocation.same_share(prunable, keep, goal, lambda group: torch.arange(group.size).roll(by))
 
     start = (prunable, prunable.all_kept(), prunable.goal(0.4))
     kept, _ = soft.softly(task, config, run, choose)(task.reference(), *start)

@@ -32,7 +32,7 @@ def test_distortion_on_trained_weights(name: str, monkeypatch: pytest.MonkeyPatc
     layers = collect(weights(network), D, "layer")
     x = stack(layers)
     total = float(np.square(x, dtype=np.float64).sum())
-    quantizer.fit(x[:3000], 2, 256, Search(iterations=1))  # compiles
+    quantizer.learn(x[:3000], 2, 256, Search(iterations=1))  # compiles
     errors, allowed = {}, np.inf
     for changed in (1, 2):  # codes changed at random per round: at most the number of codebooks
         start = time.perf_counter()
@@ -45,7 +45,7 @@ def test_distortion_on_trained_weights(name: str, monkeypatch: pytest.MonkeyPatc
     for title, begin in (("PQ", means.product), ("RVQ", means.residual)):
         errors[title] = quantizer.error(x, *begin(x, 2, 256))
     assert len(x) * 5 * 3 // 8 + 2 * D * len(layers) * 5 * 8 > len(x) * 2 + 2 * D * 2 * 256
-    apart = [(own, quantizer.fit(own, *PER_LAYER, Search())) for own in map(stack, groups(layers, 0))]
+    apart = [(own, quantizer.learn(own, *PER_LAYER, Search())) for own in map(stack, groups(layers, 0))]
     errors["per layer"] = sum(made.error for _, made in apart)
     ours, needed = within(x, allowed)
     monkeypatch.setattr(quantizer, "encode", in_torch)
@@ -95,7 +95,7 @@ def test_a_network_of_the_size_of_resnet50() -> None:
     mixing = (np.eye(D) + 0.15 * generator.standard_normal((D, D))).astype(np.float32)
     x = generator.laplace(size=(3_190_000, D)).astype(np.float32) @ mixing
     search = Search(iterations=10, rounds=4, sweeps=3)
-    quantizer.fit(x[:3000], 4, 256, Search(iterations=1))  # compiles
+    quantizer.learn(x[:3000], 4, 256, Search(iterations=1))  # compiles
     start = time.perf_counter()
     codebooks, codes = means.residual(x, 4, 256)
     begun = time.perf_counter() - start

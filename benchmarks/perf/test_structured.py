@@ -111,7 +111,7 @@ def test_the_whole_loop() -> None:
 
 def half(prunable: Prunable) -> nn.Module:
     network = task().reference()
-    keep = allocation.uniform(
+    keep = allocation.same_share(
         prunable, prunable.all_kept(), prunable.goal(0.5), lambda group: filters(network, group).norm(dim=1)
     )
     return prunable.narrow(network, keep)[0]

@@ -17,9 +17,9 @@ from torch import nn
 
 from benchmarks import bitstream
 from benchmarks.errors import MethodError
-from methods.aq.quantizer import Search, fit
+from methods.aq.quantizer import Search, learn
 from methods.aq.sizes import points_at
-from methods.families.budget import shares
+from methods.families.budget import epochs_per_point
 from methods.families.codebooks import (
     Book,
     VectorSettings,
@@ -81,7 +81,7 @@ class Config(VectorSettings):
             raise ValueError("ratios need parts 1 and pruned 0")
 
     def operating_points(self, budget: Budget) -> list[float]:
-        return shares(budget, len(self.ratios), EPOCHS) if self.ratios else super().operating_points(budget)
+        return epochs_per_point(budget, len(self.ratios), EPOCHS) if self.ratios else super().operating_points(budget)
 
 
 def unsupported(task: Task, config: Config) -> str | None:
@@ -107,7 +107,7 @@ def compress(task: Task, config: Config, run: Run) -> Iterator[Compressed]:
         books = []
         for layers in groups(collect(found, config.dimension, config.scale, masks), config.parts):
             x, (count, size) = stack(layers), point
-            made = fit(x, count, size if config.parts == 1 else min(size, max(2, len(x) // 4)), Search(), run.device)
+            made = learn(x, count, size if config.parts == 1 else min(size, max(2, len(x) // 4)), Search(), run.device)
             books.append(Book(layers, made.codebooks, made.codes))
         return books
 

@@ -46,7 +46,7 @@ class Quantised:
     error: float
 
 
-def fit(x: Floats, books: int, size: int, search: Search, device: torch.device = CPU) -> Quantised:
+def learn(x: Floats, books: int, size: int, search: Search, device: torch.device = CPU) -> Quantised:
     """The best codebooks and codes found for vectors (n, d). Codes are searched on `device`.
 
     The search starts from product quantisation, or from residual quantisation if there are more codebooks than values in a

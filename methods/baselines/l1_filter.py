@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from methods.families.structured import Keep, Prunable, Settings, curve, filters, uniform
+from methods.families.structured import Keep, Prunable, Settings, curve, filters, same_share
 from methods.interface import Card, Compressed, Json, Run, Task
 
 CARD = Card(
@@ -40,6 +40,6 @@ def compress(task: Task, config: Config, run: Run) -> Iterator[Compressed]:
     """One point per share of MACs removed, from low to high."""
 
     def choose(dense: nn.Module, prunable: Prunable, keep: Keep, goal: float) -> tuple[Keep, Mapping[str, Json]]:
-        return uniform(prunable, keep, goal, lambda group: filters(dense, group).abs().sum(1)), {}
+        return same_share(prunable, keep, goal, lambda group: filters(dense, group).abs().sum(1)), {}
 
     return curve(task, config, run, choose)

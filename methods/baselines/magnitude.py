@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from benchmarks.bitstream.codecs import raw, sparse, uniform
 from benchmarks.training import Recipe, fit, reestimate
 from methods.families import grid, storage
-from methods.families.budget import shares, trains
+from methods.families.budget import epochs_per_point, trains
 from methods.families.limits import Images, check_order
 from methods.interface import Budget, Card, Compressed, Run, Task
 
@@ -61,7 +61,7 @@ class Config:
         check_order("rounds", self.rounds)
 
     def operating_points(self, budget: Budget) -> list[float]:
-        return shares(budget, len(self.rounds if trains(budget) else self.sparsities), EPOCHS)
+        return epochs_per_point(budget, len(self.rounds if trains(budget) else self.sparsities), EPOCHS)
 
 
 def unsupported(task: Task, config: Config) -> str | None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from methods.families.structured import Group, Keep, Prunable, Settings, curve, uniform
+from methods.families.structured import Group, Keep, Prunable, Settings, curve, same_share
 from methods.interface import Card, Compressed, Json, Run, Task
 
 CARD = Card(
@@ -45,6 +45,6 @@ def compress(task: Task, config: Config, run: Run) -> Iterator[Compressed]:
         def scores(group: Group) -> Tensor:
             return torch.rand(group.size, generator=run.generator("filters", group.name))
 
-        return uniform(prunable, keep, goal, scores), {}
+        return same_share(prunable, keep, goal, scores), {}
 
     return curve(task, config, run, choose)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from methods.families.structured import Keep, Prunable, curve, filters, uniform
+from methods.families.structured import Keep, Prunable, curve, filters, same_share
 from methods.families.structured.soft import SoftSettings, softly
 from methods.interface import Card, Compressed, Run, Task
 
@@ -46,6 +46,6 @@ def compress(task: Task, config: Config, run: Run) -> Iterator[Compressed]:
     """One point per share of MACs removed, from low to high."""
 
     def choose(network: nn.Module, prunable: Prunable, keep: Keep, goal: float) -> Keep:
-        return uniform(prunable, keep, goal, lambda group: filters(network, group).norm(dim=1))
+        return same_share(prunable, keep, goal, lambda group: filters(network, group).norm(dim=1))
 
     return curve(task, config, run, softly(task, config, run, choose))

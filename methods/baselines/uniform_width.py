@@ -13,7 +13,7 @@ from torch import nn
 
 from benchmarks.training.scratch import initialise
 from methods.families.limits import Positive
-from methods.families.structured import Keep, Prunable, Settings, curve, uniform
+from methods.families.structured import Keep, Prunable, Settings, curve, same_share
 from methods.interface import Card, Compressed, Json, Run, Task
 
 CARD = Card(
@@ -47,6 +47,6 @@ def compress(task: Task, config: Config, run: Run) -> Iterator[Compressed]:
 
     def choose(dense: nn.Module, prunable: Prunable, keep: Keep, goal: float) -> tuple[Keep, Mapping[str, Json]]:
         initialise(dense, run.generator("init", f"{goal:.0f}"))
-        return uniform(prunable, keep, goal, lambda group: -torch.arange(group.size)), {}
+        return same_share(prunable, keep, goal, lambda group: -torch.arange(group.size)), {}
 
     return curve(task, config, run, choose)

@@ -10,7 +10,7 @@ def trains(budget: Budget) -> bool:
     return budget.name != "post-training"
 
 
-def shares(budget: Budget, points: int, schedule: float) -> list[float]:
+def epochs_per_point(budget: Budget, points: int, schedule: float) -> list[float]:
     """Training epochs of each operating point: 0, an equal share of the budget, or the paper's `schedule`."""
     if not trains(budget):
         return [0.0] * points

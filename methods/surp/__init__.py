@@ -20,7 +20,7 @@ from benchmarks.bitstream import blueprint
 from benchmarks.bitstream.codecs import raw
 from benchmarks.training import Multistep, Recipe, fit, reestimate
 from methods.families import storage
-from methods.families.budget import shares, trains
+from methods.families.budget import epochs_per_point, trains
 from methods.families.limits import Images, Share, check_order
 from methods.interface import Budget, Card, Codec, Compressed, Part, Run, Task
 from methods.surp import rounds, sequential
@@ -84,7 +84,7 @@ class Config:
         return PAPER_SPARSITIES if budget.epochs is None else self.short_sparsities
 
     def operating_points(self, budget: Budget) -> list[float]:
-        return shares(budget, len(self.rounds(budget)), RETRAIN_EPOCHS)
+        return epochs_per_point(budget, len(self.rounds(budget)), RETRAIN_EPOCHS)
 
 
 def unsupported(task: Task, config: Config) -> str | None:

@@ -13,7 +13,7 @@ from torch import nn
 from benchmarks.bitstream.codecs import codebook
 from benchmarks.training import AdamW, Recipe, fit, reestimate
 from methods.families import storage
-from methods.families.budget import shares, trains
+from methods.families.budget import epochs_per_point, trains
 from methods.families.codebooks.book import Book
 from methods.families.codebooks.training import Decoded
 from methods.families.description import describe
@@ -64,7 +64,7 @@ class Settings:
         return self.short_points if trains(budget) else self.points
 
     def operating_points(self, budget: Budget) -> list[float]:
-        return shares(budget, len(self.chosen(budget)), EPOCHS)
+        return epochs_per_point(budget, len(self.chosen(budget)), EPOCHS)
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from benchmarks.bitstream.codecs import uniform
 from benchmarks.errors import MethodError
 from benchmarks.training import Multistep, Recipe, fit, reestimate
 from methods.families import grid, storage
-from methods.families.budget import shares, trains
+from methods.families.budget import epochs_per_point, trains
 from methods.families.description import describe
 from methods.families.limits import Bits, Count, Images, Positive, Ratio, check_order
 from methods.families.lowrank.layers import groups
@@ -59,7 +59,7 @@ class Settings:
         return self.ratios or (self.paper_rates if budget.epochs is None else self.rates)
 
     def operating_points(self, budget: Budget) -> list[float]:
-        return shares(budget, len(self.goals(budget)), self.epochs + len(self.warmup))
+        return epochs_per_point(budget, len(self.goals(budget)), self.epochs + len(self.warmup))
 
 
 Decompose: TypeAlias = Callable[[nn.Module, float], Slim]

@@ -1,6 +1,6 @@
 """Code that structured methods share: coupled channels, surgery, a cost model, and the curve over MACs removed."""
 
-from methods.families.structured.allocation import filters, highest, remove, shares, uniform
+from methods.families.structured.allocation import filters, highest, remove, same_share, shares
 from methods.families.structured.channels import Group
 from methods.families.structured.curve import Settings, curve
 from methods.families.structured.prunable import Keep, Prunable, analyse
@@ -15,6 +15,6 @@ __all__ = [
     "filters",
     "highest",
     "remove",
+    "same_share",
     "shares",
-    "uniform",
 ]

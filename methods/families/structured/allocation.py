@@ -92,7 +92,7 @@ def filters(network: nn.Module, group: Group) -> Tensor:
     return by_channel(group, {p: m.get_parameter("weight").detach() for p, m in writers(network, group).items()})
 
 
-def uniform(prunable: Prunable, keep: Keep, goal: float, scores: Callable[[Group], Tensor]) -> dict[str, Tensor]:
+def same_share(prunable: Prunable, keep: Keep, goal: float, scores: Callable[[Group], Tensor]) -> dict[str, Tensor]:
     """Masks that remove an equal share of each group, lowest `scores` first, to meet `goal`."""
     counts = shares(prunable, keep, goal, {group.name: 1.0 for group in prunable.groups})
     return highest({group.name: scores(group) for group in prunable.groups}, keep, counts)

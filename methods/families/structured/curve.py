@@ -10,7 +10,7 @@ from torch import nn
 
 from benchmarks.training import SGD, Recipe, fit, reestimate
 from methods.families import grid, storage
-from methods.families.budget import shares, trains
+from methods.families.budget import epochs_per_point, trains
 from methods.families.description import describe
 from methods.families.limits import Count, NotNegative, Positive, Share, check_order
 from methods.families.slim import Slim
@@ -45,7 +45,7 @@ class Settings:
 
     def operating_points(self, budget: Budget) -> list[float]:
         """Training epochs of each target."""
-        return shares(budget, len(self.targets), self.epochs)
+        return epochs_per_point(budget, len(self.targets), self.epochs)
 
     @property
     def hard(self) -> float:
