@@ -183,7 +183,7 @@ def test_pruning_can_be_counted_by_its_values(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_of_several_configurations_the_one_nearest_to_the_default_answers(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(described, "changes", lambda method, config: {k: v for k, v in config.items() if v != 3})
+    monkeypatch.setattr(described, "changes", lambda known: {k: v for k, v in known.config.items() if v != 3})
     far, near = ({"mode": "plain", "steps": steps} for steps in (4, 3))
     table = aggregate([made(config=config, point={"target": 8}, budget="short", epochs=2.5) for config in (far, near)])
     claim = Claim(
