@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import msgspec
@@ -15,12 +16,12 @@ from invented import made
 from test_runner import Laboratory
 
 import methods
-from benchmarks import records, storage
+from benchmarks import records, storage, tasks
 from benchmarks.records import Record
 from benchmarks.running import forecast, params, speed
 from benchmarks.running.cell import Cell
 from benchmarks.running.speed import Speed
-from methods.interface import Budget, BudgetName
+from methods.interface import CLASSIFICATION, Budget, BudgetName
 
 laboratory = test_runner.laboratory
 CPU = torch.device("cpu")
@@ -38,7 +39,7 @@ LARGER = 4 * 14_618 / 40_000  # digits_cnn, against the network of the records
 def curve(budget: Any = "post-training", method: str = "tiny", **changes: Any) -> list[Record]:
     """Two points of 5,000 and 10,000 bytes from a reference of 40,000, 12.5 s each, of which 10 went into scoring."""
     return [
-        made(method, index=i, budget=budget, suite="digits", file_bytes=size, **changes)
+        made(method, index=i, budget=budget, suite="digits", network="digits_cnn", file_bytes=size, **changes)
         for i, size in enumerate((5000, 10_000))
     ]
 
@@ -113,6 +114,27 @@ def replace_size(known: Record, size: int) -> Record:
 
 def test_without_a_record_nothing_is_told(laboratory: Laboratory, known_speed: None) -> None:
     assert forecast.cost(laboratory.cells()[0], [made("other")], CPU) is None
+
+
+def test_records_of_another_kind_of_task_tell_nothing(
+    laboratory: Laboratory, known_speed: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor those of a task without a reference network, or of one that the code at hand does not know."""
+    cell, load = laboratory.cells()[0], tasks.load
+    kinds = {"tables": ("regression", "mlp"), "drawn": (CLASSIFICATION, ""), "alike": (CLASSIFICATION, "mlp")}
+
+    def loaded(name: str, network: str) -> Any:
+        return (
+            SimpleNamespace(kind=kinds[name][0], architecture=kinds[name][1]) if name in kinds else load(name, network)
+        )
+
+    monkeypatch.setattr(tasks, "load", loaded)
+    others = [
+        r for task in ("tables", "drawn", "gone") for r in curve(task=task, wall_s=9e9, config_hash=cell.config_hash)
+    ]
+    others += [msgspec.structs.replace(r, network="gone") for r in curve()]
+    assert forecast.cost(cell, others, CPU) is None
+    assert forecast.cost(cell, [*others, *curve(task="alike")], CPU) == forecast.cost(cell, curve(), CPU) is not None
 
 
 def test_speeds_are_measured_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

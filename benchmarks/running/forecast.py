@@ -1,4 +1,4 @@
-"""The expected cost of a cell, from speeds measured on this machine and the method's records on all suites.
+"""The expected cost of a cell, from speeds measured on this machine and the method's records on tasks of the same kind.
 
 These are rough estimates: the time for compression is scaled with the size of the network.
 A point of a task without a reference network is expected to cost the time of recorded points, with training and scoring.
@@ -18,7 +18,7 @@ from benchmarks.records import Record
 from benchmarks.running import params
 from benchmarks.running.cell import Cell
 from benchmarks.running.speed import speed
-from methods.interface import BudgetName
+from methods.interface import BudgetName, Task
 
 NEAREST: dict[BudgetName, tuple[BudgetName, ...]] = {
     "post-training": ("post-training", "short", "paper"),
@@ -43,12 +43,16 @@ class Cost:
 
 
 def cost(cell: Cell, known: Iterable[Record], device: torch.device) -> Cost | None:
-    """The cost of one cell; None without a record of its method, which gives the time for compression and the file sizes."""
-    own = [r for r in known if r.method == cell.method]
+    """The cost of one cell; None without a record of its method on such a task.
+
+    Records give the time for compression and the file sizes.
+    """
+    task = tasks.load(cell.task, cell.network)
+    own = [r for r in known if r.method == cell.method and _alike(task, r)]
     like = _nearest(cell, own, cell.budget.name)
     if not like:
         return None
-    epochs, task = cell.make_config().operating_points(cell.budget), tasks.load(cell.task, cell.network)
+    epochs = cell.make_config().operating_points(cell.budget)
     points, size = len(epochs), task.uncompressed_bytes
     disk_bytes = points * statistics.fmean(size / r.rate.ratio for r in like)
     if not task.architecture:  # there is no network to time before a file exists
@@ -64,6 +68,18 @@ def cost(cell: Cell, known: Iterable[Record], device: torch.device) -> Cost | No
         compression_s=points * each,
         disk_bytes=disk_bytes,
     )
+
+
+def _alike(task: Task, known: Record) -> bool:
+    """Whether a record is of the same kind of task, also with a reference network or also without one.
+
+    Not where the code at hand does not know its task or its network.
+    """
+    try:
+        other = tasks.load(known.task, known.network)
+    except Exception:  # records outlive code: a task's module can be gone or fail on import in any way
+        return False
+    return (other.kind, bool(other.architecture)) == (task.kind, bool(task.architecture))
 
 
 def _nearest(cell: Cell, known: list[Record], wanted: BudgetName) -> list[Record]:
