@@ -120,7 +120,7 @@ def test_without_a_record_nothing_is_told(laboratory: Laboratory, known_speed: N
 def test_records_of_another_kind_of_task_tell_nothing(
     laboratory: Laboratory, known_speed: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nor those of a task without a reference network, or of one that the code at hand does not know."""
+    """Nor do those of a task without a reference network, or of a task or network that no longer exists."""
     cell, load = laboratory.cells()[0], tasks.load
     kinds = {"tables": ("regression", "mlp"), "drawn": (CLASSIFICATION, ""), "alike": (CLASSIFICATION, "mlp")}
 

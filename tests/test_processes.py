@@ -22,7 +22,7 @@ from torch import nn
 
 import benchmarks.networks
 import benchmarks.tasks
-from benchmarks import records, registry, tasks
+from benchmarks import cli, records, registry, tasks
 from benchmarks.data.images import Pictures, centred, cropped
 from benchmarks.errors import MethodError, RateBenchError
 from benchmarks.evaluation import shards
@@ -34,22 +34,35 @@ from methods.interface import Augmentation, Split
 
 ROOT = Path(__file__).resolve().parent.parent
 STEPS, BATCH = 20, 64
-# Runs every job in each of two processes; all of them have to hold the same numbers in the end.
+# `ratebench` in each of two processes; before these end, each does every job, and all hold the same numbers then.
 SCRIPT = """
 import sys, torch
 from torch import distributed
 import test_processes
+from benchmarks import cli
 from benchmarks.training import loop, processes
-processes.begin()
-assert processes.count() == 2
-loop.bf16_is_fast = lambda device: False
-made = {name: job(sys.argv[1]) for name, job in test_processes.JOBS.items()}
-found = [None] * 2
-distributed.all_gather_object(found, [t.double().sum().item() for job in made.values() for t in job.values()])
-assert found[0] == found[1], "processes disagree"
-if processes.rank() == 0:
-    torch.save(made, sys.argv[2])
-processes.end()
+folder, made_by_all = sys.argv[1:3]
+del sys.argv[1:3]
+end = processes.end
+def jobs():
+    assert processes.count() == 2
+    loop.bf16_is_fast = lambda device: False
+    made = {name: job(folder) for name, job in test_processes.JOBS.items()}
+    found = [None] * 2
+    distributed.all_gather_object(found, [t.double().sum().item() for job in made.values() for t in job.values()])
+    assert found[0] == found[1], "processes disagree"
+    if processes.rank() == 0:
+        torch.save(made, made_by_all)
+    end()
+processes.end = jobs
+cli.main()
+"""
+SUITE = """
+digits: {task: digits, networks: [digits_cnn], methods: [l1_filter, magnitude], seeds: [0], budgets: [post-training, short]}
+budgets: {post-training: {epochs: 0}, short: {epochs: 1.0}}
+configs:
+  post-training: {l1_filter: [{targets: [0.5]}], magnitude: [{sparsities: [0.5, 0.9]}]}
+  short: {l1_filter: [{targets: [0.5]}], magnitude: [{rounds: [0.8, 0.9]}]}
 """
 # Adds up scores in three processes; all of them have to hold the same sums, also one that has scored nothing.
 SCORING = """
@@ -206,12 +219,20 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def theirs(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Tensors]:
-    """What two processes make of every job."""
+def together(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where two processes have run the cells of SUITE and every job."""
     place = tmp_path_factory.mktemp("two")
+    (place / "params.yaml").write_text(SUITE)
     (place / "script.py").write_text(SCRIPT)
-    torchrun(str(place / "script.py"), str(folder), str(place / "made.pt"))
-    made: dict[str, Tensors] = torch.load(place / "made.pt", weights_only=True)
+    command = ("run", "digits", "--all-budgets", "--seed", "0", "--results", "two")
+    torchrun(str(place / "script.py"), str(folder), str(place / "made.pt"), *command, place=place)
+    return place
+
+
+@pytest.fixture(scope="module")
+def theirs(together: Path) -> dict[str, Tensors]:
+    """What two processes make of every job."""
+    made: dict[str, Tensors] = torch.load(together / "made.pt", weights_only=True)
     return made
 
 
@@ -308,36 +329,24 @@ def test_a_share_of_a_batch_gets_the_crops_of_the_whole_batch(rank: int, count: 
     assert torch.equal(part, whole[own])
 
 
-SUITE = """
-digits: {task: digits, networks: [digits_cnn], methods: [l1_filter, magnitude], seeds: [0]}
-budgets: {post-training: {epochs: 0}, short: {epochs: 1.0}}
-configs:
-  post-training: {l1_filter: [{targets: [0.5]}], magnitude: [{sparsities: [0.5, 0.9]}]}
-  short: {l1_filter: [{targets: [0.5]}], magnitude: [{rounds: [0.8, 0.9]}]}
-"""
-
-
-def test_two_processes_run_cells_as_one_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_two_processes_run_cells_as_one_does(together: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The same files and exact counts without training; with it, every point has its record."""
-    (tmp_path / "params.yaml").write_text(SUITE)
-    command = ["-m", "benchmarks.cli", "run", "digits", "--results", "two"]
-    torchrun(*command, place=tmp_path)
-    monkeypatch.chdir(tmp_path)
+    monkeypatch.chdir(together)
     monkeypatch.setattr(schedule, "Scorer", InProcess)
     params._params.cache_clear()
     ended = list(schedule.run(plan.cells("digits"), Path("one"), print))
     params._params.cache_clear()
     assert [outcome for _, outcome in ended] == ["complete"] * 2
     one, two = (list(records.load(Path(name), "digits")) for name in ("one", "two"))
+    trained = [r for r in two if r.budget == "short"]
+    two = [r for r in two if r.budget == "post-training"]
     assert [r.method for r in one] == ["l1_filter", "magnitude", "magnitude"]
-    for alone, together in zip(one, two, strict=True):
-        assert alone.provenance.artefact_sha256 == together.provenance.artefact_sha256
-        assert alone.metrics == together.metrics
+    for alone, joined in zip(one, two, strict=True):
+        assert alone.provenance.artefact_sha256 == joined.provenance.artefact_sha256
+        assert alone.metrics == joined.metrics
         beside = [Path(name, f"{alone.id}.items").read_bytes() for name in ("one", "two")]
         assert beside[0] == beside[1] and len(beside[0]) == 50  # a bit for each image, whichever process scored it
-        assert together.provenance.command == f"torchrun --nproc-per-node 2 --no-python {alone.provenance.command}"
-    torchrun(*command, "-b", "short", "-s", "0", place=tmp_path)
-    trained = [r for r in records.load(Path("two"), "digits") if r.budget == "short"]
+        assert joined.provenance.command == f"torchrun --nproc-per-node 2 --no-python {alone.provenance.command}"
     assert [r.method for r in trained] == ["l1_filter", "magnitude", "magnitude"]
     assert all(r.quality.items == 400 for r in trained)
     assert {r.provenance.processes for r in trained} == {2} and {r.provenance.processes for r in one} == {1}
@@ -354,9 +363,16 @@ def test_a_process_without_a_shard_waits_for_the_others_and_records_the_same(tmp
     assert json.loads((tmp_path / "made.json").read_text()) == alone
 
 
-def test_what_all_processes_do_alike_is_left_to_torchrun(tmp_path: Path) -> None:
-    with pytest.raises(AssertionError, match="torchrun starts the processes: leave out --jobs and --cluster"):
-        torchrun("-m", "benchmarks.cli", "run", "digits", "-j", "2", "--results", str(tmp_path))
+def test_what_all_processes_do_alike_is_left_to_torchrun(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(processes, "begin", lambda: monkeypatch.setattr(processes, "count", lambda: 2))
+    for option in ("--jobs=2", "--cluster=auto"):
+        monkeypatch.setattr(sys, "argv", ["ratebench", "run", "digits", option])
+        with pytest.raises(SystemExit) as end:
+            cli.main()
+        said = capsys.readouterr().err
+        assert end.value.code == 1 and "torchrun starts the processes: leave out --jobs and --cluster" in said
 
 
 @pytest.mark.parametrize("micro", ["0", "-1", "1.5", "many"])

@@ -43,9 +43,9 @@ class Cost:
 
 
 def cost(cell: Cell, known: Iterable[Record], device: torch.device) -> Cost | None:
-    """The cost of one cell; None without a record of its method on such a task.
+    """The cost of one cell; None without a record of its method on a task of the same kind.
 
-    Records give the time for compression and the file sizes.
+    Such records give the time for compression and the file sizes.
     """
     task = tasks.load(cell.task, cell.network)
     own = [r for r in known if r.method == cell.method and _alike(task, r)]
@@ -71,9 +71,9 @@ def cost(cell: Cell, known: Iterable[Record], device: torch.device) -> Cost | No
 
 
 def _alike(task: Task, known: Record) -> bool:
-    """Whether a record is of the same kind of task, also with a reference network or also without one.
+    """Whether a record's task has the same kind, and has a reference network exactly if `task` has one.
 
-    Not where the code at hand does not know its task or its network.
+    False if the record's task or network no longer exists.
     """
     try:
         other = tasks.load(known.task, known.network)
