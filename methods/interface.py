@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol, TypeAlias, runtime_checkable
+from typing import Any, Literal, Protocol, TypeAlias
 
 import numpy as np
 import torch
@@ -259,7 +259,6 @@ class DecoderModule(Protocol):
         ...
 
 
-@runtime_checkable
 class Method(Protocol):
     """A method's module.
 

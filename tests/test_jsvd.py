@@ -322,8 +322,6 @@ def test_a_rank_above_the_matrix_rank_is_refused() -> None:
         truncated_svd(random(20, 12), 13, "w")
     with pytest.raises(MethodError, match=r"ranks 9 \+ 4 are impossible for w"):
         schemes.both_shared([random(20, 12), random(20, 12, seed=1)], 9, 4, 3, "w")
-    with pytest.raises(MethodError, match="needs at least 1 sweep, not 0"):
-        schemes.both_shared([random(20, 12)], 2, 2, 0, "w")
     with pytest.raises(
         MethodError, match=r"rank 25 is impossible for layer2\.0\.conv1: its matrix \(24, 48\) has at most 24"
     ):

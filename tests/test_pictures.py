@@ -140,7 +140,7 @@ def test_processes_of_a_machine_share_its_cores(
         ),
         (
             lambda path: path.write_bytes(b"<html>not found</html>"),
-            r"4\.JPEG is not an image: delete it and unpack it again",
+            r"4\.JPEG is no image: delete it and unpack it again",
         ),
         (lambda path: path.unlink(), r"can't decode .*4\.JPEG \(No such file"),
     ],

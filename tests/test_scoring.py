@@ -25,7 +25,9 @@ from benchmarks.evaluation.messages import Wanted
 from benchmarks.evaluation.metrics import NOTHING, Sums, agree, interval, sums
 from benchmarks.evaluation.scorer import Scorer
 from benchmarks.records import items
+from benchmarks.tasks.kinds.classification import ClassificationTest
 from benchmarks.tasks.kinds.metrics import TOP1, TOP5, classification
+from benchmarks.training.layout import device_of
 from methods.interface import Metric, Split
 
 laboratory = test_runner.laboratory
@@ -52,11 +54,7 @@ def test_the_interval_of_a_mean_is_students(values: list[float]) -> None:
     expected = stats.t.interval(0.95, len(values) - 1, mean, error) if error > 0 else (mean, mean)
     near = 1e-6 * max(map(abs, values))  # of a small spread, sums of squares keep few digits
     assert found.value == pytest.approx(mean, abs=near) and interval(MEAN, found) == pytest.approx(expected, abs=near)
-    assert metrics.standard_error(MEAN, found) == pytest.approx(error, abs=near)
-
-
-def test_the_standard_error_of_a_proportion_is_binomial() -> None:
-    assert metrics.standard_error(TOP1, Sums(400, 300, 300)) == pytest.approx(math.sqrt(0.75 * 0.25 / 400))
+    assert metrics.mean_error(found) == pytest.approx(error, abs=near)
 
 
 @given(st.lists(VALUES, min_size=1, max_size=6), st.booleans())
@@ -112,6 +110,23 @@ def test_correct_predictions_are_counted_exactly_with_a_ragged_last_batch(side: 
         assert (scoring.total_score(network, split, as_they_are()), network.most) == (expected, most)
     right = scoring.scores(network, split, as_they_are(), range(100, 203))["top-1"]  # type: ignore[possibly-undefined]
     assert torch.equal(right, images[100:203, 0, 0, 0] == 2)
+
+
+def test_a_network_may_have_buffers_alone() -> None:
+    """Or no tensors at all: it is scored like one with parameters."""
+    network = Copycat()
+    images = (torch.arange(300) % 3).to(torch.uint8).view(-1, 1, 1, 1)
+    split = Split(images, torch.zeros(300).long())
+    test = ClassificationTest(as_they_are(), lambda: split, (1, 1, 1), 300)
+    expected = shards.scored(network, test, 0, 1, None, "")
+    del network.scale
+    for scale in (torch.ones(()), None):
+        network.register_buffer("scale", scale)
+        if scale is None:
+            network.forward = lambda images: nn.functional.one_hot(images[:, 0, 0, 0].round().long(), 3)  # type: ignore[method-assign]
+        assert shards.scored(network, test, 0, 1, None, "") == expected == {"top-1": Sums(300, 100, 100)}
+        assert device_of(network) == CPU
+    assert device_of(nn.BatchNorm1d(2, affine=False, device="meta")) == torch.device("meta")
 
 
 def test_top_5_comes_with_more_than_ten_classes() -> None:

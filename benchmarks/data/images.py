@@ -68,7 +68,7 @@ def decode(path: Path, view: View, seed: int = 0) -> Tensor:
         with Image.open(path) as image:
             return view(image.convert("RGB"), torch.Generator().manual_seed(seed))
     except UnidentifiedImageError as error:
-        msg = f"{path} is not an image: delete it and unpack it again"
+        msg = f"{path} is no image: delete it and unpack it again"
         raise TaskError(msg) from error
     except OSError as error:
         msg = f"can't decode {path} ({error.strerror or error}): delete it and unpack it again"

@@ -77,13 +77,6 @@ def interval(metric: Metric, found: Sums) -> tuple[float, float]:
     return found.value - half, found.value + half
 
 
-def standard_error(metric: Metric, found: Sums) -> float:
-    """Standard error of the average over test items."""
-    if metric.kind == "mean":
-        return mean_error(found)
-    return math.sqrt(found.value * (1 - found.value) / found.items)
-
-
 def mean_error(found: Sums) -> float:
     """Standard error of a mean from its sums; 0 for one item."""
     if found.items < 2:

@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from benchmarks.training.layout import channels_last
+from benchmarks.training.layout import channels_last, device_of
 from methods.interface import Split, Task
 
 # Items at a time. On a CPU, larger activations are mapped and unmapped at every layer (1.6 times slower at 250).
@@ -26,7 +26,7 @@ def scores(network: nn.Module, split: Split, task: Task, part: range | None = No
 
     Runs in fp32 on the network's device and leaves the network in eval mode; the values are on the CPU.
     """
-    device = next(network.parameters()).device
+    device = device_of(network)
     channels_last(network.eval())
     found: dict[str, list[Tensor]] = {metric.name: [] for metric in task.metrics}
     batch, part = BATCHES[device.type], part or range(len(split))

@@ -12,6 +12,7 @@ from benchmarks import storage
 from benchmarks.evaluation.metrics import NOTHING, Sums, sums
 from benchmarks.evaluation.scoring import BATCHES
 from benchmarks.tasks import Test
+from benchmarks.training.layout import device_of
 from methods.interface import Metric
 
 SHARD = 4  # batches
@@ -29,7 +30,7 @@ def scored(network: nn.Module, test: Test, first: int, of: int, notes: Path | No
     `artefact` is the hash of the file: values of another file are not used.
     """
     found: dict[str, Sums] = {}
-    for shard in shards(test.items, next(network.parameters()).device)[first::of]:
+    for shard in shards(test.items, device_of(network))[first::of]:
         note = None if notes is None else _note(notes, artefact, shard)
         values = None if note is None else _noted(note)
         if values is None:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from benchmarks import networks, storage, tasks
 from benchmarks.evaluation.scoring import at_a_time
-from benchmarks.fingerprint import json_hash
+from benchmarks.fingerprint import here, json_hash, sources
 from benchmarks.running import environment
 from benchmarks.training.layout import channels_last
 from benchmarks.training.loop import bf16_is_fast
@@ -44,17 +44,22 @@ def speed(task: str, network: str, device: torch.device) -> Speed:
 
 
 def _measured(task: str, name: str, device: torch.device) -> dict[str, float]:
-    known, test = tasks.load(task, name), tasks.get(task).test(name)
-    example, network = test.example.to(device), networks.build(known.architecture, known.arguments).to(device)
+    known, example = tasks.load(task, name), tasks.get(task).test(name).example.to(device)
+    network = networks.build(known.architecture, known.arguments).to(device)
     channels_last(network)
     found = {
         "forward": _forward(network.eval(), example, device),
         "training": _training(network.train(), example, device),
     }
-    if getattr(test, "on_disk", False):  # limited by decoding
+    if decodes(task):
         decoded = _decoding(example.shape[-1])
         found = {name: min(value, decoded) for name, value in found.items()}
     return found
+
+
+def decodes(task: str) -> bool:
+    """Whether the code of a task decodes images on disk: its speed is then also limited by that."""
+    return here().module("benchmarks.data.images") in sources(f"benchmarks.tasks.{task}")
 
 
 def _rate(step: Callable[[], object], items: int, device: torch.device) -> float:

@@ -16,11 +16,7 @@ __fingerprint__ = False  # finds tasks by name; their own files count
 
 
 class Test(Protocol):
-    """The test items of a task; methods have no access to them.
-
-    A test whose items are images on disk, decoded when they are needed, has an attribute `on_disk` that is true: forecasts
-    count the time for decoding.
-    """
+    """The test items of a task; methods have no access to them."""
 
     items: int
     example: Tensor  # an input for one item, (1, …), as the network takes it

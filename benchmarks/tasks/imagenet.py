@@ -109,7 +109,7 @@ def task(network: str) -> Classification:
 
 
 def test(network: str) -> ClassificationTest:
-    return ClassificationTest(task(network), test_split, (3, SIDE, SIDE), ITEMS[1], on_disk=True)
+    return ClassificationTest(task(network), test_split, (3, SIDE, SIDE), ITEMS[1])
 
 
 def files(network: str | None = None) -> list[RemoteFile]:

@@ -43,7 +43,7 @@ def folder() -> Path:
     mirror = os.environ.get("RATEBENCH_MIRROR", "")
     found = Path(mirror).expanduser() / FOLDER
     if not mirror or not found.is_dir():
-        msg = f"imagenet_sample needs the folder {FOLDER}, which can't be downloaded: set RATEBENCH_MIRROR to its parent folder"
+        msg = f"imagenet_sample needs the folder {FOLDER}, which can't be downloaded: set RATEBENCH_MIRROR to where it lies"
         raise TaskError(msg)
     digest = hashlib.sha256()
     for path in sorted(found.iterdir()):
@@ -70,7 +70,7 @@ def test_split() -> Split:
 def _none() -> tuple[Split, Split]:
     msg = (
         "imagenet_sample has no images for training or calibration, only the 1,300 that are scored: set recalibrate to 0; "
-        "methods that need training images can't run on it"
+        "methods that need more than that can't run on it"
     )
     raise TaskError(msg)
 
@@ -96,7 +96,7 @@ def task(network: str) -> Classification:
 
 
 def test(network: str) -> ClassificationTest:
-    return ClassificationTest(task(network), test_split, (3, SIDE, SIDE), ITEMS[1], on_disk=True)
+    return ClassificationTest(task(network), test_split, (3, SIDE, SIDE), ITEMS[1])
 
 
 def files(network: str | None = None) -> list[RemoteFile]:

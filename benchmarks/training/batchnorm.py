@@ -7,7 +7,7 @@ from torch import Tensor, fx, nn
 
 from benchmarks.seeds import generator
 from benchmarks.training.augmentation import augment
-from benchmarks.training.layout import channels_last
+from benchmarks.training.layout import channels_last, device_of
 from methods.interface import Task
 
 CHUNK = 250  # items per batch whose variance is computed
@@ -52,7 +52,7 @@ def reestimate(network: nn.Module, task: Task, items: int) -> None:
         layer.momentum = None  # the mean over all batches
     channels_last(network)
     network.train()
-    device = next(network.parameters()).device
+    device = device_of(network)
     for chunk in batch.split(CHUNK):
         network(task.prepare(chunk.to(device)))
     for layer, momentum in zip(layers, momenta, strict=True):

@@ -1,9 +1,17 @@
-"""The memory layout of convolution kernels during training."""
+"""Where the tensors of a network lie: their device, and the memory layout of convolution kernels."""
 
 from __future__ import annotations
 
+import itertools
+
 import torch
 from torch import nn
+
+
+def device_of(network: nn.Module) -> torch.device:
+    """The device of the network's tensors; a decoded network may have buffers alone. The CPU for one without tensors."""
+    tensors = itertools.chain(network.parameters(), network.buffers())
+    return next((tensor.device for tensor in tensors), torch.device("cpu"))
 
 
 def channels_last(network: nn.Module) -> None:

@@ -32,7 +32,7 @@ from methods.families.codebooks import (
 )
 from methods.families.codebooks.curve import EPOCHS
 from methods.families.description import describe
-from methods.families.limits import Ratio
+from methods.families.limits import Ratio, check_order
 from methods.families.slim import Slim
 from methods.interface import Budget, Card, Compressed, Run, Task
 
@@ -74,6 +74,7 @@ class Config(VectorSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        check_order("ratios", self.ratios, empty=True)
         if not all(m * k <= MOST for m, k in (*self.points, *self.short_points)):
             msg = f"points may have {MOST:,} codewords in all their codebooks: least squares would take gigabytes"
             raise ValueError(msg)

@@ -1,4 +1,4 @@
-"""Bytes of additive codes: which codebooks fit a ratio, and one way to count the ratio of parameters."""
+"""Bytes of additive codes: which codebooks fit a ratio."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from collections.abc import Callable
 from typing import TypeAlias
 
 import numpy as np
-from torch import nn
 
 from benchmarks import bitstream
 from benchmarks.errors import MethodError
@@ -60,17 +59,3 @@ def points_at(
         )
         chosen.append([fitting[-1], *larger][-1])
     return tuple(chosen)
-
-
-def counted_ratio(network: nn.Module, dimension: int, books: int, size: int) -> float:
-    """Bits of all parameters in fp32 / bits of codes, fp32 codebooks and scales, and raw other values.
-
-    How the paper counts is unknown: this is one interpretation. Only shapes are used: the network may be on the `meta`
-    device.
-    """
-    layers = [m for m in network.modules() if isinstance(m, nn.Conv2d | nn.ConvTranspose2d | nn.Linear)]
-    total = sum(p.numel() for p in network.parameters())
-    vectors = sum(-(-layer.weight.numel() // dimension) for layer in layers)
-    raw = total - sum(layer.weight.numel() for layer in layers)
-    codes = vectors * books * (size - 1).bit_length()
-    return 32 * total / (codes + 32 * (books * size * dimension + len(layers) + raw))

@@ -20,6 +20,7 @@ import numpy.typing as npt
 
 from benchmarks.bitstream import blueprint
 from benchmarks.errors import BitstreamError, MethodError
+from methods.families.limits import check_order
 from methods.interface import Budget, Card, Coded, Compressed, Part, Run, Task
 
 CARD = Card(
@@ -39,6 +40,9 @@ class Config:
     """`qps` are the standard's quantisation parameters, one operating point each: the step is 2^(qp/4) times a factor."""
 
     qps: tuple[int, ...] = (-41, -35, -32, -26, -23, -20, -17, -13, -9, -6)
+
+    def __post_init__(self) -> None:
+        check_order("qps", self.qps)
 
     def operating_points(self, budget: Budget) -> list[float]:
         return [0.0] * len(self.qps)

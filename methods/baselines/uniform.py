@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from benchmarks.bitstream.codecs import constant, raw, uniform
 from benchmarks.training.batchnorm import affine, conv_bn_pairs, reestimate
-from methods.families.limits import Images, Positive
+from methods.families.limits import Images, Positive, check_order
 from methods.interface import Budget, Card, Compressed, Part, Run, Task
 
 CARD = Card(
@@ -40,6 +40,9 @@ class Config:
     steps: tuple[Positive, ...] = (0.025, 0.1, 0.3, 0.5, 0.75, 1.1, 1.6, 2.3, 3.5)
     grid: Literal["tensor", "batchnorm"] = "tensor"
     recalibrate: Images = 500
+
+    def __post_init__(self) -> None:
+        check_order("steps", self.steps)
 
     def operating_points(self, budget: Budget) -> list[float]:
         return [0.0] * len(self.steps)

@@ -45,9 +45,6 @@ def both_shared(
 
     `matrices` (m, k) are equal in shape. Returns U_n (m, r_right), V (r_right, k), U (m, r_left), V_n (r_left, k).
     """
-    if sweeps < 1:
-        msg = f"Bi-JSVD needs at least 1 sweep, not {sweeps}"
-        raise MethodError(msg)
     _check_alike(what, [tuple(m.shape) for m in matrices])
     for matrix in matrices:
         check(matrix, what)

@@ -106,16 +106,12 @@ class Classification:
 
 @dataclass(frozen=True, eq=False)
 class ClassificationTest:
-    """Satisfies `benchmarks.tasks.Test`: the test images of a task; methods have no access to them.
-
-    `on_disk`: they are decoded when they are needed.
-    """
+    """Satisfies `benchmarks.tasks.Test`: the test images of a task; methods have no access to them."""
 
     task: Classification
     load: Callable[[], Split]
     shape: tuple[int, int, int]
     items: int
-    on_disk: bool = False
 
     @property
     def example(self) -> Tensor:

@@ -2,11 +2,10 @@
 
 from methods.families.codebooks.book import Book
 from methods.families.codebooks.curve import Settings, VectorSettings, curve, described
-from methods.families.codebooks.vectors import Layer, collect, groups, stack, weights
+from methods.families.codebooks.vectors import collect, groups, stack, weights
 
 __all__ = [
     "Book",
-    "Layer",
     "Settings",
     "VectorSettings",
     "collect",
