@@ -147,7 +147,7 @@ def test_plan_tells_what_is_to_run_from_what_is_recorded(
     capsys.readouterr()
     assert laboratory.ratebench("plan", "digits", "--all-configs") == 0
     text = shown(capsys)
-    assert "to run" in text and "complete, 1 points" in text
+    assert "to run" in text and "complete, 1 point," in text
     assert laboratory.ratebench("plan", "digits") == 0
     text = shown(capsys)  # the first configuration alone, which has not been run
     assert "to run" in text and "complete" not in text

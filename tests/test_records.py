@@ -116,7 +116,7 @@ def test_a_damaged_record_is_an_error_that_names_the_file(tmp_path: Path, damage
     path = tmp_path / "p00.json"
     records.write(path, made())
     path.write_bytes(damage(path.read_text()).encode(errors="surrogateescape"))
-    with pytest.raises(RecordError, match=re.escape(f"{path} is no valid record (")):
+    with pytest.raises(RecordError, match=re.escape(f"{path} is not a valid record (")):
         records.read(path)
 
 

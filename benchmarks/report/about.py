@@ -1,4 +1,4 @@
-"""Each method's part of the page: its paper, what its README says, its numbers, and other ways of counting the same files."""
+"""Each method's part of the page: its paper, its README, the paper's numbers, and other ways of counting the same files."""
 
 from __future__ import annotations
 
@@ -53,17 +53,17 @@ class About:
 
     @property
     def verdicts(self) -> dict[str, int]:
-        """How many of the paper's numbers have which verdict."""
+        """The number of the paper's results with each verdict."""
         return dict(Counter(c.verdict.outcome for c in self.answered).most_common())
 
     @property
     def silent(self) -> bool:
-        """Whether it is a paper's method without a number of the paper."""
+        """Whether the method is from a paper, but none of the paper's numbers is shown."""
         return self.fidelity != "baseline" and not self.answered and not self.open
 
 
 def about(lines: Sequence[Series], references: dict[str, Row], comparisons: Sequence[Comparison]) -> list[About]:
-    """All methods that have a record, in the order of their names; `lines` are those whose files are accounted for."""
+    """All methods of `lines`, in the order of their names, with the compression ratios of the files in `lines`."""
     by_name = sorted(lines, key=lambda line: line.method)
     return [
         _about(key, list(own), references, comparisons)
@@ -99,19 +99,19 @@ def _account(row: Row, reference: Row) -> Account:
 
 
 def _arxiv_url(known: Card) -> str | None:
-    """The paper's arXiv page, None for anything that is no arXiv identifier."""
+    """The address of the paper's arXiv page; None if the card has no valid arXiv identifier."""
     return f"https://arxiv.org/abs/{known.arxiv}" if _ARXIV.fullmatch(known.arxiv) else None
 
 
 def _readme(key: str) -> Markup:
-    """The README beside a method as HTML, headings taken down; HTML in it is text, and scripts in links are not links."""
+    """A method's README as HTML without its title. HTML in it is shown as text, and only https links remain links."""
     try:
         source = methods.source(key)
         text = (source / "README.md").read_text(encoding="utf-8") if source.is_dir() else ""
-    except Exception:  # a method of a third party may lie anywhere, or nowhere
+    except Exception:  # a method of a third party may be anywhere, or missing
         return Markup("")
     html = MarkdownIt("commonmark", {"html": False}).enable("table").render(re.sub(r"^# .*\n", "", text))
     html = re.sub(r"<(/?)h[1-6]>", r"<\1h3>", html)
     html = re.sub(r"<table>.*?</table>", _SCROLLED, html, flags=re.S)
-    # Files beside it are not in the page.
+    # Relative links would lead nowhere: the page contains no other files.
     return Markup(re.sub(r'<a href="(?!https://)[^>]*>(.*?)</a>', r"\1", html, flags=re.S))

@@ -35,16 +35,17 @@ class Gap:
 
 
 def logs(results: Path, records: Sequence[Record]) -> dict[str, str]:
-    """Id of each record's cell -> what its run said, with seconds; cells without a log are left out."""
+    """Id of each record's cell -> the log of its run; cells without a log are left out."""
     ids = {record_id.rpartition("/")[0] for record_id in (r.id for r in records)}
     files = {cell_id: results / cell_id / state.LOG for cell_id in sorted(ids)}
     return {cell_id: file.read_text("utf-8", "replace") for cell_id, file in files.items() if file.exists()}
 
 
 def first_configs(suite: str, records: Sequence[Record]) -> set[tuple[str, str, str]]:
-    """(method, budget, config hash) of the configuration that stands first for each method and budget.
+    """(method, budget, config hash) of the first configuration in params.yaml for each method and budget.
 
-    Where the suite or the method is not at hand, or has no record of it: the one that changes the fewest settings.
+    If the suite or the method is not installed, or that configuration has no record: of the recorded configurations, the
+    one that changes the fewest settings.
     """
     found = set()
     for (method, budget), members in itertools.groupby(sorted(records, key=_kind), key=_kind):
@@ -63,7 +64,7 @@ def _kind(known: Record) -> tuple[str, str]:
 
 
 def _ended_badly(results: Path, suite: str, configs: dict[str, str]) -> Iterator[Gap]:
-    """Failed and unfinished cells, by what lies in their folders; raises RecordError for a damaged cell.json."""
+    """Failed and unfinished cells, found by the files in their folders; raises RecordError for a damaged cell.json."""
     for folder in sorted(path for path in (results / suite).glob("*/*/*") if path.is_dir()):
         network, method, label = folder.relative_to(results / suite).parts
         config_hash, _, rest = label.partition("-")
@@ -81,7 +82,7 @@ def _ended_badly(results: Path, suite: str, configs: dict[str, str]) -> Iterator
 
 
 def _planned(suite: str) -> Iterator[Cell | Gap]:
-    """Every cell that the suite asks for, at each budget that its method has a recipe for."""
+    """Every cell that the suite asks for, at each budget for which its method has a recipe."""
     try:
         known = params.suite(suite)
     except RateBenchError:  # records of a suite that params.yaml no longer has can still be reported
@@ -118,12 +119,12 @@ def _place(known: Cell | Record, budget: str) -> tuple[str, str, str, str, int]:
 
 
 def _command(cell: Cell) -> str:
-    """What makes the record, for all seeds: cells that differ in their seed alone share a line."""
+    """The command that makes the records of all seeds: cells that differ only in their seed share a line."""
     return cell.command.removesuffix(f" --seed {cell.seed}")
 
 
 def _configs(records: Sequence[Record], planned: Sequence[Cell | Gap]) -> dict[str, str]:
-    """By `network/method/hash`, which is what folders are called, the configuration in words."""
+    """`network/method/hash`, as in the names of folders -> the text of the configuration."""
     known: list[Cell | Record] = [*(cell for cell in planned if isinstance(cell, Cell)), *records]
     return {f"{k.network}/{k.method}/{k.config_hash}": described.config_text(k) for k in known}
 
@@ -131,12 +132,12 @@ def _configs(records: Sequence[Record], planned: Sequence[Cell | Gap]) -> dict[s
 def _unsupported(cell: Cell) -> str | None:
     try:
         return cell.unsupported()
-    except Exception as error:  # a method's own code: one that can't answer must not cost the whole report
+    except Exception as error:  # an error in a method's code must not stop the report
         return f"the method could not say whether it applies: {error}"
 
 
 def gaps(results: Path, suite: str, records: Sequence[Record]) -> list[Gap]:
-    """All cells without a result, seeds joined, sorted: what has failed first."""
+    """All cells without a result, failed ones first; cells that differ only in their seed are joined."""
 
     def alike(gap: Gap) -> tuple[int, Gap]:
         return typing.get_args(Status).index(gap.status), replace(gap, seeds=())

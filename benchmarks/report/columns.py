@@ -1,4 +1,4 @@
-"""The columns of the table: what each shows of a row, with which unit, and the exact value behind it."""
+"""The columns of the table: for each its text, its unit and its exact value."""
 
 from __future__ import annotations
 
@@ -18,9 +18,10 @@ TIMED = (
 
 @dataclass(frozen=True)
 class Column:
-    """`value` is what is sorted by, at full precision; `text` is what is read. None shows as a dash.
+    """`value` has full precision and is used for sorting; `text` is displayed. A value of None is shown as a dash.
 
-    `metric` is the position of the suite's metric that the column shows, `shown` whether the table begins with the column.
+    `metric` is the position of the suite's metric that the column shows; `shown` says whether the column is visible until
+    the reader changes the selection.
     """
 
     key: str
@@ -119,7 +120,7 @@ _RATE = (
         "rate",
         "file",
         "bytes",
-        "Size of the whole file; the mean where there are several seeds",
+        "Size of the whole file; with several seeds, the mean",
         lambda row: row.file_bytes.mean,
         lambda row: f"{row.file_bytes.mean:,.0f}",
     ),
@@ -215,9 +216,9 @@ _COST = (
 
 
 def columns(metrics: Sequence[Metric], has_weights: bool) -> tuple[Column, ...]:
-    """All columns of a suite with these metrics; of several metrics the table begins with the first alone.
+    """All columns of a suite with these metrics. Of several metrics, only the first one's column is `shown`.
 
-    It begins without bits per weight where there is no reference network whose weights could be counted.
+    Bits per weight are not `shown` if there is no reference network whose weights could be counted.
     """
     rate = (replace(column, shown=column.shown and (has_weights or column.key != "bits")) for column in _RATE)
     return (*rate, *(_score(metric, position) for position, metric in enumerate(metrics)), *_COST)

@@ -19,9 +19,9 @@ from methods.interface import Metric
 class Contents:
     """Everything that the templates and the script show.
 
-    `metrics` are the suite's, the one that networks are compared by first; `current` says of each record's id whether the
-    code at hand would measure the same (None: it can't be told); `first` has the identities of lines that are a method's
-    first configuration; `logs` maps cells' ids to what their runs said; `figures` maps a kind ("rate-quality",
+    `metrics` are the suite's metrics; networks are compared by the first. `current` says for each record's id whether the
+    installed code gives it the same fingerprint (None: not known). `first` holds the identities of the lines that are a
+    method's first configuration. `logs` maps the ids of cells to their logs. `figures` maps a kind ("rate-quality",
     "macs-quality"), a network and a budget to an SVG.
     """
 
@@ -43,12 +43,12 @@ class Contents:
 
     @property
     def rows(self) -> list[Row]:
-        """In the order of the table: line by line."""
+        """All rows in the order of the table: line by line."""
         return [row for line in self.lines for row in line.rows]
 
     @property
     def metric(self) -> Metric:
-        """The metric that networks are compared by."""
+        """The metric by which networks are compared."""
         return self.metrics[0]
 
     @property
@@ -57,7 +57,7 @@ class Contents:
 
     @property
     def kinds(self) -> list[str]:
-        """What figures there are, as their file names begin."""
+        """The kinds of the figures; their file names begin with the kind."""
         return list(dict.fromkeys(kind for kind, _, _ in self.figures))
 
     @property
@@ -72,5 +72,5 @@ class Contents:
 
     @property
     def stale(self) -> set[str]:
-        """Keys of rows with a seed that different code has measured; records whose code can't be compared do not count."""
+        """Keys of rows with a record that other code has measured; records whose code can't be compared do not count."""
         return {row.key for row in self.rows if any(self.current[r.id] is False for r in row.records)}

@@ -14,20 +14,20 @@ from benchmarks.report import figures
 from benchmarks.report.series import Series
 from methods.interface import Metric
 
-STRUCTURED = "structured pruning"  # the family whose networks are the reference where nothing is removed
+STRUCTURED = "structured pruning"  # the family whose curves begin at the reference: it is the network with nothing removed
 
 
 def narrower(reference: Row, lines: Sequence[Series], first: Collection[tuple[str, str, str]]) -> list[Series]:
-    """The lines with a point that saves a hundredth of the reference's MACs or more.
+    """The lines with a point that saves at least a hundredth of the reference's MACs.
 
-    All configurations of methods that estimate their redundancy; of other methods those in `first`.
+    Methods that estimate the redundancy are shown with all configurations, other methods with those in `first`.
     """
     shown = [line for line in lines if line.identity in first or estimates(line)]
     return [line for line in shown if any(removed(reference, row) >= 1 for row in line.rows)]
 
 
 def estimates(line: Series) -> list[float]:
-    """What share of the MACs a method estimates that its network does not need, at each of its points, in per cent.
+    """The share of the MACs that the network does not need, as the method estimates it at each point, in per cent.
 
     The method's card names the note that holds it.
     """

@@ -18,8 +18,8 @@ from benchmarks.report.view import axis_title, pad, view
 from methods.interface import Metric
 
 WIDTH = 3.35  # inches: one column of a two-column paper
-STROKE = 0.9  # points: how thick lines are
-LETTERS = 61  # of the font that certainly fit into a line of the legend
+STROKE = 0.9  # points: the thickness of lines
+LETTERS = 61  # letters that are sure to fit into a line of the legend
 _STYLE: Any = {  # matplotlib's stubs want every key as a literal
     "svg.hashsalt": "ratebench",  # else element ids are random
     "svg.fonttype": "path",  # looks the same where the font is not installed
@@ -38,14 +38,14 @@ _STYLE: Any = {  # matplotlib's stubs want every key as a literal
 
 
 def _bytes(value: float, _: object = None) -> str:
-    """1 kB = 1000 bytes."""
+    """The text of a number of bytes; 1 kB = 1000 bytes."""
     if value < 1e3:
         return f"{value:g} B"
     return f"{value / 1e3:g} kB" if value < 1e6 else f"{value / 1e6:g} MB"
 
 
 def _printable(text: str) -> str:
-    """What every XML parser and font can take; matplotlib hides labels that begin with an underscore."""
+    """Text in printable characters, without an underscore in front: matplotlib hides labels that begin with one."""
     kept = "".join(letter if letter.isprintable() else " " for letter in text)
     return f" {kept}" if kept.startswith("_") else kept
 
@@ -56,7 +56,7 @@ def labelled(name: str) -> str:
 
 
 def draw_line(axes: Axes, line: Series, place: Callable[[Row], float]) -> None:
-    """One line with 95 % intervals; `place` is where a row stands on the x axis."""
+    """One line with 95 % intervals; `place` gives a row's position on the x axis."""
     rows = line.rows
     bounds = [row.quality.interval for row in rows]
     values = [row.quality.value for row in rows]
@@ -93,7 +93,7 @@ def _draw_axes(axes: Axes, metric: Metric, reference: Row | None, lines: Sequenc
 
 
 def draw_quality(axes: Axes, metric: Metric, reference: Row | None, lines: Sequence[Series]) -> None:
-    """The y axis, as far from the reference as `view` says on its worse side; the reference is a dotted line."""
+    """The y axis, up to the distance `view` on the worse side of the reference, which is a dotted line."""
     axes.set_ylabel(_printable(axis_title(metric)))
     axes.grid(alpha=0.25, linewidth=0.4)
     axes.set_axisbelow(True)
@@ -111,7 +111,7 @@ def draw_quality(axes: Axes, metric: Metric, reference: Row | None, lines: Seque
 
 
 def _draw_ratios(axes: Axes, uncompressed_bytes: int) -> None:
-    """The same axis again along the top, labelled with ratios."""
+    """A second x axis at the top with the same range, labelled with ratios."""
     top = axes.twiny()
     top.set_xscale("log")
     top.set_xlim(axes.get_xlim())
@@ -135,7 +135,7 @@ def figure(metric: Metric, reference: Row | None, lines: Sequence[Series]) -> Fi
 
 
 def column(lines: Sequence[Series], more: int = 0) -> tuple[Figure, Axes]:
-    """An empty figure as wide as a column, with room for a legend of the reference, the lines and `more` below."""
+    """An empty figure as wide as a column, with room below for a legend of the reference, the lines and `more` entries."""
     rows = 1 + more + sum(labelled(line.name).count("\n") + 1 for line in lines)
     drawn = Figure(figsize=(WIDTH, 2.35 + 0.125 * rows), layout="constrained")
     return drawn, drawn.add_subplot()
@@ -152,7 +152,7 @@ def _saved(drawn: Figure, suffix: str) -> bytes:
 
 
 def render(draw: Callable[[], Figure], caution: str = "") -> dict[str, bytes]:
-    """The figure as "svg" and "pdf" files, and as "page": an SVG a third as large, whose letters are text."""
+    """The figure as "svg" and "pdf" files, and as "page": an SVG with letters as text, which is a third as large."""
     files = {}
 
     def drawn() -> Figure:

@@ -1,4 +1,4 @@
-"""The index over suites: one page that leads to each suite's report."""
+"""The index of all suites: one page with a link to each suite's report."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SUMMARY = "snapshot.json"  # in each suite's folder
 
 
 class Summary(msgspec.Struct, frozen=True, kw_only=True):
-    """What the index says of one suite; `figure` is a file beside its page."""
+    """One suite's entry in the index; `figure` is the name of a file beside the suite's page."""
 
     suite: str
     caution: str = ""
@@ -30,7 +30,7 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def write(reports: Path) -> Path:
-    """Render `reports/index.html` from the summaries of the suites' folders; raises RateBenchError for a damaged one."""
+    """Render `reports/index.html` from the summaries in the suites' folders; raises RateBenchError for a damaged one."""
     found = [_read(path) for path in sorted(reports.glob(f"*/{SUMMARY}"))]
     templates = jinja.environment()
     style = Markup(jinja.source(templates, "page.css"))
@@ -43,5 +43,5 @@ def _read(path: Path) -> Summary:
     try:
         return msgspec.json.decode(path.read_bytes(), type=Summary)
     except (OSError, msgspec.MsgspecError) as error:
-        msg = f"{path} is no summary of a report ({error}): render that suite's report again"
+        msg = f"{path} is not a summary of a report ({error}): render that suite's report again"
         raise RateBenchError(msg) from error

@@ -22,27 +22,27 @@ def version() -> str:
 
 
 def exact(value: float) -> str:
-    """A paper's number with the digits that it was typed in with."""
+    """A paper's number with all digits of reported.toml."""
     return f"{value:,}".removesuffix(".0")
 
 
 def signed(value: float, decimals: int = 2) -> str:
-    """With a sign, the minus as long as the plus."""
+    """A number with its sign; the minus is as wide as the plus."""
     return f"{value:+,.{decimals}f}".replace("-", "−")
 
 
 def image_url(svg: bytes) -> str:
-    """An SVG as a data address; an image can't run scripts, whatever its texts hold."""
+    """An SVG as a data URL. Scripts in an image do not run, whatever its texts contain."""
     return "data:image/svg+xml," + urllib.parse.quote(svg, safe=" !$()*+,-./:;=?@[]_|~'")
 
 
 def with_code(text: str) -> Markup:
-    """What stands between backticks as code, all else as it is, escaped."""
+    """Text as escaped HTML; parts between backticks become code."""
     return Markup(MarkdownIt("zero").enable("backticks").renderInline(text))
 
 
 def environment() -> jinja2.Environment:
-    """Templates with the filters that they share; what is filled in is escaped."""
+    """The templates with their common filters; inserted values are escaped."""
     made = jinja2.Environment(
         loader=jinja2.PackageLoader("benchmarks.report"),
         autoescape=True,
@@ -64,6 +64,6 @@ def environment() -> jinja2.Environment:
 
 
 def source(templates: jinja2.Environment, name: str) -> str:
-    """A template's text as it lies there: styles and scripts are not filled in."""
+    """The text of a file beside the templates, such as a style or a script, without rendering."""
     assert templates.loader is not None
     return templates.loader.get_source(templates, name)[0]

@@ -26,11 +26,11 @@ TEX = {
     "⁶": "$^6$",
     "\n": " ",
 }
-LAST = 0x17F  # the last letter that a plain pdflatex knows; what lies beyond becomes a question mark
+LAST = 0x17F  # the last letter that a plain pdflatex knows; later ones become question marks
 
 
 def tex(text: str) -> str:
-    """Text that LaTeX sets as it is."""
+    """Text with LaTeX's special characters escaped."""
     return "".join(TEX.get(letter, letter if ord(letter) <= LAST else "?") for letter in text)
 
 
@@ -46,7 +46,7 @@ def page_entry(suite: str, snapshot_id: str, year: str, note: str) -> str:
 
 
 def paper_entry(card: Card) -> str | None:
-    """A BibTeX entry for the paper of a method; None for one that names no author."""
+    """A BibTeX entry for the paper of a method; None if its card names no author."""
     names = [author for author in card.authors if author.strip()]
     if not names:
         return None

@@ -20,7 +20,7 @@ class Entry:
 
 
 def ledger(records: Sequence[Record]) -> list[Entry]:
-    """Sorted by method, budget and device."""
+    """The entries, sorted by method, budget and device."""
 
     def place(r: Record) -> tuple[str, str, str, int]:
         return r.method, r.budget, r.speed.device, r.speed.threads

@@ -1,4 +1,4 @@
-"""The page: everything that its templates show."""
+"""Renders the page from its templates."""
 
 from __future__ import annotations
 
@@ -29,20 +29,26 @@ ROLE_NAMES = {
     "header": "header",
 }
 SCRIPTS = ("base.js", "rate.js", "plot.js", "table.js", "drawer.js", "export.js", "ranking.js", "page.js")
+COUNTED = {
+    "file": "counting the whole file",
+    "weights only": "counting weights only",
+    "params": "counting parameters",
+    "unstated": "without a statement of what is counted",
+}
 RATIOS = (1, 2, 4, 6, 8, 10, 12, 16, 20, 24, 32, 48, 64)  # at which lines can be ranked
 
 
 def reported_value(reported: Reported) -> str:
-    """A paper's number, or a dash for what it only says in words."""
+    """A paper's number, or a dash for a statement in words."""
     return "–" if reported.metric == CLAIM else exact(reported.value)
 
 
 def reported_size(reported: Reported) -> str:
-    """A paper's size with its own accounting."""
+    """A paper's size, with what it counts."""
     if reported.size is None:
         return "–"
     unit = {"ratio": "×", "bytes": " bytes", "params": " parameters"}[reported.size.unit]
-    return f"{exact(reported.size.value)}{unit}, counting {reported.size.counts}"
+    return f"{exact(reported.size.value)}{unit}, {COUNTED[reported.size.counts]}"
 
 
 def _scripted(contents: Contents, facts: dict[str, Any], source: dict[str, str]) -> dict[str, Any]:
@@ -62,12 +68,12 @@ def _scripted(contents: Contents, facts: dict[str, Any], source: dict[str, str])
 
 
 def _pairs(names: Iterable[str]) -> list[tuple[str, str]]:
-    """Choices that are called what they are."""
+    """The sorted options of a menu; their labels are their values."""
     return [(name, name) for name in sorted(set(names))]
 
 
 def render(contents: Contents) -> bytes:
-    """The page as UTF-8 HTML that loads nothing from anywhere."""
+    """The page as UTF-8 HTML, which loads no other file."""
     templates = jinja.environment()
     source = {name: jinja.source(templates, name) for name in ("page.css", *SCRIPTS)}
     snapshot_id, last = snapshot(contents.records), max(r.provenance.started for r in contents.records)

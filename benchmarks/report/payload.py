@@ -1,4 +1,4 @@
-"""What the page's script reads: rows, records and the plotting library, compressed inside the page."""
+"""The input of the page's script: rows, records and the plotting library, compressed inside the page."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ from methods.interface import Metric
 
 
 def packed(text: str) -> str:
-    """gzip in base64, without a date: the same text gives the same letters."""
+    """gzip in base64, without a date, so that the same text gives the same result."""
     return base64.b64encode(gzip.compress(text.encode(), 9, mtime=0)).decode()
 
 
 def policy_hash(script: str) -> str:
-    """How a content security policy names the one script that it lets run."""
+    """The hash by which a content security policy allows a script to run."""
     return f"'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'"
 
 
@@ -42,14 +42,14 @@ def plotly() -> tuple[str, str]:
 
 
 def records(known: Sequence[Record], current: Mapping[str, bool | None]) -> str:
-    """All records as they are, packed; each with `current`: whether the code at hand would measure the same."""
+    """All records, packed; each with `current`: whether the installed code gives it the same fingerprint."""
     return packed(plain_json([{**msgspec.to_builtins(r), "current": current[r.id]} for r in known]))
 
 
 def page(facts: Mapping[str, Any], contents: Contents) -> str:
-    """Metrics, columns, networks, lines and rows, packed; numbers at full precision, metrics times their scale.
+    """Metrics, columns, networks, lines and rows, packed. Numbers have full precision; scores are multiplied by their scale.
 
-    Rows name their line, and records, by position; `facts` are those of the whole page.
+    Rows refer to their line and their records by position; `facts` are about the whole page.
     """
     position, stale = {r.id: i for i, r in enumerate(contents.records)}, contents.stale
     known, metric = columns(contents.metrics, contents.has_weights), contents.metric
@@ -81,7 +81,7 @@ def page(facts: Mapping[str, Any], contents: Contents) -> str:
 
 
 def _metric(metric: Metric) -> dict[str, Any]:
-    """`better` is 1 or −1: on which side of another value a better one lies."""
+    """`better` is 1 if more is better, and −1 if less is better."""
     return {
         "name": metric.name,
         "unit": metric.unit,
@@ -113,7 +113,7 @@ def _network(name: str, reference: Row | None) -> dict[str, Any]:
 
 
 def _names(lines: Sequence[Series]) -> list[str]:
-    """What lines are called in addresses: unique within a network, without the commas that separate them."""
+    """The names of lines in addresses: unique within a network, and without commas, which separate the names."""
     names, taken = [], set[tuple[str, str]]()
     for line in lines:
         plain = ".".join((line.method, line.rows[0].first.config_hash, line.rows[0].first.budget)).replace(",", "")
@@ -161,7 +161,7 @@ def _machine(record: Record) -> str:
 
 
 def _reported(comparison: Comparison, metric: Metric) -> dict[str, Any] | None:
-    """A paper's own point, where it gives the metric or its complement, and a size that has a place on the axis of ratios."""
+    """A paper's own point for the plot; None unless it has the metric or its complement, and its size as a ratio."""
     known = comparison.reported
     if known.metric not in (metric.name, metric.complement) or known.size is None or known.size.unit != "ratio":
         return None

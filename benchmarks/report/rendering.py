@@ -1,4 +1,4 @@
-"""From a suite's records to the files of its report."""
+"""Makes the files of a report from a suite's records."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from benchmarks.running import freshness, params
 
 
 def render(suite: str, results: Path, reports: Path) -> Path:
-    """As `benchmarks.report.render` says."""
+    """See `benchmarks.report.render`."""
     records = _load(suite, results)
     contents, files = _contents(suite, results, records)
     html, folder = page.render(contents), reports / suite
@@ -49,7 +49,7 @@ def render(suite: str, results: Path, reports: Path) -> Path:
 
 
 def _load(suite: str, results: Path) -> list[Record]:
-    """In the order of their ids."""
+    """The records of a suite in the order of their ids; raises RateBenchError if no report can be made of them."""
     records = sorted(recorded.load(results, suite), key=lambda r: r.id)
     if not records:
         msg = f"there are no records of {suite!r} in {results}: `ratebench run {suite}` makes them"
@@ -57,14 +57,14 @@ def _load(suite: str, results: Path) -> list[Record]:
     if len(compared := {r.metric for r in records}) > 1:
         msg = (
             f"records of {suite!r} in {results} are compared by different metrics ({', '.join(sorted(compared))}): "
-            "remove those that its task no longer has, or run them again"
+            "remove the records whose metric the task no longer defines, or run them again"
         )
         raise RateBenchError(msg)
     return records
 
 
 def _contents(suite: str, results: Path, records: Sequence[Record]) -> tuple[Contents, dict[str, bytes]]:
-    """What the page shows, and the figures beside it by their file names."""
+    """The content of the page, and the figures beside it by their file names."""
     rows, caution, tasks = aggregate(records), params.caution(suite), {r.task for r in records}
     known, lines = references(rows), list(series.series(rows))
     metrics, first = described.all_metrics(records), cells.first_configs(suite, records)
@@ -102,7 +102,7 @@ def _contents(suite: str, results: Path, records: Sequence[Record]) -> tuple[Con
 
 
 def _figure_name(*names: str) -> str:
-    """A file name, whatever a network or a budget is called; two never share one."""
+    """A valid file name for any names of a network and a budget; different names give different files."""
     whole = "-".join(names)
     safe = re.sub(r"[^\w-]", "_", whole, flags=re.ASCII)
     return safe if safe == whole else f"{safe}-{sha256(whole.encode()).hexdigest()[:8]}"

@@ -1,8 +1,9 @@
 """The lines of the plots, one per method × config × budget, and their look: the same in the page and in the figures.
 
-Colour says the method (first the six of Okabe and Ito's palette, which the colour-blind tell apart; the ones added at
-the end are farthest from those before in OKLab, as seen with and without deuteranopia, at a contrast of 3 on either page),
-the symbol says method and configuration, the dash says the budget: no meaning hangs on colour alone.
+The colour shows the method. The first six colours are from Okabe and Ito's palette, which colour-blind readers can tell
+apart. Those added at the end are as far as possible from the earlier ones in OKLab, as seen with and without deuteranopia,
+at a contrast of 3 on the light and on the dark page. The symbol shows method and configuration, the dash shows the budget:
+no information depends on colour alone.
 """
 
 from __future__ import annotations
@@ -60,7 +61,7 @@ DASHES = {
 
 @dataclass(frozen=True)
 class Series:
-    """One line on one network's plot; `rows` in the order that the method yielded the points."""
+    """One line on one network's plot; `rows` are in the order in which the method yielded the points."""
 
     network: str
     method: str
@@ -80,7 +81,7 @@ class Series:
 
     @property
     def name(self) -> str:
-        """Method, what differs from its default, budget and fidelity."""
+        """Method, settings that differ from the defaults, budget and fidelity."""
         parts = [self.method, *([] if self.config == "default" else [self.config]), self.budget]
         return " · ".join(parts) + f" [{self.fidelity}]"
 
@@ -94,13 +95,13 @@ def _looks(rows: Sequence[Row]) -> dict[tuple[str, str], tuple[str, Symbol]]:
         colour = {method: next(colours) for method in sorted({r.method for r in kind})}
         pairs = {(r.method, described.config_text(r) != "default", r.config_hash) for r in kind}
         for position, (method, _, config_hash) in enumerate(sorted(pairs)):
-            shift = position // len(SYMBOLS)  # where colours repeat, symbols are out of step with them
+            shift = position // len(SYMBOLS)  # where colours repeat, the symbols are shifted
             looks[method, config_hash] = colour[method], SYMBOLS[(position + shift) % len(SYMBOLS)]
     return looks
 
 
 def _line(row: Row) -> tuple[str | bool, ...]:
-    """What rows of one line share, in the order in which lines are shown: papers first, default config first."""
+    """The properties that the rows of a line share. Lines are sorted by them: papers and default configurations first."""
     r = row.first
     changed = described.config_text(r) != "default"
     budget = described.budget_text(r.budget, r.epochs)

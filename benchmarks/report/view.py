@@ -1,16 +1,16 @@
-"""How far quality axes reach, and how curves are compared, whatever the metric."""
+"""The range of quality axes and the comparison of curves, for any metric."""
 
 from __future__ import annotations
 
 from methods.interface import Metric
 
-VIEW = 0.10  # collapsed points would flatten the rest: the axis of a proportion ends so far from the reference
+VIEW = 0.10  # the axis of a proportion ends this far from the reference: collapsed points would flatten the rest
 PAD = 0.003  # room at the ends of such an axis
-LEAST = 0.01  # curves of proportions have to share at least as much to be compared
+LEAST = 0.01  # curves of proportions are compared if they share at least this range
 
 
 def view(metric: Metric) -> float | None:
-    """How far from the reference, on its worse side, points are in view; None if all are."""
+    """The largest distance from the reference, on its worse side, at which points are in view; None if all are."""
     return metric.scale * VIEW if metric.kind == "proportion" else None
 
 
@@ -19,11 +19,11 @@ def pad(metric: Metric) -> float:
 
 
 def least(metric: Metric) -> float | None:
-    """What range of the metric two curves have to share; None where that is a tenth of the range of both."""
+    """The range of the metric that two curves have to share; None for a tenth of the range that they cover together."""
     return metric.scale * LEAST if metric.kind == "proportion" else None
 
 
 def axis_title(metric: Metric) -> str:
-    """Its name and unit, and which direction is better where that is the unusual one."""
+    """The metric's name and unit, with a note if less is better."""
     unit = f", {metric.unit}" if metric.unit else ""
     return f"{metric.name}{unit}{'' if metric.more_is_better else ' (less is better)'}"

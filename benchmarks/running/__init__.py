@@ -1,1 +1,1 @@
-"""From params.yaml to records: the cells of a suite, what they depend on, and running them."""
+"""From params.yaml to records: the cells of a suite, their dependencies, and their execution."""

@@ -1,4 +1,4 @@
-"""Cells on several machines: a Ray cluster whose nodes see one results folder and one cache folder (a shared file system).
+"""Cells on several machines: a Ray cluster whose nodes share a results folder and a cache folder (one file system).
 
 Ray does not retry cells: a cell that is lost with its node is run again by the next `ratebench run`.
 """
@@ -16,7 +16,7 @@ from benchmarks.running.cell import Cell
 def completed(
     cells: Sequence[Cell], results: Path, address: str, work: Callable[..., Any], fresh: bool
 ) -> Iterator[tuple[Cell, Any]]:
-    """Run `work(cell, results, threads, fresh)` for each cell on the cluster at `address`; yields as they end.
+    """Run `work(cell, results, threads, fresh)` for each cell on the cluster at `address`; yields each as it ends.
 
     `address` is an address for `ray.init`: "auto", "local" or "host:port". A node runs one cell per GPU, or one at a time on
     all of its cores. Raises RateBenchError if Ray is not installed, can't be reached, or loses a cell.

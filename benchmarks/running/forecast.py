@@ -1,7 +1,7 @@
 """The expected cost of a cell, from speeds measured on this machine and the method's records on tasks of the same kind.
 
-These are rough estimates: the time for compression is scaled with the size of the network.
-A point of a task without a reference network is expected to cost the time of recorded points, with training and scoring.
+These are rough estimates: the time for compression is scaled with the size of the network. For a task without a reference
+network, a point is expected to take as long as recorded points, including training and scoring.
 """
 
 from __future__ import annotations

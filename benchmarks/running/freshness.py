@@ -1,4 +1,4 @@
-"""Whether records are those that the code at hand would give."""
+"""Whether the installed code gives records the fingerprints that they have."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __fingerprint__ = False  # compares results, makes none
 
 
 def current(records: Sequence[Record]) -> dict[str, bool | None]:
-    """By the id of each record, whether the code at hand gives it the same fingerprint; None where that can't be told."""
+    """For each record's id, whether the installed code gives it the same fingerprint; None if that is not known."""
     equivalents.rows()  # a damaged file is an error, not a reason why something can't be told
     fingerprints: dict[str, str | None] = {}  # by the cell's id
     found = {}

@@ -20,7 +20,7 @@ Say = Callable[[str], None]
 
 
 class Clock:
-    """Seconds spent on the point in progress, including processes that were killed, up to their last entry in `file`."""
+    """Seconds spent on the point in progress. Killed processes count up to their last entry in `file`."""
 
     def __init__(self, file: Path) -> None:
         self._file, self._before, self._start = file, 0.0, time.perf_counter()
@@ -43,7 +43,7 @@ class Clock:
 
 
 class CellRun:
-    """Satisfies `methods.interface.Run` for one cell, with work in progress in the folder `work`."""
+    """Implements `methods.interface.Run` for one cell, with checkpoints in the folder `work`."""
 
     def __init__(self, cell: Cell, work: Path, device: torch.device, say: Say) -> None:
         self.clock = Clock(work / f"seconds-{cell.fingerprint()}")

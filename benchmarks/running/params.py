@@ -63,7 +63,7 @@ def _params() -> dict[str, Any]:
 
 
 def names() -> list[str]:
-    """The suites."""
+    """The names of the suites."""
     return [name for name in _params() if name not in ("budgets", "configs")]
 
 

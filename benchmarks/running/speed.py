@@ -34,7 +34,7 @@ class Speed:
 
 
 def speed(task: str, network: str, device: torch.device) -> Speed:
-    """Measured once per machine and stored in the cache folder."""
+    """The speed, measured once per machine and stored in the cache folder."""
     key = json_hash([environment.gpu() or environment.cpu(), torch.__version__, torch.get_num_threads(), task, network])
     place = storage.cache_folder() / "speeds" / f"{key[:16]}.json"
     if not place.exists():

@@ -1,4 +1,4 @@
-"""What the stages of dvc.yaml depend on: one fingerprint for each method on each network of a suite."""
+"""The fingerprints that the stages of dvc.yaml depend on: one for each method on each network of a suite."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from benchmarks.running import params, plan
 
 
 def fingerprints(suite_name: str) -> dict[str, Any]:
-    """The hash of all cells of a method on a network, at the suite's budgets, that can be run.
+    """For each network and method, one hash of all cells at the suite's budgets that can be run.
 
-    It changes if a result of one of them can change, and if a cell comes or goes. A hash lies where DVC looks for the key
-    `network.method`: DVC takes every dot for a level, also one in a network's name.
+    It changes if the result of one of these cells can change, and if a cell is added or removed. A hash is stored where DVC
+    looks for the key `network.method`: DVC takes every dot as a level, even a dot in a network's name.
     """
     suite = params.suite(suite_name)
     cells: dict[str, dict[str, str]] = {f"{network}.{key}": {} for network in suite.networks for key in suite.methods}
