@@ -213,7 +213,12 @@ def _score(metric: Metric, score: records.Score | None) -> tuple[str, str]:
 @app.command()
 def verify(suite: Suite, method: Methods = None, results: Results = Path("results")) -> None:
     """Decode and score existing artefacts again, and compare the results with their records."""
-    known = [r for r in records.load(results, suite) if not method or r.method in method]
+    recorded = list(records.load(results, suite))
+    names = {*methods.names(), *(r.method for r in recorded)}
+    for key in method or ():
+        if key not in names:
+            raise UnknownName("method", key, names)
+    known = [r for r in recorded if not method or r.method in method]
     counts = {"same": 0, "differs": 0, "no artefact": 0}
     for verdict in verified(known, results, environment.device()):
         counts[verdict.outcome] += 1

@@ -44,6 +44,8 @@ def get(key: str) -> Method:
         msg = f"method {key!r} can't be imported: {error}"
         raise MethodError(msg) from error
     missing = [name for name in ("CARD", "Config", "unsupported", "compress") if not hasattr(module, name)]
+    if hasattr(module, "Config") and not hasattr(module.Config, "operating_points"):
+        missing.append("Config.operating_points")
     if missing:
         msg = f"method {key!r} ({module.__name__}) lacks {', '.join(missing)}: see methods/interface.py"
         raise MethodError(msg)

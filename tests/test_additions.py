@@ -7,9 +7,6 @@ from pathlib import Path
 
 from checkout import Copy
 
-from benchmarks.fingerprint import ROOT
-
-MODULES = "benchmarks/bitstream/modules"
 NETWORK = '''
 """One linear layer."""
 from torch import nn
@@ -95,6 +92,7 @@ ADDED = {
     "benchmarks/networks/one_layer.py": NETWORK,
     "benchmarks/bitstream/codecs/bytewise.py": CODEC,
     "benchmarks/tasks/lines.py": TASK,
+    "benchmarks/bitstream/modules/doubled.py": MODULE,
 }
 # A file of the new network, written with the new codec, is decoded and scored on the new task.
 USED = """
@@ -103,6 +101,7 @@ from pathlib import Path
 import numpy as np, torch
 from benchmarks import bitstream, fingerprint, tasks
 from benchmarks.bitstream.codecs import bytewise
+from benchmarks.bitstream.modules import doubled
 from benchmarks.evaluation import worker
 from benchmarks.evaluation.messages import Wanted
 from methods.interface import Compressed
@@ -111,16 +110,11 @@ torch.set_num_threads(1)
 assert fingerprint.ROOT == Path(sys.argv[1]) and "lines" in tasks.names()
 weight = np.zeros((10, 64))
 weight[7] = 3
-edits = {}
-if sys.argv[2:]:
-    from benchmarks.bitstream.modules import doubled
-    edits = {"0": doubled.spec()}
 part = bytewise.part(["2.weight", "2.bias"], [weight, np.arange(10)], "weights")
 file = Path(sys.argv[1], "x.rbn")
-file.write_bytes(bitstream.encode(Compressed("one_layer", {}, (part,), {}, edits)))
+file.write_bytes(bitstream.encode(Compressed("one_layer", {}, (part,), {}, {"0": doubled.spec()})))
 network = bitstream.decode(file.read_bytes())
-factor = 2 if edits else 1
-assert torch.equal(network(torch.ones(1, 1, 8, 8))[0], torch.arange(10.0) + 3 * 64 * factor * (torch.arange(10) == 7))
+assert torch.equal(network(torch.ones(1, 1, 8, 8))[0], torch.arange(10.0) + 3 * 64 * 2 * (torch.arange(10) == 7))
 print(worker.score(Wanted(str(file)), "lines", "line", torch.device("cpu")).scores["top-1"].items)
 """
 
@@ -131,8 +125,7 @@ def test_a_new_network_codec_task_and_kind_of_module_are_one_file_each(
     """A fresh process knows them all."""
     copy = Copy(tmp_path / "checkout")
     before = copy.fingerprints()
-    with_modules = (ROOT / MODULES).is_dir()
-    for name, text in {**ADDED, **({f"{MODULES}/doubled.py": MODULE} if with_modules else {})}.items():
+    for name, text in ADDED.items():
         copy.write(name, text)
         assert copy.stale(before) == set(), name
-    assert fresh_python(USED, copy.root, *(["modules"] if with_modules else []), root=copy.root) == "400\n"
+    assert fresh_python(USED, copy.root, root=copy.root) == "400\n"

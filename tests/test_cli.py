@@ -42,6 +42,7 @@ def shown(capsys: pytest.CaptureFixture[str]) -> str:
         ("fetch cifar10 -n resnet21", "error: unknown network of task 'cifar10' 'resnet21': did you mean 'resnet"),
         ("show digits", "error: there are no records of 'digits' in results: `ratebench run digits` makes them"),
         ("verify digits", "error: no artefact of 'digits' is in results"),
+        ("verify digits --method unifrom", "error: unknown method 'unifrom': did you mean 'uniform"),
         ("decode absent.rbn", "error: there is no file absent.rbn"),
         ("decode .", "error: there is no file ."),
     ],
@@ -52,6 +53,19 @@ def test_a_mistake_is_one_sentence(
     assert laboratory.ratebench(*arguments.split()) == 1
     complaint = capsys.readouterr().err
     assert complaint.startswith(sentence) and complaint.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "lacking"), [("operating_points", "Config.operating_points"), ("unsupported", "unsupported")]
+)
+def test_a_method_without_a_part_of_the_interface_says_which(
+    laboratory: Laboratory, capsys: pytest.CaptureFixture[str], name: str, lacking: str
+) -> None:
+    file = laboratory.folder / "packages" / "tiny.py"
+    file.write_text(file.read_text().replace(f"def {name}(", "def other("))
+    laboratory.forget()
+    assert laboratory.ratebench("plan", "digits") == 1
+    assert f"error: method 'tiny' (tiny) lacks {lacking}: see methods/interface.py" in shown(capsys)
 
 
 @pytest.mark.parametrize(

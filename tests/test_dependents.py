@@ -269,7 +269,6 @@ def test_which_code_a_cell_depends_on(laboratory: Laboratory, copy: Copy, monkey
         assert with_change(f"benchmarks/{name}.py") != before, name
 
 
-@pytest.mark.skipif(not (ROOT / MODULES).is_dir(), reason="kinds of module are no files yet")
 def test_another_kind_of_module_changes_nothing(copy: Copy, before: Fingerprints) -> None:
     """One more line in the module that structured pruning alone uses."""
     expected = Grep(copy).dependents(f"{MODULES}/gather.py")

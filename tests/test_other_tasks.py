@@ -27,7 +27,7 @@ import benchmarks.tasks
 import methods
 from benchmarks import bitstream, records, registry, tasks
 from benchmarks.evaluation import metrics, verify
-from benchmarks.records import Record, items
+from benchmarks.records import Record, described, items
 from benchmarks.running import params, plan
 
 FOLDER = Path(__file__).parent / "other_tasks"
@@ -97,7 +97,7 @@ def test_records_hold_the_tasks_own_metric(laboratory: Laboratory) -> None:
             assert (known.quality.low, known.quality.high) == (pytest.approx(low, 1e-5), pytest.approx(high, 1e-5))
             path = laboratory.results / f"{known.id}.json"
             assert items.path_beside(path).stat().st_size == 4 * len(values)
-            kept = items.read(path, tasks.metric(suite, metric), known.quality)
+            kept = items.read(path, described.metric(suite, metric), known.quality)
             assert kept is not None and kept.numpy() == pytest.approx(values, rel=1e-5)
 
 

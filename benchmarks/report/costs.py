@@ -14,7 +14,9 @@ from benchmarks.report import figures
 from benchmarks.report.series import Series
 from methods.interface import Metric
 
-STRUCTURED = "structured pruning"  # the family whose curves begin at the reference: it is the network with nothing removed
+STRUCTURED = (
+    "structured pruning"  # the family whose curves begin at the reference: it is the network with nothing removed
+)
 
 
 def narrower(reference: Row, lines: Sequence[Series], first: Collection[tuple[str, str, str]]) -> list[Series]:

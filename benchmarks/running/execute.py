@@ -92,7 +92,9 @@ class _Execution:
             known = isinstance(problem, RateBenchError)
             error = str(problem) if known else "".join(traceback.format_exception_only(problem)).strip()
             self.say(f"{self.cell.id} failed: {error if known else traceback.format_exc()}")
-            alone = processes.count() == 1 or isinstance(problem, MethodError)  # all processes raise the same MethodError
+            alone = processes.count() == 1 or isinstance(
+                problem, MethodError
+            )  # all processes raise the same MethodError
             if not alone:
                 msg = f"{self.cell.id} failed in process {processes.rank()}, so all processes end: {error}"
                 raise RateBenchError(msg) from problem

@@ -30,7 +30,11 @@ class Test(Protocol):
 
 
 class TaskModule(Protocol):
-    """The names that a task module defines."""
+    """The names that a task module defines.
+
+    A task whose data can't be downloaded may also define `prepare(say)`, which `ratebench prepare` calls: it unpacks what the
+    user has put in place, and passes sentences about its progress to `say`.
+    """
 
     METRICS: tuple[Metric, ...]  # networks are compared by the first
     ITEMS: tuple[int, int]  # the number of items for training and for scoring
@@ -69,12 +73,3 @@ def load(name: str, network: str) -> Task:
         kind = f"network of task {name!r}"
         raise UnknownName(kind, network, module.NETWORKS)
     return module.task(network)
-
-
-def metric(task: str, name: str) -> Metric:
-    """A task's metric by name; raises UnknownName for either."""
-    known = {metric.name: metric for metric in get(task).METRICS}
-    if name not in known:
-        kind = f"metric of task {task!r}"
-        raise UnknownName(kind, name, known)
-    return known[name]
