@@ -293,8 +293,9 @@ def points(**changes: Any) -> list[Any]:
     return list(hierarchical.compress(tasks.load("digits", "digits_resnet"), config, fresh))
 
 
-def test_no_layer_falls_below_its_floor_and_the_table_says_so() -> None:
-    found = points(targets=(0.2, 0.5), protected=0.3)
+def test_no_layer_falls_below_its_floor_and_the_table_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hierarchical, "PROTECTED", 0.3)
+    found = points(targets=(0.2, 0.5))
     for point in found:
         network = bitstream.decode(bitstream.encode(point))
         notes = point.notes

@@ -221,7 +221,7 @@ def truncate(path: Path) -> None:
 def test_a_missing_archive_is_named_with_its_place(pins: Path, tmp_path: Path) -> None:
     (tmp_path / "data" / ilsvrc.VAL).unlink()
     with pytest.raises(
-        TaskError, match=r"missing: .*data/ILSVRC2012_img_val\.tar; download .* or set RATEBENCH_IMAGENET"
+        TaskError, match=r"missing: .*data/ILSVRC2012_img_val\.tar: download .* or set RATEBENCH_IMAGENET"
     ):
         ilsvrc.prepare(tmp_path / "out", lambda _: None, pins)
     assert not (tmp_path / "out").exists()
