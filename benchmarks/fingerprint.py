@@ -29,16 +29,17 @@ PROJECT = ("benchmarks", "methods")
 _BUILT_IN = ("__future__", "collections", "typing")  # types, or names that are unambiguous without the import
 _UNCOUNTED = {"CARD", "__all__"}  # module-level names that change no result
 _EXEMPT = "__fingerprint__"
+_BUILDERS = {"build", "skeleton", "Compressed"}  # functions whose first argument is the name of an architecture
 
 
 @dataclass(frozen=True)
 class Source:
-    """One file: the hash of its content ("" if nothing in it counts), its imports, and the strings in it."""
+    """One file: the hash of its content ("" if nothing in it counts), its imports, and the architectures that it names."""
 
     content: str
     imports: tuple[tuple[str, str | None, str], ...]  # (module, name in the module or None, local name)
     exempt: bool
-    strings: frozenset[str] = frozenset()
+    architectures: frozenset[str] = frozenset()
 
 
 @functools.lru_cache(maxsize=4096)
@@ -55,8 +56,8 @@ def parsed(text: str) -> Source:
     counted = [node for node in body if not _is_docstring(node) and not _is_uncounted(node)]
     if exempt or all(isinstance(node, ast.Import | ast.ImportFrom) for node in counted):
         return Source("", imports, exempt)
-    constants = {node.value for part in counted for node in ast.walk(part) if isinstance(node, ast.Constant)}
-    strings = frozenset(value for value in constants if isinstance(value, str))
+    calls = (node for part in counted for node in ast.walk(part) if isinstance(node, ast.Call))
+    architectures = frozenset(name for call in calls for name in _architectures(call))
     foreign = {
         (f"{module}.{name}" if name else module, here)
         for module, name, here in imports
@@ -68,7 +69,19 @@ def parsed(text: str) -> Source:
         if module.partition(".")[0] in PROJECT and name is not None and name != here
     }
     said = "\n".join([*_shape(counted), *map(repr, sorted(foreign)), *map(repr, sorted(renamed))])
-    return Source(hashlib.sha256(said.encode()).hexdigest(), imports, exempt, strings)
+    return Source(hashlib.sha256(said.encode()).hexdigest(), imports, exempt, architectures)
+
+
+def _architectures(call: ast.Call) -> Iterator[str]:
+    """The architecture that a call names, as in `networks.build("resnet", …)` or `Compressed("resnet", …)`."""
+    function = call.func
+    name = (
+        function.attr if isinstance(function, ast.Attribute) else function.id if isinstance(function, ast.Name) else ""
+    )
+    named = [keyword.value for keyword in call.keywords if keyword.arg == "architecture"]
+    for value in [*(call.args[:1] if name in _BUILDERS else []), *named]:
+        if isinstance(value, ast.Constant) and isinstance(value.value, str):
+            yield value.value
 
 
 def _for_type_checkers(node: ast.stmt) -> bool:
@@ -183,9 +196,9 @@ class Code:
                 todo += [] if self.source(file).exempt else self.imported(file)
         return frozenset(file for file in seen if self.source(file).content)
 
-    def strings(self, files: Iterable[Path]) -> frozenset[str]:
-        """All string constants in files."""
-        return frozenset().union(*(self.source(file).strings for file in files))
+    def architectures(self, files: Iterable[Path]) -> frozenset[str]:
+        """The architectures that files name."""
+        return frozenset().union(*(self.source(file).architectures for file in files))
 
     def contents(self, files: Iterable[Path]) -> frozenset[str]:
         """Hashes of the contents of files."""

@@ -268,7 +268,7 @@ def test_where_no_record_is_concerned_there_is_nothing_to_accept(
 
     nothing = "no record depends on the change: there is nothing to accept\n"
     assert ratebench("HEAD") == (nothing, "") and not (repository.root / TABLE).exists()
-    assert ratebench("HAED")[1].startswith("error: 'HAED' is not a revision of this checkout: ")
+    assert ratebench("HAED")[1].startswith("error: 'HAED' is not a revision of this checkout")
     assert ratebench("HEAD", "--results", "nowhere")[1].startswith(
         "error: there is no folder nowhere: pass the folder of the records with --resul"
     )

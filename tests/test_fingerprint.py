@@ -264,11 +264,15 @@ class Old:
     points: int = 2
     gone: str = "never used"
 
+    operating_points = None
+
 
 @dataclass(frozen=True)
 class New:
     points: int = 2
     extra: tuple[float, ...] = ()
+
+    operating_points = None
 
 
 def test_a_configuration_is_what_differs_from_the_defaults(

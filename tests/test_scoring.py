@@ -207,7 +207,7 @@ def test_a_fresh_process_scores_what_this_one_scores_and_outlives_a_bad_file(lab
         assert found.latency_ms_batch1 > 0 and (found.latency_ms_batch128 or 0) > 0
         assert fresh._process is not None
         fresh._process.kill()
-        with pytest.raises(RateBenchError, match=r"the process that decodes and scores .* died"):
+        with pytest.raises(RateBenchError, match=r"the process that decodes and scores .* ended unexpectedly"):
             fresh.score(Wanted(str(good)))
 
 

@@ -51,7 +51,7 @@ class Scorer:
         except BrokenPipeError:
             pass
         if not answer:
-            msg = f"the process that decodes and scores {wanted.artefact} died: its own message is above"
+            msg = f"the process that decodes and scores {wanted.artefact} ended unexpectedly: see its message above"
             raise RateBenchError(msg)
         if "error" in (reply := msgspec.json.decode(answer)):
             raise BitstreamError(reply["error"])

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks import storage
+from benchmarks.errors import MethodError
 from benchmarks.evaluation.metrics import NOTHING, Sums, sums
 from benchmarks.evaluation.scoring import BATCHES
 from benchmarks.tasks import Test
@@ -27,14 +28,15 @@ def shards(items: int, device: torch.device) -> list[range]:
 def scored(network: nn.Module, test: Test, first: int, of: int, notes: Path | None, artefact: str) -> dict[str, Sums]:
     """The sums of every `of`-th shard, starting at `first`, by metric; values are stored in the folder `notes`, if given.
 
-    `artefact` is the hash of the file: values of another file are not used.
+    `artefact` is the hash of the file: values of another file are not used. Raises MethodError for values that can't be
+    averaged.
     """
     found: dict[str, Sums] = {}
     for shard in shards(test.items, device_of(network))[first::of]:
         note = None if notes is None else _note(notes, artefact, shard)
         values = None if note is None else _noted(note)
         if values is None:
-            values = dict(test.scores(network, shard))
+            values = {name: _checked(name, own, shard) for name, own in test.scores(network, shard).items()}
             if note is not None:
                 buffer = io.BytesIO()
                 torch.save(values, buffer)
@@ -42,6 +44,17 @@ def scored(network: nn.Module, test: Test, first: int, of: int, notes: Path | No
         for name, own in values.items():
             found[name] = found.get(name, NOTHING) + sums(own)
     return found
+
+
+def _checked(name: str, values: Tensor, shard: range) -> Tensor:
+    if values.shape != (len(shard),):
+        msg = f"the task gives {name} the shape {tuple(values.shape)} for {len(shard)} test items: give one value per item"
+        raise MethodError(msg)
+    if not values.isfinite().all():
+        bad = int((~values.isfinite()).sum())
+        msg = f"{name} is infinite or NaN for {bad} of the test items {shard.start} to {shard.stop - 1}: it can't be averaged"
+        raise MethodError(msg)
+    return values
 
 
 def noted_items(notes: Path, artefact: str, metric: Metric, items: int, device: torch.device) -> Tensor:

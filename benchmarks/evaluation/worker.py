@@ -10,15 +10,17 @@ from __future__ import annotations
 import hashlib
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 import msgspec
 import torch
 
 from benchmarks import bitstream, tasks
-from benchmarks.errors import BitstreamError, RateBenchError
+from benchmarks.errors import BitstreamError, MethodError, RateBenchError
 from benchmarks.evaluation import measure, memory, shards
 from benchmarks.evaluation.messages import Measurement, Wanted
+from benchmarks.evaluation.metrics import Sums
 from benchmarks.training.layout import channels_last
 
 LATENCY_BATCH = 128
@@ -43,6 +45,7 @@ def score(wanted: Wanted, task: str, network_name: str, device: torch.device) ->
     sha256 = hashlib.sha256(data).hexdigest()
     notes = None if wanted.notes is None else Path(wanted.notes)
     scores = shards.scored(network, test, wanted.first, wanted.of, notes, sha256)
+    _check_kinds(task, scores)
     fits = device.type != "cpu" or LATENCY_BATCH * measure.largest_activation(network, example) * 4 <= MOST
     return Measurement(
         sha256=sha256,
@@ -56,6 +59,15 @@ def score(wanted: Wanted, task: str, network_name: str, device: torch.device) ->
         latency_ms_batch1=measure.latency_ms(network, example, 1),
         latency_ms_batch128=measure.latency_ms(network, example, LATENCY_BATCH) if fits else None,
     )
+
+
+def _check_kinds(task: str, scores: Mapping[str, Sums]) -> None:
+    """Raises MethodError unless the scores are those of the task's metrics; a process without a shard has none."""
+    expected = {metric.name: metric.kind for metric in tasks.get(task).METRICS}
+    found = {name: "proportion" if isinstance(own.total, int) else "mean" for name, own in scores.items()}
+    if scores and found != expected:
+        msg = f"the metrics of {task} are {expected}, but its test gives {found}: booleans for a proportion, else real values"
+        raise MethodError(msg)
 
 
 def main(task: str, network: str, device: str, threads: str) -> None:

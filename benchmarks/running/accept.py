@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import itertools
 import json
+import signal
 import subprocess
+import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -53,9 +55,9 @@ class _Trees:
         moved = (p for p in known if p.stem == package.stem and (p.suffix == ".py" or (p / "__init__.py").exists()))
         return same if same.exists() else next(moved, None)
 
-    def differ(self, before: frozenset[str], now: frozenset[str]) -> bool:
-        """Whether the two have different fingerprints."""
-        return equivalents.before(before, self._accepted) != equivalents.before(now)
+    def differ(self, before: frozenset[str], now: frozenset[str], rows: Sequence[Same] = ()) -> bool:
+        """Whether the two have different fingerprints, with `rows` added to the accepted changes."""
+        return equivalents.before(before, self._accepted) != equivalents.before(now, [*equivalents.rows(), *rows])
 
 
 def accept(revision: str, why: str, results: Path, say: Say, jobs: int = 1) -> list[Evidence]:
@@ -70,7 +72,7 @@ def accept(revision: str, why: str, results: Path, say: Say, jobs: int = 1) -> l
         found = {kind: trees.contents(kind.method, kind.task, kind.network) for kind in _kinds(known, trees)}
         if not found:
             return []
-        cells = _small_cells(found, trees)
+        rows, cells = _rows(found.values(), trees), _small_cells(found, trees)
         say(
             f"kinds of cell with records that are affected: {len(found)}; small cells to run under both versions: {len(cells)}"
         )
@@ -81,29 +83,36 @@ def accept(revision: str, why: str, results: Path, say: Say, jobs: int = 1) -> l
                 say(f"{version.name}: {', '.join(_place(together[0]))} (cells: {len(together)})")
                 version.run(together, jobs)
         evidence = list(small.compare(*versions, cells))
-        _write(why, commit, trees, _rows(found.values()), evidence)
+        _write(why, commit, trees, rows, evidence)
         return evidence
 
 
 @contextmanager
 def _worktree(revision: str) -> Iterator[tuple[Path, str]]:
-    """(a folder with the code of a revision, its commit)."""
-    with tempfile.TemporaryDirectory() as folder:
-        place = Path(folder) / "before"
-        try:
-            commit = _git("rev-parse", "--verify", "--end-of-options", f"{revision}^{{commit}}")
+    """(a folder with the code of a revision, its commit); the folder is removed, also when the process is terminated."""
+    known = signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+    try:
+        commit = _git("rev-parse", "--verify", "--quiet", "--end-of-options", f"{revision}^{{commit}}", wanted=revision)
+        with tempfile.TemporaryDirectory() as folder:
+            place = Path(folder) / "before"
             _git("worktree", "add", "--detach", str(place), commit)
-        except subprocess.CalledProcessError as error:
-            msg = f"{revision!r} is not a revision of this checkout: {error.stderr.strip()}"
-            raise RateBenchError(msg) from error
-        try:
             yield place, commit
-        finally:
-            _git("worktree", "remove", "--force", str(place))
+    finally:
+        signal.signal(signal.SIGTERM, known)
+        _git("worktree", "prune")  # a worktree whose folder is gone
 
 
-def _git(*arguments: str) -> str:
-    done = subprocess.run(["git", "-C", str(ROOT), *arguments], capture_output=True, text=True, check=True)
+def _git(*arguments: str, wanted: str = "") -> str:
+    """What git prints; raises RateBenchError with its complaint. `wanted` is the revision that it looks for."""
+    try:
+        done = subprocess.run(["git", "-C", str(ROOT), *arguments], capture_output=True, text=True, check=True)
+    except subprocess.CalledProcessError as error:
+        complaint = f"git {arguments[0]} failed in {ROOT}: {error.stderr.strip()}"
+        msg = f"{wanted!r} is not a revision of this checkout" if wanted else complaint
+        raise RateBenchError(msg) from error
+    except OSError as error:
+        msg = f"accept compares with an earlier revision and needs git: {error.strerror or error}"
+        raise RateBenchError(msg) from error
     return done.stdout.strip()
 
 
@@ -137,11 +146,11 @@ def _kinds(known: Iterable[Record], trees: _Trees) -> list[Kind]:
     return list(found.values())
 
 
-def _rows(changed: Iterable[Contents]) -> list[Same]:
+def _rows(changed: Iterable[Contents], trees: _Trees) -> list[Same]:
     """New contents and those that they replace; rows with fewer contents come first.
 
-    If code was only removed, or the same new code replaces different old code in different kinds of cell, a row lists all
-    contents of a kind of cell: they identify it.
+    A row lists all contents of a kind of cell, which identify it, if code was only removed, if the same new code replaces
+    different old code in different kinds of cell, or if the shorter rows together do not give a kind its old fingerprint.
     """
     found = list(changed)
     went: dict[frozenset[str], set[frozenset[str]]] = {}
@@ -151,6 +160,16 @@ def _rows(changed: Iterable[Contents]) -> list[Same]:
         Same(now - before, before - now) if now - before and len(went[now - before]) == 1 else Same(now, before)
         for before, now in found
     }
+    while wrong := {Same(now, before) for before, now in found if trees.differ(before, now, _ordered(rows))}:
+        if wrong <= rows:
+            raise RateBenchError(
+                "this change can't be accepted as a whole: accept it in smaller steps; nothing was accepted"
+            )
+        rows |= wrong
+    return _ordered(rows)
+
+
+def _ordered(rows: Iterable[Same]) -> list[Same]:
     return sorted(rows, key=lambda row: (len(row.now), sorted(row.now)))
 
 

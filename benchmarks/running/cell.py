@@ -76,11 +76,11 @@ def code(known: Code, method: Path, task: str, network: str) -> frozenset[Path]:
     """The files that the result of a method on a task's network depends on.
 
     Tasks and architectures are found by name when a cell runs, so no import refers to them: those of the cell count, and
-    architectures that the method's code names in a string.
+    architectures that the method's code names in a call.
     """
     used = known.sources(method, *SCORING, f"benchmarks.tasks.{task}")
     own = {file for file in known.sources(method) if not file.is_relative_to(known.root / "benchmarks")}
-    architectures = {tasks.load(task, network).architecture, *known.strings(own)}
+    architectures = {tasks.load(task, network).architecture, *known.architectures(own)}
     built = {f"benchmarks.networks.{name}" for name in architectures if name.isidentifier()}
     return used | known.sources(*built)
 

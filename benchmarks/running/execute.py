@@ -23,8 +23,9 @@ from benchmarks.evaluation import shards
 from benchmarks.evaluation.messages import Measurement, Wanted
 from benchmarks.evaluation.metrics import NOTHING, Sums
 from benchmarks.evaluation.scorer import Scorer
+from benchmarks.fingerprint import here
 from benchmarks.records import CellState, items
-from benchmarks.running.cell import Cell
+from benchmarks.running.cell import Cell, code
 from benchmarks.running.environment import device
 from benchmarks.running.lent import CellRun, Say
 from benchmarks.running.recording import record
@@ -134,6 +135,7 @@ class _Execution:
             self._tell(f"{cell.id}: point {index} {dict(compressed.point)}")
             known = processes.broadcast(lambda path=path: valid(path, self.fingerprint))  # type: ignore[misc]
             if known is None:
+                self._check_architecture(compressed.architecture)
                 measured, encode_s = self._measure(path.with_suffix(".rbn"), compressed)
                 known = record(cell, index, compressed, measured, encode_s, run.clock.seconds())
                 if processes.rank() == 0:
@@ -145,6 +147,17 @@ class _Execution:
                 run.clock.pass_over()
             self.wall_s += known.wall_s
             yield index
+
+    def _check_architecture(self, name: str) -> None:
+        """Raise MethodError if records would not depend on the code of the network that the method writes."""
+        cell, known = self.cell, here()
+        file = known.module(f"benchmarks.networks.{name}") if name.isidentifier() else None
+        if file is not None and file not in code(known, methods.source(cell.method), cell.task, cell.network):
+            msg = (
+                f"{cell.method} writes the network {name!r}, on whose code its records would not depend: "
+                f"import benchmarks.networks.{name} in the method"
+            )
+            raise MethodError(msg)
 
     def _measure(self, artefact: Path, compressed: Compressed) -> tuple[Measurement, float]:
         """Write the artefact and score it; also returns the seconds for encoding."""

@@ -20,11 +20,13 @@ from benchmarks import records, storage, tasks
 from benchmarks.configuration import plain
 from benchmarks.errors import RateBenchError
 from benchmarks.fingerprint import json_hash
+from benchmarks.records import Record
 from benchmarks.running.cell import Cell, changes
 from methods.interface import Budget, BudgetName
 
 TASK = "digits"  # embedded, and small
 RATEBENCH = (sys.executable, "-m", "benchmarks.cli")
+SECONDS = "seconds"  # the note of a method that says how long something took
 TRAINED = 10_000  # training items of a whole curve at the `short` budget
 
 
@@ -51,7 +53,7 @@ class Kind:
 
 @dataclass(frozen=True)
 class Evidence:
-    """A small cell that was run under both versions: the number of its artefacts, and a hash of them and their scores."""
+    """A small cell that was run under both versions: the number of its artefacts, and a hash of what is recorded of them."""
 
     cell: str
     points: int
@@ -87,16 +89,10 @@ class Version:
         """The folder with the records of a cell."""
         return self._place(cell) / "results" / cell.id
 
-    def artefacts(self, cell: Cell) -> dict[str, Any]:
-        """For each point, the artefact's hash and the sums of its scores; empty if the cell could not be run."""
+    def results(self, cell: Cell) -> dict[str, Any]:
+        """For each point, all that code decides of its record; empty if the cell could not be run."""
         known = [records.read(path) for path in sorted(self.folder(cell).glob("p*.json"))]
-        return {
-            f"p{r.index:02d}": [
-                r.provenance.artefact_sha256,
-                {name: [score.items, score.total, score.squares] for name, score in r.metrics.items()},
-            ]
-            for r in known
-        }
+        return {f"p{r.index:02d}": _results(r) for r in known}
 
     def reason(self, cell: Cell) -> str | None:
         """Why a cell wrote no artefact, if that is known."""
@@ -105,11 +101,19 @@ class Version:
         return failed or (self.said[-1] if self.said else None)
 
 
+def _results(known: Record) -> dict[str, Any]:
+    """The artefact's hash, scores and intervals, sizes, counts, labels and notes, but no times."""
+    found: dict[str, Any] = msgspec.to_builtins(known)
+    notes = {name: value for name, value in known.notes.items() if name != SECONDS}
+    kept = {name: found[name] for name in ("index", "point", "rate", "counted", "metrics", "selection")}
+    return {**kept, "notes": notes, "sha256": known.provenance.artefact_sha256}
+
+
 def compare(before: Version, now: Version, cells: Sequence[Cell]) -> Iterator[Evidence]:
     """Compare what cells wrote under both versions; raises RateBenchError that names the first cells that differ."""
     different: list[str] = []
     for cell in cells:
-        one, two = before.artefacts(cell), now.artefacts(cell)
+        one, two = before.results(cell), now.results(cell)
         if not one or not two:
             version = now if one else before
             reason = version.reason(cell) or "it can't be run"

@@ -46,21 +46,29 @@ def fit(
     """Train `network` in place on `task.train`; leaves it in eval mode on the CPU.
 
     `stage` names this training within the run: it seeds shuffles and crops and is the key of the checkpoint. `masks` maps
-    parameter names to boolean tensors of their shapes; where False, the parameter is set to zero after each step.
-    `callback` is called at fixed points of the loop.
+    parameter names to boolean tensors that broadcast to their shapes; where False, the parameter is set to zero after each
+    step. `callback` is called at fixed points of the loop.
 
     `groups` are parameter groups as in torch.optim: "params", and "lr", "weight_decay" or other settings of the optimiser
     that differ from the recipe. All other parameters are trained with the recipe's settings. The schedule multiplies the
     learning rate of every group.
 
-    Raises MethodError if the loss stops being finite, or if a parameter is in two groups or not one of the network's.
+    Raises MethodError if the loss stops being finite, if a parameter is in two groups or not one of the network's, if a
+    group lacks "params" or has a setting that the optimiser lacks, and if a mask has no parameter.
     """
     device = run.device
     network.to(device)
     channels_last(network)
     parameters = dict(network.named_parameters())
+    if unknown := sorted((masks or {}).keys() - parameters.keys()):
+        msg = f"training {stage!r}: there are masks for {', '.join(unknown)}, but the network has no such parameters"
+        raise MethodError(msg)
     kept = {parameters[name]: mask.to(device) for name, mask in (masks or {}).items()}
     optimiser = recipe.optimiser(_groups(network, recipe, stage, groups or ()))
+    for setting in (setting for group in groups or () for setting in group):
+        if setting not in ("params", "lr", *optimiser.defaults):
+            msg = f"training {stage!r}: a group has {setting!r}, which is not a setting of {type(optimiser).__name__}"
+            raise MethodError(msg)
     rates = [group["lr"] for group in optimiser.param_groups]
     callback = Callback() if callback is None else callback
     done = 0
@@ -97,6 +105,9 @@ def fit(
 def _groups(network: nn.Module, recipe: Recipe, stage: str, own: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """The parameters in no group, followed by the given groups; where BatchNorm does not decay, it is a group of its own."""
     names = {parameter: name for name, parameter in network.named_parameters()}
+    if any("params" not in group for group in own):
+        msg = f"training {stage!r}: a group has no 'params'"
+        raise MethodError(msg)
     asked: list[dict[str, Any]] = [{**group, "params": _listed(group["params"])} for group in own]
     taken: set[nn.Parameter] = set()
     for parameter in (parameter for group in asked for parameter in group["params"]):

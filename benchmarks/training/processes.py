@@ -46,7 +46,7 @@ def steps(items: int, batch: int) -> int:
     Raises MethodError if that would be every batch.
     """
     if min(items, batch) < count():
-        msg = f"{min(items, batch)} items a step can't be split between {count()} processes: start fewer processes"
+        msg = f"{min(items, batch)} items per step can't be split between {count()} processes: start fewer processes"
         raise MethodError(msg)
     whole, rest = divmod(items, batch)
     return whole + (rest >= count())

@@ -67,7 +67,7 @@ class Config(VectorSettings):
     and stores a mask; "dense" quantises zeros like any other value.
     """
 
-    parts: Annotated[int, Meta(ge=0)] = 1
+    parts: Annotated[int, Meta(ge=0, le=10_000)] = 1
     ratios: tuple[Ratio, ...] = ()
     pruned: Annotated[float, Meta(ge=0, lt=1)] = 0.0
     keep: Literal["survivors", "dense"] = "survivors"

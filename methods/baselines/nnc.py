@@ -13,10 +13,11 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from types import ModuleType, SimpleNamespace
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import numpy.typing as npt
+from msgspec import Meta
 
 from benchmarks.bitstream import blueprint
 from benchmarks.errors import BitstreamError, MethodError
@@ -39,7 +40,7 @@ CARD = Card(
 class Config:
     """`qps` are the standard's quantisation parameters, one operating point each: the step is 2^(qp/4) times a factor."""
 
-    qps: tuple[int, ...] = (-41, -35, -32, -26, -23, -20, -17, -13, -9, -6)
+    qps: tuple[Annotated[int, Meta(ge=-100, le=100)], ...] = (-41, -35, -32, -26, -23, -20, -17, -13, -9, -6)
 
     def __post_init__(self) -> None:
         check_order("qps", self.qps)

@@ -10,8 +10,8 @@ from msgspec import Meta
 
 __fingerprint__ = False  # checks settings, changes no number
 
-Count: TypeAlias = Annotated[int, Meta(ge=1)]
-Images: TypeAlias = Annotated[int, Meta(ge=0)]  # number of calibration images; 0 for none
+Count: TypeAlias = Annotated[int, Meta(ge=1, le=10**6)]
+Images: TypeAlias = Annotated[int, Meta(ge=0, le=10**7)]  # number of calibration images; 0 for none
 Share: TypeAlias = Annotated[float, Meta(gt=0, lt=1)]
 ShareOrAll: TypeAlias = Annotated[float, Meta(gt=0, le=1)]
 Positive: TypeAlias = Annotated[float, Meta(gt=0, le=1e6)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from methods.families.limits import Count, NotNegative, Positive, Share, ShareOrAll
+from methods.families.limits import Count, NotNegative, Share, ShareOrAll
 from methods.families.structured import Settings
 from methods.hierarchical.gradients import Order, Rank
 
@@ -29,7 +29,7 @@ class Config(Settings):
     rank: Rank = "energy"
     threshold: Share = 0.01
     share: ShareOrAll = 0.125
-    tolerance: Positive = 0.01
+    tolerance: ShareOrAll = 0.01
     compensation: bool = True
     order: Order = "surgeon"
     blocks: NotNegative = 0.0

@@ -85,7 +85,7 @@ def grams(
             msg = f"the gradients at {name} are not finite: the network or its images hold NaN or infinite values"
             raise MethodError(msg)
         if float(gram.diagonal().max()) <= torch.finfo(torch.float32).tiny:
-            msg = f"the gradient matrix of {name} is zero: nothing that this layer computes changes the loss of any sample"
+            msg = f"the gradient matrix of {name} is zero: the loss does not depend on the output of this layer"
             raise MethodError(msg)
     return found
 

@@ -37,7 +37,7 @@ class Config(SoftSettings):
     pulse: Count = 5
     statistic: Statistic = "gate"
     theta: NotNegative = 3.0
-    hold: Annotated[int, Meta(ge=0)] = 2
+    hold: Annotated[int, Meta(ge=0, le=10**6)] = 2
     mode: Literal["soft", "hard"] = "soft"
     start: Literal["pretrained", "scratch"] = "pretrained"
     prunings: Count = 10

@@ -91,7 +91,7 @@ class Protective(Callback):
         weights = {group.name: filters(self._network, group) for group in prunable.groups}
         ratios = sparsity_ratios(weights, config.threshold, removed, config.level, config.normalised)
         if not any(ratios.values()):
-            msg = f"no weight lies below the {config.threshold} threshold of {config.level}: raise `level`"
+            msg = f"no weight is below the {config.threshold} threshold: raise `level`, or use the threshold 'global_quantile'"
             raise MethodError(msg)
         wanted = _lost(prunable, shares(prunable, self._keep, goal, ratios, MOST))
         if any(self.shares.values()):

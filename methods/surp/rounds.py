@@ -210,7 +210,7 @@ def decode(
         nonlocal answers
         answers -= len(level)
         if answers < 0:
-            raise BitstreamError("a SuRP part asks for more bits than its stream can hold: the file is damaged")
+            raise BitstreamError("a SuRP part needs more bits than its stream contains: the file is damaged")
         try:
             return np.asarray(coder.decode(_BITS, level / LEVELS)).astype(bool)
         except Exception as error:  # constriction raises its own kinds for invalid data
@@ -231,7 +231,7 @@ def decode(
 def _table(stream: bytes, rounds: int, lengths: Ints) -> Ints:
     """Untouched coordinates hit by round and run, checked against the lengths of the runs."""
     if rounds * len(lengths) > len(stream):
-        raise BitstreamError("a SuRP part promises more rounds than its stream can hold: the file is damaged")
+        raise BitstreamError("a SuRP part has more rounds than its stream can contain: the file is damaged")
     reader, limit = Reader(stream), int(lengths.max()) + 1
     values = [reader.varint(limit) for _ in range(rounds * len(lengths))]
     reader.end()

@@ -21,7 +21,7 @@ def part(targets: Sequence[str], value: float, role: Role) -> Part:
 
 def encode(part: Part) -> Coded:
     if not np.isfinite(part.data["value"]):
-        msg = f"{part.targets[0]} is to be filled with {part.data['value']}: only finite values can be written"
+        msg = f"{part.targets[0]} can't be filled with {part.data['value']}: only finite values can be written"
         raise BitstreamError(msg)
     return Coded({"value": part.data["value"]}, ())
 

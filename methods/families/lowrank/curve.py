@@ -53,6 +53,8 @@ class Settings:
         check_order("rates", self.rates, rising=False)
         check_order("paper_rates", self.paper_rates, rising=False)
         check_order("ratios", self.ratios, empty=True)
+        if list(self.milestones) != sorted(set(self.milestones)):
+            raise ValueError("milestones have to rise")
 
     def goals(self, budget: Budget) -> tuple[float, ...]:
         """Ratios or rates, one operating point each."""
@@ -155,8 +157,8 @@ def _at_ratio(
         if high < 1e-3:
             break
     if best is None:
-        smallest = f"a ratio of {goal} can't be reached: what is not decomposed is larger than that"
-        raise MethodError(smallest)
+        msg = f"a ratio of {goal} can't be reached: the tensors that are not decomposed take more bytes"
+        raise MethodError(msg)
     return best
 
 

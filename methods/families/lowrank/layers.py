@@ -92,6 +92,6 @@ def _grouped(stage: str, blocks: Mapping[str, Mapping[str, nn.Conv2d]]) -> Itera
                 or layer.bias is not None
                 or isinstance(layer.padding, str)
             ):
-                msg = f"{path} is grouped, dilated, biased or padded by name: no pair of thin convolutions replaces it"
+                msg = f"{path} is grouped, dilated, biased or padded by name: two smaller convolutions can't replace it"
                 raise MethodError(msg)
         yield Group(name, tuple(members), odd, own)

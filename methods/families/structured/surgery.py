@@ -75,7 +75,7 @@ def _kept(groups: Sequence[Group], keep: Mapping[str, Tensor]) -> dict[str, dict
     for group in groups:
         mask = keep[group.name]
         if not mask.any():
-            msg = f"no channel of {group.name} would be left: keep at least one"
+            msg = f"all channels of {group.name} would be removed: keep at least one"
             raise MethodError(msg)
         if not mask.all():
             for member in group.members:
