@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import re
 import subprocess
 import sys
 import tomllib
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import msgspec
 import pytest
 import yaml
 from checkout import Copy
 from invented import made
-from test_runner import COMMAND, InProcess
+from test_runner import COMMAND, InProcess, wait_until
 
 from benchmarks import cli, equivalents, records
 from benchmarks.errors import RateBenchError
@@ -63,10 +65,10 @@ class Repository(Copy):
         self.git("commit", "-qm", message)
         return self.git("rev-parse", "HEAD")
 
-    def ratebench(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+    def start(self, *arguments: str) -> subprocess.Popen[str]:
         command = [sys.executable, "-m", "benchmarks.cli", *arguments]
-        environment = os.environ | {"PYTHONPATH": str(self.root), "OMP_NUM_THREADS": "1", "COLUMNS": "200"}
-        return subprocess.run(command, cwd=self.root, env=environment, capture_output=True, text=True, timeout=300)
+        environment = os.environ | {"PYTHONPATH": str(self.root), "OMP_NUM_THREADS": "1"}
+        return subprocess.Popen(command, cwd=self.root, env=environment, stderr=subprocess.PIPE, text=True)
 
     def to_run(self) -> set[str]:
         """The methods whose cells would be run (again)."""
@@ -126,20 +128,39 @@ def accepted(repository: Repository, monkeypatch: pytest.MonkeyPatch) -> Callabl
     return of
 
 
-def test_a_rewrite_that_gives_the_same_files_is_accepted_with_its_evidence(repository: Repository) -> None:
+@pytest.fixture
+def ratebench(
+    repository: Repository, accepted: object, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., tuple[str, str]]:
+    """The command in that checkout: (output, errors). As for `accepted`, only the two versions have processes."""
+
+    def of(*arguments: str) -> tuple[str, str]:
+        monkeypatch.setenv("COLUMNS", "200")
+        monkeypatch.setattr(sys, "argv", ["ratebench", *arguments])
+        with pytest.raises(SystemExit) as end, repository.at_hand():
+            cli.main()
+        said = capsys.readouterr()
+        assert end.value.code == (1 if said.err else 0)
+        return said
+
+    return of
+
+
+def test_a_rewrite_that_gives_the_same_files_is_accepted_with_its_evidence(
+    repository: Repository, ratebench: Callable[..., tuple[str, str]]
+) -> None:
     assert repository.to_run() == set()
     repository.edit(CODEC, QUANTISED, REWRITTEN)
     assert repository.to_run() == {"magnitude", "uniform"}
-    done = repository.ratebench("accept", "HEAD", "--why", 'The codes have a "name".')
-    assert done.returncode == 0, done.stderr
-    assert "kinds of cell with records that are affected: 2; small cells to run under both versions: 2" in done.stdout
-    assert "accepted: 3 artefacts of 2 cells are the same; commit benchmarks/equivalents.toml" in done.stdout
+    said = ratebench("accept", "HEAD", "--why", 'The codes have a "name".')[0]
+    assert "kinds of cell with records that are affected: 2; small cells to run under both versions: 2" in said
+    assert "accepted: 3 artefacts of 2 cells are the same; commit benchmarks/equivalents.toml" in said
     (one,) = repository.accepted
     assert one["why"] == 'The codes have a "name".' and one["since"] == repository.git("rev-parse", "HEAD")
     assert [row["files"] for row in one["same"]] == [[CODEC]]
     assert {e["cell"].split("/")[2]: e["points"] for e in one["evidence"]} == {"magnitude": 1, "uniform": 2}
     assert all(re.fullmatch("[0-9a-f]{64}", e["sha256"]) for e in one["evidence"])
-    planned = repository.ratebench("plan", "digits").stdout
+    planned = ratebench("plan", "digits")[0]
     assert planned.count("complete, ") == 2 and "to run" not in planned and repository.to_run() == set()
     further = REWRITTEN.replace("    return", "    codes = codes + 0\n    return")
     repository.edit(CODEC, REWRITTEN, further)
@@ -250,28 +271,36 @@ def test_a_damaged_table_is_one_sentence(repository: Repository, monkeypatch: py
 
 
 def test_where_no_record_is_concerned_there_is_nothing_to_accept(
-    repository: Repository, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    repository: Repository, ratebench: Callable[..., tuple[str, str]]
 ) -> None:
     """Another codec, a comment, and a method without records."""
     repository.write("benchmarks/bitstream/codecs/mask.py", "LIMIT = 1\n")
     repository.edit(CODEC, QUANTISED, f"    # the nearest\n{QUANTISED}")
     repository.edit("methods/baselines/reference.py", '("float32", "float16")\n', '("float16", "float32")\n')
-    monkeypatch.setattr(accept, "ROOT", repository.root)
-
-    def ratebench(*arguments: str) -> tuple[str, str]:
-        monkeypatch.setattr(sys, "argv", ["ratebench", "accept", *arguments, "--why", "A comment."])
-        with pytest.raises(SystemExit) as end, repository.at_hand():
-            cli.main()
-        said = capsys.readouterr()
-        assert end.value.code == (1 if said.err else 0) and (said.out + said.err).count("\n") == 1
-        return said
-
+    why = ("--why", "A comment.")
     nothing = "no record depends on the change: there is nothing to accept\n"
-    assert ratebench("HEAD") == (nothing, "") and not (repository.root / TABLE).exists()
-    assert ratebench("HAED")[1].startswith("error: 'HAED' is not a revision of this checkout")
-    assert ratebench("HEAD", "--results", "nowhere")[1].startswith(
-        "error: there is no folder nowhere: pass the folder of the records with --resul"
-    )
+    assert ratebench("accept", "HEAD", *why) == (nothing, "") and not (repository.root / TABLE).exists()
+    assert ratebench("accept", "HAED", *why) == ("", "error: 'HAED' is not a revision of this checkout\n")
+    absent = "error: there is no folder nowhere: pass the folder of the records with --results\n"
+    assert ratebench("accept", "HEAD", "--results", "nowhere", *why) == ("", absent)
+
+
+def test_when_it_is_terminated_no_worktree_is_left(repository: Repository) -> None:
+    repository.edit(CODEC, QUANTISED, REWRITTEN)
+    with repository.start("accept", "HEAD", "--why", "It is tidier.") as process:
+        wait_until(lambda: len(repository.git("worktree", "list").splitlines()) == 2, process)
+        process.terminate()
+        assert process.wait(60) == 143
+    assert not (repository.root / TABLE).exists()  # and the fixture looks for the worktree
+
+
+def test_without_git_there_is_a_sentence(
+    repository: Repository, ratebench: Callable[..., tuple[str, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setenv("PATH", "")
+        said = ratebench("accept", "HEAD", "--why", "It is tidier.")[1]
+    assert said == "error: accept compares with an earlier revision and needs git: No such file or directory\n"
 
 
 @pytest.fixture
@@ -342,11 +371,11 @@ def test_a_small_cell_on_a_large_task_trains_on_few_items() -> None:
     cell = kind.cell("cifar10", "resnet20")
     assert 0 < cell.budget.epochs < 0.25 and kind.cell("digits", "digits_cnn").budget.epochs == 1
     assert small._parameters([cell])["budgets"]["short"] == {"epochs": cell.budget.epochs}
-    assert replace(kind, budget="paper").cell("digits", "digits_cnn").budget == Budget("paper", None)
+    assert dataclasses.replace(kind, budget="paper").cell("digits", "digits_cnn").budget == Budget("paper", None)
     with pytest.raises(
         RateBenchError, match=r"^magnitude has records with the configuration .* which is no longer valid: "
     ):
-        replace(kind, changes='{"sparsities": [2.0]}').cell("digits", "digits_cnn")
+        dataclasses.replace(kind, changes='{"sparsities": [2.0]}').cell("digits", "digits_cnn")
 
 
 def test_the_pins_of_the_data_are_there_where_small_cells_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -360,11 +389,56 @@ def test_the_pins_of_the_data_are_there_where_small_cells_run(tmp_path: Path, mo
     assert version.reason(cell) == "error: nothing is run here"
 
 
+def test_a_file_that_some_cells_used_before_may_be_shared(
+    repository: Repository, accepted: Callable[..., list[Evidence]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of the two methods, only magnitude wrote the sparse codec before."""
+    without_running(monkeypatch)
+    repository.edit(CODEC, "from benchmarks.bitstream import old\n", "from benchmarks.bitstream.codecs import sparse\n")
+    repository.edit(CODEC, QUANTISED, f"    sparse.part\n{QUANTISED}")
+    assert repository.to_run() == {"magnitude", "uniform"}
+    accepted()
+    assert repository.to_run() == set()
+
+
+def test_all_that_code_decides_of_a_record_is_compared() -> None:
+    """But not how long something took, nor where."""
+    known = made("magnitude", notes={"layers": 3, "seconds": 1.5})
+    found = small._results(known)
+    score = known.quality
+    for changes in (
+        {"counted": msgspec.structs.replace(known.counted, macs=known.counted.macs + 1)},
+        {"rate": msgspec.structs.replace(known.rate, bits_per_weight=1.0)},
+        {"metrics": {"top-1": msgspec.structs.replace(score, low=score.low - 0.01)}},
+        {"point": {"sparsity": 0.25}},
+        {"notes": {"layers": 4, "seconds": 1.5}},
+        {"provenance": msgspec.structs.replace(known.provenance, artefact_sha256="0" * 64)},
+    ):
+        assert small._results(msgspec.structs.replace(known, **changes)) != found, changes
+    for changes in (
+        {"speed": msgspec.structs.replace(known.speed, decode_s=known.speed.decode_s + 1)},
+        {"wall_s": known.wall_s + 1},
+        {"notes": {"layers": 3, "seconds": 2.5}},
+        {"provenance": msgspec.structs.replace(known.provenance, cpu="another")},
+    ):
+        assert small._results(msgspec.structs.replace(known, **changes)) == found, changes
+
+
 def test_rows_give_every_kind_of_cell_its_contents_before() -> None:
-    """Also where two have the same new file, but one lost another file besides, and where one has lost a file alone."""
-    kinds = [("acx", "bcx"), ("acdy", "bcy"), ("cdz", "cz"), ("aw", "bvw"), ("acdu", "abcu")]
+    """Also where two have the same new file, but one lost another file besides, where one has lost a file alone, and where
+    one had before what another has now."""
+    kinds = [
+        ("acx", "bcx"),
+        ("acdy", "bcy"),
+        ("cdz", "cz"),
+        ("aw", "bvw"),
+        ("acdu", "abcu"),
+        ("es", "fgs"),
+        ("eg", "fg"),
+    ]
     changed = [(frozenset(before), frozenset(now)) for before, now in kinds]
-    rows = accept._rows(changed)
+    trees: Any = SimpleNamespace(differ=lambda before, now, rows: equivalents.before(now, rows) != before)
+    rows = accept._rows(changed, trees)
     for before, now in changed:
         assert equivalents.before(now, rows) == before
     assert equivalents.before(frozenset("ceq"), rows) == frozenset("ceq")

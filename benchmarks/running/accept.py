@@ -95,9 +95,12 @@ def _worktree(revision: str) -> Iterator[tuple[Path, str]]:
         commit = _git("rev-parse", "--verify", "--quiet", "--end-of-options", f"{revision}^{{commit}}", wanted=revision)
         with tempfile.TemporaryDirectory() as folder:
             place = Path(folder) / "before"
+            signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})  # git locks a worktree while it makes it
             _git("worktree", "add", "--detach", str(place), commit)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
             yield place, commit
     finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
         signal.signal(signal.SIGTERM, known)
         _git("worktree", "prune")  # a worktree whose folder is gone
 
