@@ -97,6 +97,14 @@ def test_a_field_of_the_card_changes_nothing(copy: Copy, before: Fingerprints) -
     assert copy.stale(before) == set()
 
 
+@pytest.mark.parametrize("name", ["weights", "lamp", "dense", "layers"])
+def test_a_network_of_any_name_changes_nothing(name: str, copy: Copy, before: Fingerprints) -> None:
+    """These words are strings in the code of methods, for something else."""
+    assert any(f'"{name}"' in (copy.root / file).read_text("utf-8") for file in copy.files())
+    copy.write(f"benchmarks/networks/{name}.py", f"def {name}():\n    raise ValueError\n")
+    assert copy.stale(before) == set()
+
+
 def test_a_file_that_is_moved_with_its_imports_changes_nothing(copy: Copy, before: Fingerprints) -> None:
     """`measure.py` to a subfolder."""
     copy.write("benchmarks/evaluation/network/__init__.py", '"""What is measured of a network."""\n')

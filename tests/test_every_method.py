@@ -150,6 +150,24 @@ def tensor_hash(network: torch.nn.Module) -> str:
     return digest.hexdigest()
 
 
+def _numbers_replaced(value: Any, number: int) -> Any:
+    """The same nested lists, with this number in place of each."""
+    if isinstance(value, list | tuple):
+        return [_numbers_replaced(inner, number) for inner in value]
+    return number if isinstance(value, int | float) and not isinstance(value, bool) else value
+
+
+@every_method
+def test_absurd_numbers_are_refused_before_anything_runs(key: str) -> None:
+    kind = methods.get(key).Config
+    for name, value in msgspec.to_builtins(kind()).items():
+        for number in (10**30, -(10**30)):
+            absurd = _numbers_replaced(value, number)
+            if str(number) in str(absurd):
+                with pytest.raises(msgspec.ValidationError):
+                    msgspec.convert({name: absurd}, kind)
+
+
 @every_method
 def test_the_card_says_who_and_how_close_to_the_paper(key: str) -> None:
     card = methods.get(key).CARD

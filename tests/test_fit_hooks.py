@@ -184,6 +184,12 @@ def test_groups_at_the_recipes_own_rate_change_nothing(task: Task) -> None:
     assert same(network, plain)
 
 
+def test_a_mask_of_no_parameter_is_refused_in_a_sentence(task: Task) -> None:
+    sentence = "training 'stage': there are masks for nope, but the network has no such parameters"
+    with pytest.raises(MethodError, match=sentence):
+        fit(untrained(), task, Stopped(), Recipe(0.5, 0.05), "stage", masks={"nope": torch.ones(1).bool()})
+
+
 def test_a_parameter_in_two_groups_or_in_no_network_is_refused_in_a_sentence(task: Task) -> None:
     network = untrained()
     name = next(name for name, p in network.named_parameters() if p is head(network)[0])
@@ -191,6 +197,11 @@ def test_a_parameter_in_two_groups_or_in_no_network_is_refused_in_a_sentence(tas
         (
             [{"params": head(network), "lr": 0.1}, {"params": head(network)[:1], "lr": 0.2}],
             f"training 'stage': parameter '{name}' is in two groups: remove it from one",
+        ),
+        ([{"lr": 0.1}], "training 'stage': a group has no 'params'"),
+        (
+            [{"params": head(network), "learning_rate": 0.1}],
+            "training 'stage': a group has 'learning_rate', which is not a setting of SGD",
         ),
         (
             [{"params": head(untrained()), "lr": 0.1}],

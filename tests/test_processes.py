@@ -36,7 +36,7 @@ ROOT = Path(__file__).resolve().parent.parent
 STEPS, BATCH = 20, 64
 # `ratebench` in each of two processes; before these end, each does every job, and all hold the same numbers then.
 SCRIPT = """
-import sys, torch
+import json, sys, torch
 from torch import distributed
 import test_processes
 from benchmarks import cli
@@ -48,11 +48,15 @@ def jobs():
     assert processes.count() == 2
     loop.bf16_is_fast = lambda device: False
     made = {name: job(folder) for name, job in test_processes.JOBS.items()}
+    scored = test_processes.added_up()
     found = [None] * 2
-    distributed.all_gather_object(found, [t.double().sum().item() for job in made.values() for t in job.values()])
+    sums = [t.double().sum().item() for job in made.values() for t in job.values()]
+    distributed.all_gather_object(found, [sums, scored])
     assert found[0] == found[1], "processes disagree"
     if processes.rank() == 0:
         torch.save(made, made_by_all)
+        with open(made_by_all + ".json", "w") as file:
+            json.dump(scored, file)
     end()
 processes.end = jobs
 cli.main()
@@ -63,22 +67,6 @@ budgets: {post-training: {epochs: 0}, short: {epochs: 1.0}}
 configs:
   post-training: {l1_filter: [{targets: [0.5]}], magnitude: [{sparsities: [0.5, 0.9]}]}
   short: {l1_filter: [{targets: [0.5]}], magnitude: [{rounds: [0.8, 0.9]}]}
-"""
-# Adds up scores in three processes; all of them have to hold the same sums, also one that has scored nothing.
-SCORING = """
-import json, sys
-from pathlib import Path
-from torch import distributed
-import test_processes
-from benchmarks.training import processes
-processes.begin()
-made = test_processes.added_up()
-found = [None] * 3
-distributed.all_gather_object(found, made)
-assert found[0] == found[1] == found[2], "processes disagree"
-if processes.rank() == 0:
-    Path(sys.argv[1]).write_text(json.dumps(made))
-processes.end()
 """
 Tensors = dict[str, torch.Tensor]
 
@@ -191,11 +179,11 @@ def added_up() -> dict[str, Any]:
     return found
 
 
-def torchrun(*command: str, place: Path = ROOT, count: int = 2) -> None:
-    """Some processes, one thread each."""
+def torchrun(*command: str, place: Path) -> None:
+    """Two processes, one thread each."""
     places = [str(ROOT), str(ROOT / "tests"), os.environ.get("PYTHONPATH", "")]
     done = subprocess.run(
-        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(count), *command],
+        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", *command],
         env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, places)), "OMP_NUM_THREADS": "1"},
         cwd=place,
         capture_output=True,
@@ -300,7 +288,7 @@ def test_every_batch_has_an_image_for_every_process(
 def test_more_processes_than_images_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(processes, "count", lambda: 3)
     for images, batch in ((2, 64), (100, 2)):
-        with pytest.raises(MethodError, match="2 items a step can't be split between 3 processes: start fewer"):
+        with pytest.raises(MethodError, match="2 items per step can't be split between 3 processes: start fewer"):
             processes.steps(images, batch)
 
 
@@ -353,14 +341,12 @@ def test_two_processes_run_cells_as_one_does(together: Path, monkeypatch: pytest
     assert not any(Path("two", ".work").glob("*/"))
 
 
-def test_a_process_without_a_shard_waits_for_the_others_and_records_the_same(tmp_path: Path) -> None:
-    """Three processes: of two shards, and of a single one."""
+def test_a_process_without_a_shard_waits_for_the_others_and_records_the_same(together: Path) -> None:
+    """Of two shards, one is scored by each process; of a single one, all by the first."""
     alone = added_up()
     assert alone["digits"]["top-1"]["items"] == 400 and isinstance(alone["digits"]["top-1"]["total"], int)
     assert alone["progression"]["mse"]["items"] == 132 and alone["progression"]["mse"]["total"] % 1
-    (tmp_path / "script.py").write_text(SCORING)
-    torchrun(str(tmp_path / "script.py"), str(tmp_path / "made.json"), count=3)
-    assert json.loads((tmp_path / "made.json").read_text()) == alone
+    assert json.loads((together / "made.pt.json").read_text()) == alone
 
 
 def test_what_all_processes_do_alike_is_left_to_torchrun(

@@ -208,6 +208,23 @@ def laboratory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Labo
     params._params.cache_clear()
 
 
+@pytest.mark.parametrize("imported", [False, True])
+def test_a_network_that_a_method_writes_is_code_that_it_depends_on(laboratory: Laboratory, imported: bool) -> None:
+    """Otherwise a record would stay valid while its network changes."""
+    file = laboratory.folder / "packages" / "tiny.py"
+    text = file.read_text().replace("Compressed(task.architecture,", 'Compressed("_".join(["cifar", "resnet"]),')
+    file.write_text(
+        text.replace("import time\n", "import time\nfrom benchmarks.networks import cifar_resnet\n")
+        if imported
+        else text
+    )
+    laboratory.forget()
+    assert laboratory.run()[0] == ["failed"]
+    error = records.read_cell(laboratory.results / laboratory.cells()[0].id / "cell.json").error or ""
+    sentence = "tiny writes the network 'cifar_resnet', on whose code its records would not depend: import benchmarks.networks."
+    assert (sentence in error) is not imported  # then the arguments are wrong
+
+
 def test_second_run_changes_nothing(laboratory: Laboratory, capsys: pytest.CaptureFixture[str]) -> None:
     assert laboratory.ratebench("run", "digits") == 0
     files = [path for path in laboratory.results.rglob("*") if path.is_file()]

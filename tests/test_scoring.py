@@ -6,6 +6,7 @@ import math
 import os
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -14,12 +15,13 @@ import test_runner
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from invented import PSNR, invent_task
 from scipy import stats
 from test_runner import Laboratory
 from torch import Tensor, nn
 
 from benchmarks import networks, records, tasks
-from benchmarks.errors import BitstreamError, RateBenchError
+from benchmarks.errors import BitstreamError, MethodError, RateBenchError
 from benchmarks.evaluation import measure, metrics, scoring, shards, worker
 from benchmarks.evaluation.messages import Wanted
 from benchmarks.evaluation.metrics import NOTHING, Sums, agree, interval, sums
@@ -127,6 +129,33 @@ def test_a_network_may_have_buffers_alone() -> None:
         assert shards.scored(network, test, 0, 1, None, "") == expected == {"top-1": Sums(300, 100, 100)}
         assert device_of(network) == CPU
     assert device_of(nn.BatchNorm1d(2, affine=False, device="meta")) == torch.device("meta")
+
+
+@pytest.mark.parametrize(
+    ("scores", "complaint"),
+    [
+        (
+            {"psnr": torch.tensor([30.0, math.inf, math.nan])},
+            "psnr is infinite or NaN for 2 of the test items 0 to 2: it can't",
+        ),
+        ({"psnr": torch.zeros(2)}, r"the task gives psnr the shape \(2,\) for 3 test items: give one value per item"),
+        ({"psnr": torch.tensor(30.0)}, r"the task gives psnr the shape \(\) for 3 test items"),
+        (
+            {"psnr": torch.ones(3).bool()},
+            "the metrics of coded are {'psnr': 'mean'}, but its test gives {'psnr': 'proportion'}",
+        ),
+        ({"snr": torch.zeros(3)}, "the metrics of coded are {'psnr': 'mean'}, but its test gives {'snr': 'mean'}"),
+    ],
+    ids=["not finite", "too few", "a sum", "booleans", "another name"],
+)
+def test_scores_that_are_not_those_of_the_metrics_are_refused(
+    scores: dict[str, torch.Tensor], complaint: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    invent_task(monkeypatch, "coded", PSNR)
+    test: Any = SimpleNamespace(items=3, scores=lambda network, part: scores)
+    with pytest.raises(MethodError, match=complaint):
+        worker._check_kinds("coded", shards.scored(Copycat(), test, 0, 1, None, ""))
+    worker._check_kinds("coded", {})  # of a process without a shard
 
 
 def test_top_5_comes_with_more_than_ten_classes() -> None:

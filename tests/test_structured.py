@@ -234,7 +234,7 @@ def digits() -> Prunable:
 def test_a_group_without_a_channel_is_refused(digits: Prunable) -> None:
     keep = digits.all_kept()
     keep["layer2.1.conv1"][:] = False
-    with pytest.raises(MethodError, match=r"no channel of layer2\.1\.conv1 would be left: keep at least one"):
+    with pytest.raises(MethodError, match=r"all channels of layer2\.1\.conv1 would be removed: keep at least one"):
         digits.narrow(digits.task.reference(), keep)
 
 
