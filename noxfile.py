@@ -122,9 +122,10 @@ def repro(session: nox.Session) -> None:
 
 @verb
 def tests(session: nox.Session) -> None:
-    """Run the tests; those on real CIFAR-10 need RATEBENCH_MIRROR or a filled cache."""
+    """Run the tests, a file in one process; those on real CIFAR-10 need RATEBENCH_MIRROR or a filled cache."""
     install(session, "test", "pipeline")
-    run(session, "pytest", *session.posargs)
+    processes = str(min(4, os.cpu_count() or 1))
+    run(session, "pytest", "--numprocesses", processes, "--dist", "loadfile", *session.posargs)
 
 
 @verb
