@@ -42,7 +42,7 @@ def shown(capsys: pytest.CaptureFixture[str]) -> str:
         ("fetch cifar10 -n resnet21", "error: unknown network of task 'cifar10' 'resnet21': did you mean 'resnet"),
         ("show digits", "error: there are no records of 'digits' in results: `ratebench run digits` makes them"),
         ("verify digits", "error: no artefact of 'digits' is in results"),
-        ("verify digits --method unifrom", "error: unknown method 'unifrom': did you mean 'uniform"),
+        ("verify digits --method uniforms", "error: unknown method 'uniforms': did you mean 'uniform"),
         ("decode absent.rbn", "error: there is no file absent.rbn"),
         ("decode .", "error: there is no file ."),
     ],
