@@ -18,6 +18,7 @@ ROOT = Path(__file__).resolve().parent.parent
 CIFAR10 = "cifar-10-batches-py"
 
 torch.set_num_threads(1)
+os.environ.pop("COLUMNS", None)  # pytest-xdist sets it, and a console would keep it: tests choose widths themselves
 # numba starts its threads in OpenMP, which torch shares: from then on torch would have as many as there are cores
 os.environ["NUMBA_NUM_THREADS"] = "1"
 settings.register_profile(

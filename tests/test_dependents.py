@@ -138,7 +138,7 @@ def test_a_file_that_is_renamed_with_its_imports_changes_nothing(copy: Copy, bef
         "benchmarks/evaluation/scorer.py",
         "benchmarks/tasks/imagenet.py",
         "benchmarks/networks/vgg.py",
-        "benchmarks/cli.py",
+        "benchmarks/cli/cells.py",
         "benchmarks/storage.py",
         "benchmarks/fingerprint.py",
         "methods/__init__.py",

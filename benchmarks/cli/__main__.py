@@ -1,0 +1,5 @@
+"""`python -m benchmarks.cli` is `ratebench`."""
+
+from benchmarks.cli import main
+
+main()

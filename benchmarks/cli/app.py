@@ -1,0 +1,38 @@
+"""What the commands share: the application, where it prints, and the options."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+app = typer.Typer(
+    help="Measure neural-network compression: real files, decoded in a fresh process, scored and recorded.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+console = Console(highlight=False)
+errors = Console(stderr=True, highlight=False)
+
+Suite = Annotated[str, typer.Argument(help="digits, cifar10, … (params.yaml)")]
+Methods = Annotated[list[str] | None, typer.Option("--method", "-m", help="Only this method (repeatable).")]
+Networks = Annotated[list[str] | None, typer.Option("--network", "-n", help="Only this network (repeatable).")]
+BudgetOption = Annotated[str, typer.Option("--budget", "-b", help="post-training, short or paper.")]
+Configs = Annotated[
+    list[str] | None, typer.Option("--config", "-c", help="Only the configuration of this hash (repeatable).")
+]
+AllConfigs = Annotated[
+    bool, typer.Option("--all-configs", "-a", help="All configurations in params.yaml, not only each method's first.")
+]
+AllBudgets = Annotated[bool, typer.Option("--all-budgets", help="Every budget of the suite in params.yaml.")]
+Seeds = Annotated[list[int] | None, typer.Option("--seed", "-s", help="Only this seed (repeatable).")]
+Results = Annotated[Path, typer.Option(help="The folder of records and artefacts.")]
+Note = Annotated[Path | None, typer.Option(help="Write names and hashes of the results to this file, for pipelines.")]
+
+
+def counted(number: int, noun: str) -> str:
+    """`1 cell`, `2 cells`."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"

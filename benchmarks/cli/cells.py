@@ -1,0 +1,157 @@
+"""`ratebench plan` and `ratebench run`: the cells of a suite."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Column, Table
+
+from benchmarks.cli.app import (
+    AllBudgets,
+    AllConfigs,
+    BudgetOption,
+    Configs,
+    Methods,
+    Networks,
+    Results,
+    Seeds,
+    Suite,
+    app,
+    console,
+    counted,
+)
+from benchmarks.errors import RateBenchError, UnknownName
+from benchmarks.running import environment, forecast, params, schedule
+from benchmarks.running.cell import Cell
+from benchmarks.running.plan import cells as planned_cells
+from benchmarks.running.state import leave_out, state
+from benchmarks.training import processes
+
+
+def _plan(
+    suite: str,
+    method: list[str] | None,
+    network: list[str] | None,
+    config: list[str] | None,
+    all_configs: bool,
+    budget: str,
+    all_budgets: bool,
+    seed: list[int] | None,
+) -> list[tuple[Cell, str | None]]:
+    """Cells, each with the reason why it can't be run, or None; by default each method's first configuration."""
+    budgets = params.suite(suite).budgets if all_budgets else [budget]
+    cells = [cell for one in budgets for cell in planned_cells(suite, method or (), network or (), one, seed or ())]
+    for wanted in config or ():
+        if all(cell.config_hash != wanted for cell in cells):
+            raise UnknownName("configuration", wanted, {cell.config_hash for cell in cells})
+    if config:
+        cells = [cell for cell in cells if cell.config_hash in config]
+    elif not all_configs:
+        cells = [cell for cell in cells if cell.config == params.configs(suite, cell.method, cell.budget.name)[0]]
+    return [(cell, cell.unsupported()) for cell in cells]
+
+
+@app.command()
+def plan(
+    suite: Suite,
+    method: Methods = None,
+    network: Networks = None,
+    config: Configs = None,
+    all_configs: AllConfigs = False,
+    budget: BudgetOption = "post-training",
+    all_budgets: AllBudgets = False,
+    seed: Seeds = None,
+    results: Results = Path("results"),
+) -> None:
+    """List the cells of a suite, the status of each, and its expected cost on this machine."""
+    table = Table(
+        Column("cell", no_wrap=True), "status", Column("hours", justify="right"), Column("MB", justify="right")
+    )
+    known, device, costs = forecast.records_at_hand(results), environment.device(), []
+    for cell, reason in _plan(suite, method, network, config, all_configs, budget, all_budgets, seed):
+        ended = None if reason else state(cell, results)
+        if reason is not None:
+            table.add_row(cell.id, escape(f"not run: {reason}"))
+        elif ended is None or ended.status == "failed":
+            found = forecast.cost(cell, known, device)
+            costs.append(found)
+            status = "to run" if ended is None else f"to run again, failed: {ended.error}"
+            table.add_row(cell.id, escape(status), *_hours_and_megabytes(found))
+        else:
+            table.add_row(cell.id, f"{ended.status}, {counted(ended.points, 'point')}, {ended.wall_s:.0f} s")
+    console.print(table)
+    if costs:
+        total = [sum(getattr(c, name) for c in costs if c) for name in ("seconds", "disk_bytes")]
+        unknown = f"; {costs.count(None)} without a record to estimate from" if None in costs else ""
+        where = environment.gpu() or environment.cpu()
+        hours, megabytes = f"{total[0] / 3600:,.1f} h", f"{total[1] / 1e6:,.0f} MB"
+        console.print(f"{counted(len(costs), 'cell')}: about {hours} on {where}, {megabytes}{unknown}")
+
+
+def _hours_and_megabytes(cost: forecast.Cost | None) -> tuple[str, str]:
+    return ("?", "?") if cost is None else (f"{cost.seconds / 3600:,.2f}", f"{cost.disk_bytes / 1e6:,.1f}")
+
+
+@app.command()
+def run(
+    suite: Suite,
+    method: Methods = None,
+    network: Networks = None,
+    config: Configs = None,
+    all_configs: AllConfigs = False,
+    budget: BudgetOption = "post-training",
+    all_budgets: AllBudgets = False,
+    seed: Seeds = None,
+    jobs: Annotated[int, typer.Option("--jobs", "-j", min=1, help="Number of cells to run at a time.")] = 1,
+    address: Annotated[str | None, typer.Option("--cluster", help="Run on the Ray cluster at this address.")] = None,
+    fresh: Annotated[bool, typer.Option(help="Discard checkpoints of unfinished cells.")] = False,
+    results: Results = Path("results"),
+) -> None:
+    """Compress, write, decode in a fresh process, score and record; valid records are kept.
+
+    `torchrun --nproc-per-node N --no-python ratebench run …` runs each cell in N processes, each with its own GPU.
+    """
+    processes.begin()
+    if processes.count() > 1 and (jobs > 1 or address is not None):
+        raise RateBenchError("torchrun starts the processes: leave out --jobs and --cluster")
+    console.quiet = processes.rank() > 0
+    planned = _plan(suite, method, network, config, all_configs, budget, all_budgets, seed)
+    todo = []
+    for cell, reason in planned:
+        ended = None if reason else state(cell, results)
+        if reason is not None:
+            leave_out(cell, results)
+        elif ended is None or ended.status == "failed":
+            todo.append(cell)
+    todo = processes.broadcast(lambda: todo)
+    done = len(planned) - len(todo)
+    console.print(f"{counted(len(planned), 'cell')}: {len(todo)} to run, {done} already recorded or not supported")
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    failed = busy = 0
+    with Progress(*columns, console=console, disable=not todo) as progress:
+        bar = progress.add_task(suite, total=len(todo))
+
+        def say(line: str) -> None:
+            progress.console.print(escape(line), soft_wrap=True)
+
+        for _, outcome in schedule.run(todo, results, say, jobs, fresh, address):
+            failed += outcome == "failed"
+            busy += outcome == "busy"
+            progress.advance(bar)
+    if busy:
+        console.print(f"skipped {counted(busy, 'cell')} that another process is running: run again when it has ended")
+    if failed:
+        cells = f"{failed} of {counted(len(todo), 'cell')}"
+        msg = f"{cells} failed: cell.json and the lines above give the reasons; run again to retry"
+        raise RateBenchError(msg)
+    processes.end()

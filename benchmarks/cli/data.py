@@ -1,0 +1,55 @@
+"""Commands about data and pipelines: `fetch`, `prepare` and `fingerprints`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.markup import escape
+
+from benchmarks import storage, tasks
+from benchmarks.cli.app import Networks, Note, Suite, app, console
+from benchmarks.data import download
+from benchmarks.running import stages
+
+
+@app.command()
+def fetch(task: Annotated[str, typer.Argument(help="cifar10, …")], network: Networks = None, note: Note = None) -> None:
+    """Download the files of a task and check their hashes; `RATEBENCH_MIRROR` (a folder or a URL) is tried first."""
+    module = tasks.get(task)
+    for name in network or ():
+        tasks.load(task, name)
+    wanted = [f for n in network for f in module.files(n)] if network else module.files()
+    for file in dict.fromkeys(f.name for f in wanted):
+        place = download.fetch(next(f for f in wanted if f.name == file))
+        console.print(escape(f"{file}: verified in {place if place.is_dir() else place.parent}"), soft_wrap=True)
+    if not wanted:
+        console.print(f"{task} is embedded: nothing to fetch")
+    _write(note, {file.name: file.known_hash for file in wanted})
+
+
+@app.command()
+def prepare(task: Annotated[str, typer.Argument(help="imagenet")], note: Note = None) -> None:
+    """Unpack archives whose licence forbids automatic download (data.dvc); resumes after an interruption."""
+    module = tasks.get(task)
+    if not hasattr(module, "prepare"):
+        console.print(f"{task} needs no preparation")
+        return
+    module.prepare(lambda text: console.print(escape(text), soft_wrap=True))
+    _write(note, {"data": module.provenance(next(iter(module.NETWORKS)))["data"]})
+
+
+@app.command()
+def fingerprints(suite: Suite, note: Note = None) -> None:
+    """Print a fingerprint for each method and network of a suite; the stages of dvc.yaml depend on them."""
+    found = stages.fingerprints(suite)
+    if note is None:
+        console.print_json(data=found)
+    _write(note, found)
+
+
+def _write(note: Path | None, content: dict[str, Any]) -> None:
+    if note is not None:
+        storage.write(note, (json.dumps(content, indent=1) + "\n").encode())

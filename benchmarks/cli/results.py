@@ -1,0 +1,153 @@
+"""Commands about existing results: `show`, `verify`, `report`, `compare`, `decode` and `accept`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+from rich.table import Column, Table
+
+import methods
+from benchmarks import bitstream, records, storage
+from benchmarks.cli.app import Methods, Results, Suite, app, console, counted, errors
+from benchmarks.errors import RateBenchError, UnknownName
+from benchmarks.evaluation.verify import verify as verified
+from benchmarks.records import described
+from benchmarks.running import environment, params
+from methods.interface import Metric
+
+
+@app.command()
+def show(suite: Suite, results: Results = Path("results")) -> None:
+    """Print the records of a suite as a table."""
+    known = list(records.load(results, suite))
+    if not known:
+        msg = f"there are no records of {suite!r} in {results}: `ratebench run {suite}` makes them"
+        raise RateBenchError(msg)
+    metrics = described.all_metrics(known)
+    columns = [column for m in metrics for column in (m.name, "95 % interval")]
+    weighed = ["bits/weight"] if any(r.rate.bits_per_weight is not None for r in known) else []
+    table = Table("record", "point", "bytes", "ratio", *weighed, *columns)
+    for r in known:
+        point = ", ".join(f"{k} {v}" for k, v in r.point.items())
+        bits = ["–" if r.rate.bits_per_weight is None else f"{r.rate.bits_per_weight:.3f}" for _ in weighed]
+        scores = [text for metric in metrics for text in _score(metric, r.metrics.get(metric.name))]
+        name = r.id.removeprefix(f"{suite}/")
+        table.add_row(name, escape(point), f"{r.rate.file_bytes:,}", f"{r.rate.ratio:.2f}", *bits, *scores)
+    console.print(table)
+    if caution := params.caution(suite):
+        console.print(caution)
+
+
+def _score(metric: Metric, score: records.Score | None) -> tuple[str, str]:
+    """A value and its interval as text."""
+    if score is None:
+        return "–", "–"
+    return described.score_text(metric, score.value), described.interval_text(metric, score.low, score.high)
+
+
+@app.command()
+def verify(suite: Suite, method: Methods = None, results: Results = Path("results")) -> None:
+    """Decode and score existing artefacts again, and compare the results with their records."""
+    recorded = list(records.load(results, suite))
+    names = {*methods.names(), *(r.method for r in recorded)}
+    for key in method or ():
+        if key not in names:
+            raise UnknownName("method", key, names)
+    known = [r for r in recorded if not method or r.method in method]
+    counts = {"same": 0, "differs": 0, "no artefact": 0}
+    for verdict in verified(known, results, environment.device()):
+        counts[verdict.outcome] += 1
+        if verdict.outcome == "differs":
+            errors.print(escape(f"{verdict.record.id} differs: {verdict.detail}"))
+    console.print(", ".join(f"{n} {outcome}" for outcome, n in counts.items()))
+    if counts["differs"] or not counts["same"]:
+        raise RateBenchError(
+            f"{counted(counts['differs'], 'artefact')} with a difference from the record: see the lines above"
+            if counts["differs"]
+            else f"no artefact of {suite!r} is in {results}: delete its records, if any, and run `ratebench run {suite}`"
+        )
+
+
+@app.command()
+def report(
+    suite: Suite, results: Results = Path("results"), reports: Annotated[Path, typer.Option()] = Path("reports")
+) -> None:
+    """Render the records of a suite as one offline HTML page, with figures and CSV beside it."""
+    from benchmarks.report import render
+
+    page = render(suite, results, reports)
+    console.print(escape(f"report: {page.resolve()}"), soft_wrap=True)
+
+
+@app.command()
+def compare(
+    suite: Suite,
+    before: Annotated[str, typer.Argument(help="A results folder, or a git revision.")],
+    after: Annotated[str, typer.Argument(help="A results folder, or a git revision.")] = "results",
+) -> None:
+    """List the records of a suite that were added, removed or changed between two snapshots."""
+    from benchmarks.records.compare import compare as compared
+
+    found = compared(suite, before, after)
+    table = Table("record", Column("bytes", justify="right"), Column("score", justify="right"))
+    for sign, ones in (("−", found.gone), ("+", found.new)):
+        for r in ones:
+            table.add_row(escape(f"{sign} {r.id}"), f"{r.rate.file_bytes:,}", _total(r))
+    for a, b in found.changed:
+        sizes = f"{a.rate.file_bytes:,} → {b.rate.file_bytes:,}"
+        table.add_row(escape(f"  {a.id}"), sizes, f"{_total(a)} → {_total(b)}")
+    if table.row_count:
+        console.print(table)
+    counts = f"{len(found.new)} new, {len(found.gone)} removed, {len(found.changed)} changed, {found.same} equal"
+    console.print(f"{found.before} → {found.after}: {counts}")
+
+
+def _total(r: records.Record) -> str:
+    """The text of the score by which networks are compared, with the number of test items."""
+    metric = described.metric(r.task, r.metric)
+    return f"{described.score_text(metric, r.quality.value)}, {counted(r.quality.items, 'item')}"
+
+
+@app.command()
+def decode(
+    file: Path, to: Annotated[Path | None, typer.Option(help="Write the tensors here as .safetensors.")] = None
+) -> None:
+    """Decode a compressed file; print its content or export its tensors."""
+    from safetensors.torch import save
+
+    if not file.is_file():
+        msg = f"there is no file {file}"
+        raise RateBenchError(msg)
+    data = file.read_bytes()
+    network = bitstream.decode(data)
+    roles = ", ".join(f"{role} {size:,}" for role, size in bitstream.bytes_by_role(data).items())
+    tensors = {name: tensor.contiguous() for name, tensor in network.state_dict().items()}
+    values = sum(tensor.numel() for tensor in tensors.values())
+    console.print(escape(f"{file}: {counted(len(data), 'byte')} ({roles}), {counted(values, 'value')}"), soft_wrap=True)
+    if to is None:
+        console.print(escape(str(network)))
+    else:
+        storage.write(to, save({name: tensor.clone() for name, tensor in tensors.items()}))
+        console.print(escape(f"wrote {to}"), soft_wrap=True)
+
+
+@app.command()
+def accept(
+    revision: Annotated[str, typer.Argument(help="The git revision before the change, e.g. HEAD.")],
+    why: Annotated[str, typer.Option(help="What the change does, in one sentence.")],
+    jobs: Annotated[int, typer.Option("--jobs", "-j", min=1, help="Number of cells to run at a time.")] = 1,
+    results: Results = Path("results"),
+) -> None:
+    """Show that a change of the code gives the same results, and keep existing records valid."""
+    from benchmarks.running.accept import accept as accepted
+
+    evidence = accepted(revision, why, results, lambda text: console.print(escape(text), soft_wrap=True), jobs)
+    if not evidence:
+        console.print("no record depends on the change: there is nothing to accept")
+        return
+    points = sum(one.points for one in evidence)
+    compared = f"{counted(points, 'artefact')} of {counted(len(evidence), 'cell')}"
+    console.print(f"accepted: {compared} {'is' if points == 1 else 'are'} the same; commit benchmarks/equivalents.toml")
