@@ -269,7 +269,7 @@ def test_which_code_a_cell_depends_on(laboratory: Laboratory, copy: Copy, monkey
         copy.write(name, text)
         return found
 
-    for name in ("bitstream/codecs/sparse", "tasks/cifar10", "networks/cifar_resnet", "running/schedule", "cli"):
+    for name in ("bitstream/codecs/sparse", "tasks/cifar10", "networks/cifar_resnet", "running/schedule", "cli/cells"):
         assert with_change(f"benchmarks/{name}.py") == before, name
     counted = ["bitstream/codecs/raw", "bitstream/container", "evaluation/worker", "evaluation/scoring"]
     counted += ["evaluation/shards", "tasks/digits", "networks/digits_cnn", "evaluation/measure", "training/loop"]

@@ -168,7 +168,7 @@ def _rows(changed: Iterable[Contents], trees: _Trees) -> list[Same]:
             raise RateBenchError(
                 "this change can't be accepted as a whole: accept it in smaller steps; nothing was accepted"
             )
-        rows |= wrong
+        rows = wrong | {row for row in rows if all(row.now != other.now for other in wrong)}
     return _ordered(rows)
 
 
