@@ -3,7 +3,7 @@
 Records depend on the contents of files (fingerprint.py). For every kind of cell (method, configuration, budget) that has a
 record and whose contents differ between an earlier revision and the working tree, a small cell is run under both: on the
 embedded digits if they use all changed code, else on the record's own task. The change is written to equivalents.toml only
-if all artefacts and all scores are equal.
+if all artefacts and all recorded values but times are equal.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def accept(revision: str, why: str, results: Path, say: Say, jobs: int = 1) -> l
     """Compare a revision with the working tree, and write the change to equivalents.toml if the results are equal.
 
     Returns the evidence, empty if no record depends on the change. Raises RateBenchError, and writes nothing, if an
-    artefact or a score differs, or if a kind of cell can't be run under both versions.
+    artefact or a recorded value differs, or if a kind of cell can't be run under both versions.
     """
     with _worktree(revision) as (old, commit), tempfile.TemporaryDirectory() as scratch:
         trees = _Trees(old)
