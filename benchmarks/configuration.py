@@ -27,7 +27,7 @@ def config_hash(changed: dict[str, Any]) -> str:
 
 
 def recorded_changes(config: dict[str, Any], name: str, defaults: dict[str, Any]) -> dict[str, Any]:
-    """The changes of a recorded configuration with the id `name`, without settings that no longer exist and had their defaults.
+    """The changes of a recorded configuration with the id `name`, without removed settings that had their default value.
 
     The id depends only on the changes: if it stays the same without these settings, they were not among the changes.
     """

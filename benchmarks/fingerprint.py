@@ -1,10 +1,10 @@
 """Hashes of everything that a result depends on: the content of code, configuration, data, reference and seed.
 
 The following do not count: comments, docstrings, formatting, names and folders of files, imports between the project's
-files, the names `CARD` and `__all__`, and files that assign `__fingerprint__ = False`, which can change no number. The caller
+files, the names `CARD` and `__all__`, and files that assign `__fingerprint__ = False`, which cannot change a number. The caller
 names the files that are looked up by name when a cell runs (task, architecture); imported files (codecs, decoder modules,
 families) are found by following imports. A hash covers the set of contents: names that a cell imports from the project have
-to be unique within its code, because where they come from does not count.
+to be unique within its code, because their origin does not count.
 
 Library versions are recorded but are not part of the hash: a new torch must not invalidate weeks of results.
 """
@@ -94,7 +94,7 @@ def _is_docstring(node: Any) -> bool:
 
 
 def _is_uncounted(node: ast.stmt) -> bool:
-    """Whether a statement assigns such names and no other."""
+    """Whether a statement assigns names, and only names in `_UNCOUNTED`."""
     assigned = _assigned(node)
     return bool(assigned) and assigned <= _UNCOUNTED
 
@@ -119,7 +119,7 @@ def _imports(body: Iterable[ast.stmt]) -> Iterator[tuple[str, str | None, str]]:
 def _shape(node: Any) -> Iterator[str]:
     """The syntax tree as text, independent of comments, docstrings, imports, formatting and the Python version.
 
-    Closing brackets of nodes and lists are needed: otherwise a statement inside a loop and after it would be equal.
+    Nodes and lists need closing brackets: otherwise a statement inside a loop and one after it would give the same text.
     """
     if isinstance(node, ast.AST):
         yield f"{type(node).__name__}("
@@ -161,7 +161,7 @@ class Code:
     def _origin(self, module: str, name: str | None, asked: frozenset[str] = frozenset()) -> Path | None:
         """The file that defines `name` of a module, not a package that only re-exports it.
 
-        `asked` are the packages already followed: packages may re-export names of each other.
+        `asked` are the packages already followed, since packages may re-export names of each other.
         """
         file = self.module(module)
         if file is None or name is None:
@@ -182,7 +182,7 @@ class Code:
         return self._imported[file]
 
     def sources(self, *starts: str | Path) -> frozenset[Path]:
-        """The files that count among `starts` (modules, files or folders) and all files that they import, directly or not."""
+        """Of `starts` (modules, files or folders) and all files that they import, directly or indirectly: those that count."""
         todo: list[Path] = []
         for start in starts:
             place = self.module(start) if isinstance(start, str) else start
@@ -217,7 +217,7 @@ def sources(*starts: str | Path) -> frozenset[Path]:
 
 
 def code_hash(files: Iterable[Path]) -> str:
-    """Hash of the contents of files, in which accepted changes (equivalents.py) make no difference."""
+    """Hash of the contents of files; accepted changes (equivalents.py) do not change it."""
     known = equivalents.before(here().contents(files))
     return hashlib.sha256("\n".join(sorted(known)).encode()).hexdigest()
 

@@ -1,7 +1,7 @@
 """The network as the decoder builds it: a named architecture, then edits of known kinds, then shared tensors.
 
-Everything is first built on PyTorch's `meta` device, where a tensor has a shape but no memory. The sizes that a file asks
-for are therefore checked before any memory is allocated.
+Everything is first built on PyTorch's `meta` device, where a tensor has a shape but no memory. The sizes in a file are
+therefore checked before any memory is allocated.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def skeleton(
                 msg = f"the file edits module {path!r}, which {architecture} does not have"
                 raise BitstreamError(msg)
             setattr(parent, name, _module(spec, path, path.count(".")))
-    total = sum(math.prod(tensor.shape) for tensor in state(network).values())  # with tied ones: allocated for a moment
+    total = sum(math.prod(tensor.shape) for tensor in state(network).values())  # with tied ones: allocated, then freed
     if total > MAX_ELEMENTS:
         msg = f"the network promises {total} values, more than the {MAX_ELEMENTS} that a file may hold"
         raise BitstreamError(msg)
@@ -74,7 +74,7 @@ def allocate(network: nn.Module, tied: Mapping[str, str]) -> None:
 
 
 def tie(network: nn.Module, tied: Mapping[str, str]) -> None:
-    """Let each path in `tied` share the Parameter at the path that it is mapped to."""
+    """Make each path in `tied` share the Parameter at the path to which `tied` maps it."""
     for path, source in tied.items():
         parent, name = _locate(network, path)
         holder, source_name = _locate(network, source)

@@ -1,6 +1,6 @@
 """Checks that decoder modules use for their arguments. A file may contain any value, so each one is checked.
 
-A check takes one value and returns it in the type that the module needs. It raises ValueError with the rest of a sentence
+A check takes one value and returns it in the type that the module needs. The message of its ValueError completes a sentence
 that begins with the argument's name.
 """
 

@@ -34,7 +34,7 @@ def varints(values: Iterable[int]) -> bytes:
 
 
 class Reader:
-    """Reads a stream from the front; reading past the end raises BitstreamError, and so does `end` before it."""
+    """Reads a stream from its start. Reading past the end raises BitstreamError; so does `end` if bytes are left."""
 
     def __init__(self, data: bytes) -> None:
         self.data = data
@@ -92,7 +92,7 @@ def pack_bits(bits: npt.ArrayLike) -> bytes:
 
 
 def unpack_bits(data: bytes, count: int) -> Bits:
-    """The first `count` bits of `data`, whose length must fit exactly, with zeros as padding."""
+    """The first `count` bits of `data`. Its length must match `count` exactly, and its padding bits must be zero."""
     if len(data) != (count + 7) // 8:
         msg = f"a bit stream of {len(data)} bytes can't hold exactly {count} bits: the file is damaged"
         raise BitstreamError(msg)

@@ -1,4 +1,4 @@
-"""The file: magic, version, a compressed typed header, payload streams and a checksum of all that precedes it.
+"""The file: magic, version, a compressed typed header, payload streams and a checksum of all preceding bytes.
 
     offset  size  what
     0       4     magic "\\x89RBN"

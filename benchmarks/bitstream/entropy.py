@@ -1,6 +1,6 @@
 """Entropy coding of integers and bits by constriction's range coder, with integer frequency tables.
 
-Probabilities handed to constriction are dyadic rationals with few bits, so that every floating-point operation of its
+Probabilities passed to constriction are dyadic rationals with few bits, so that every floating-point operation of its
 fixed-point conversion is exact: a stream written on one machine decodes on every other.
 """
 

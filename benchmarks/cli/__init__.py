@@ -1,4 +1,4 @@
-"""The `ratebench` command. Each verb is a few lines that call other modules."""
+"""The `ratebench` command. Each subcommand is a few lines that call other modules."""
 
 from __future__ import annotations
 

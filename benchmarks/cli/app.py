@@ -1,4 +1,4 @@
-"""What the commands share: the application, where it prints, and the options."""
+"""The parts that all commands share: the application, its consoles, and the options."""
 
 from __future__ import annotations
 

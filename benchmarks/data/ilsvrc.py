@@ -55,7 +55,7 @@ def pinned(pins: Path = PINS) -> dict[str, Archive]:
 
 
 def archives(pins: Path = PINS) -> dict[str, Archive]:
-    """The pinned archives; raises TaskError that says where each missing one must be put."""
+    """The pinned archives; raises TaskError that names the place for each missing one."""
     found = pinned(pins)
     if missing := [archive for archive in found.values() if not archive.path.is_file()]:
         places = ", ".join(str(archive.path) for archive in missing)
@@ -226,7 +226,7 @@ def folder() -> Path:
         return Path(given).expanduser()
     prepared = storage.cache_folder() / "ILSVRC2012"
     if not done(prepared):
-        archives()  # raises an error that says which are missing and where to put them
+        archives()  # raises an error that names the missing archives and their places
         msg = "ILSVRC2012 is not unpacked yet: run `ratebench prepare imagenet`"
         raise TaskError(msg)
     return prepared
@@ -235,7 +235,7 @@ def folder() -> Path:
 def listed(part: Path, per_class: int | None = None) -> tuple[list[Path], list[int]]:
     """(images, classes 0 to 999 in the order of their synsets) of train/ or val/, sorted.
 
-    Raises TaskError if a class has no folder or no images, if it does not have `per_class` images (where that is given), or
+    Raises TaskError if a class has no folder or no images, if it does not have `per_class` images (if given), or
     if the total is wrong.
     """
     synsets = _synsets(part)

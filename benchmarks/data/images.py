@@ -1,4 +1,4 @@
-"""Images on disk, indexed like a tensor: threads decode them when they are needed, and the next ones ahead of time."""
+"""Images on disk, indexed like a tensor: threads decode the images that are requested, and the next ones in advance."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""The one place that imports torchvision.
+"""Imports torchvision; every module that uses torchvision imports this one first.
 
 Its wheel on the package index is built for the default torch build. With another build its C++ operators are missing, and
-the import fails while it registers fake kernels for two of them. Declaring their schemas makes the import work; nothing in
-this suite calls them.
+the import fails while it registers fake kernels for two of them. Declaring their schemas makes the import work; this
+suite never calls them.
 """
 
 from __future__ import annotations

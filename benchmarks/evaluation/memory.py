@@ -12,7 +12,7 @@ _LARGEST = 1 << 30
 
 
 def keep() -> None:
-    """Let glibc keep large blocks for the next layer; no effect on other systems.
+    """Make glibc keep freed large blocks for the next layer; no effect on other systems.
 
     By default, the memory of each activation of a 224 × 224 image is returned to the system and zeroed again, which takes
     two thirds of the evaluation time.

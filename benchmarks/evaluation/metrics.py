@@ -56,7 +56,7 @@ def sums(values: Tensor) -> Sums:
 
 
 def agree(metric: Metric, known: Summed, items: int, total: float) -> bool:
-    """Whether a total over `items` is the known one: exactly for a proportion, up to rounding for a mean.
+    """Whether a total over `items` equals the known one: exactly for a proportion, up to rounding for a mean.
 
     The order of a sum, the device and fp32 change the last bits of a mean. They are measured against the items' root mean
     square, since positive and negative values may cancel in the total.

@@ -28,7 +28,7 @@ class Verdict:
 def verify(records: Sequence[Record], results: Path, device: torch.device) -> Iterator[Verdict]:
     """Decode and score the artefacts again, each in a new process, and compare with their records.
 
-    Proportions have to be the same to the item, means up to rounding.
+    Proportions must be exactly equal; means may differ by rounding.
     """
     for known in records:
         path = results / f"{known.id}.rbn"

@@ -26,7 +26,7 @@ class _Strict(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
 class Side(_Strict, frozen=True, kw_only=True):
     """One side of a comparison: a method, and the settings that its configuration has to have.
 
-    `counted` says how its size is counted in a comparison at equal bytes: the whole file ("file") or, as is common for
+    `counted` defines how its size is counted in a comparison at equal bytes: the whole file ("file") or, as is common for
     pruning, four bytes for each non-zero value ("values"), or these and one bit for every value ("values and mask").
     """
 

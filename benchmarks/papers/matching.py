@@ -21,5 +21,5 @@ def has(found: dict[str, Any], wanted: dict[str, Any]) -> bool:
 
 
 def changed(row: Row) -> int:
-    """The number of settings that differ from the defaults; of several matching configurations, the fewest changes win."""
+    """The number of settings that differ from the defaults; the matching configuration with the fewest is used."""
     return len(described.changes(row.first))

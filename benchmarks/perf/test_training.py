@@ -53,7 +53,7 @@ def task() -> Task:
 
 
 def in_turns(benchmark: Any, ours: Callable[[], object], bare: Callable[[], object]) -> tuple[float, float]:
-    """Median seconds of both, run in turns so that a busy machine slows both alike; the plugin times `ours`."""
+    """Median seconds of both, run alternately so that other load slows both equally; the plugin times `ours`."""
     times: list[float] = []
 
     def timed_bare() -> None:

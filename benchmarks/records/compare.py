@@ -33,7 +33,7 @@ class Difference:
 def compare(suite: str, before: str, after: str) -> Difference:
     """Compare a suite's records in two places: results folders, or git revisions of this checkout's `results/`.
 
-    Raises RateBenchError for a place that is neither or has no record of the suite.
+    Raises RateBenchError if a place is neither, or if it has no record of the suite.
     """
     one, two = ({r.id: r for r in load(place, suite)} for place in (before, after))
     both = [(one[key], two[key]) for key in sorted(one.keys() & two.keys())]

@@ -1,4 +1,4 @@
-"""The installed code's knowledge of a record: its method's card and default settings, its task's metrics; and texts for people.
+"""What the installed code defines for a record (its method's card and default settings, its task's metrics), and display texts.
 
 Records outlive code: a method or a task may be missing, renamed or broken. No function here fails because of that.
 """
@@ -67,7 +67,7 @@ def metrics(task: str) -> tuple[Metric, ...]:
 
 
 def metric(task: str, name: str) -> Metric:
-    """A task's metric. If the installed code does not define it: a mean without a unit, of which more is better."""
+    """A task's metric. If the installed code does not define it: a mean without a unit, for which higher is better."""
     known = {one.name: one for one in metrics(task)}
     return known.get(name) or Metric(name, "", "mean", "A quality measure that the installed code does not define")
 

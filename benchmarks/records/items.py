@@ -1,4 +1,4 @@
-"""The value of every test item beside a record: paired comparisons of two networks need them. They are optional."""
+"""Optional files with the value of every test item, one beside each record, for paired comparisons of two networks."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from methods.interface import Metric
 
 
 def path_beside(record_path: Path) -> Path:
-    """Where the values of single test items lie beside a record, if they were kept."""
+    """The path of the file beside a record with the values of single test items; the file may not exist."""
     return record_path.with_suffix(".items")
 
 
@@ -27,9 +27,9 @@ def pack(metric: Metric, values: Tensor) -> bytes:
 
 
 def read(record_path: Path, metric: Metric, score: Score) -> Tensor | None:
-    """The values (N,) of the test items of a record's first metric; None where they were not kept.
+    """The values (N,) of the test items of a record's first metric; None if they were not kept.
 
-    Raises RecordError where they are not those that the record sums up.
+    Raises RecordError if they do not match the sums in the record.
     """
     path = path_beside(record_path)
     if not path.exists():

@@ -79,7 +79,7 @@ class Row:
 
 
 def _group(record: Record) -> tuple[str, str, str, str, float, int, str]:
-    # The label counts: by the index alone, different points would be averaged if seeds yield different curves.
+    # The label is needed: if seeds yield different curves, the same index may refer to different points.
     point = json.dumps(record.point, sort_keys=True)
     epochs = -1 if record.epochs is None else record.epochs
     return record.network, record.method, record.config_hash, record.budget, epochs, record.index, point

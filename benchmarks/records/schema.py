@@ -23,7 +23,7 @@ class Rate(_Strict, frozen=True):
     """Bytes of the file, in total and by role; `ratio` is uncompressed bytes / file bytes.
 
     The task defines `uncompressed_bytes`: the fp32 bytes of the reference network, if there is one. `bits_per_weight` is
-    bits of the file / values of that network; None if there is none.
+    bits of the file / values of that network; None without a reference network.
     """
 
     file_bytes: int
@@ -70,7 +70,7 @@ class Speed(_Strict, frozen=True):
 
 
 class Provenance(_Strict, frozen=True):
-    """Where the numbers come from, without paths and host names.
+    """The origin of the numbers, without paths and host names.
 
     `processes` trained and scored together, each with at most `micro` items in its network at once (None: no limit).
     """
@@ -92,7 +92,7 @@ class Provenance(_Strict, frozen=True):
 class Record(_Strict, frozen=True, kw_only=True):
     """One operating point of one cell.
 
-    `point` labels it; `notes` hold what the method found. `metrics` holds the task's metrics after the epoch that
+    `point` labels it; `notes` are further results of the method. `metrics` holds the task's metrics after the epoch that
     `selection` names; networks are compared by the first. `wall_s` is the time from the previous point (or the start) to
     this one.
     """

@@ -44,8 +44,8 @@ def logs(results: Path, records: Sequence[Record]) -> dict[str, str]:
 def first_configs(suite: str, records: Sequence[Record]) -> set[tuple[str, str, str]]:
     """(method, budget, config hash) of the first configuration in params.yaml for each method and budget.
 
-    If the suite or the method is not installed, or that configuration has no record: of the recorded configurations, the
-    one that changes the fewest settings.
+    If the suite or the method is not installed, or if that configuration has no record, the recorded configuration with the
+    fewest changed settings is used.
     """
     found = set()
     for (method, budget), members in itertools.groupby(sorted(records, key=_kind), key=_kind):
@@ -82,7 +82,7 @@ def _ended_badly(results: Path, suite: str, configs: dict[str, str]) -> Iterator
 
 
 def _planned(suite: str) -> Iterator[Cell | Gap]:
-    """Every cell that the suite asks for, at each budget for which its method has a recipe."""
+    """Every cell of the suite, at each budget that its method supports."""
     try:
         known = params.suite(suite)
     except RateBenchError:  # records of a suite that params.yaml no longer has can still be reported

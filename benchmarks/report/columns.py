@@ -1,4 +1,4 @@
-"""The columns of the table: for each its text, its unit and its exact value."""
+"""The columns of the table. Each has a text, a unit and an exact value."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ TIMED = (
 class Column:
     """`value` has full precision and is used for sorting; `text` is displayed. A value of None is shown as a dash.
 
-    `metric` is the position of the suite's metric that the column shows; `shown` says whether the column is visible until
+    `metric` is the position of the suite's metric that the column shows; `shown` is true if the column is visible until
     the reader changes the selection.
     """
 

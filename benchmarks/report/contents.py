@@ -19,7 +19,7 @@ from methods.interface import Metric
 class Contents:
     """Everything that the templates and the script show.
 
-    `metrics` are the suite's metrics; networks are compared by the first. `current` says for each record's id whether the
+    `metrics` are the suite's metrics; networks are compared by the first. `current` maps each record's id to whether the
     installed code gives it the same fingerprint (None: not known). `first` holds the identities of the lines that are a
     method's first configuration. `logs` maps the ids of cells to their logs. `figures` maps a kind ("rate-quality",
     "macs-quality"), a network and a budget to an SVG.
@@ -72,5 +72,5 @@ class Contents:
 
     @property
     def stale(self) -> set[str]:
-        """Keys of rows with a record that other code has measured; records whose code can't be compared do not count."""
+        """Keys of rows with a record measured by different code; records whose code can't be compared do not count."""
         return {row.key for row in self.rows if any(self.current[r.id] is False for r in row.records)}

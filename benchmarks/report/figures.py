@@ -19,15 +19,15 @@ from methods.interface import Metric
 
 WIDTH = 3.35  # inches: one column of a two-column paper
 STROKE = 0.9  # points: the thickness of lines
-LETTERS = 61  # letters that are sure to fit into a line of the legend
+LETTERS = 61  # letters that always fit into a line of the legend
 _STYLE: Any = {  # matplotlib's stubs want every key as a literal
-    "svg.hashsalt": "ratebench",  # else element ids are random
+    "svg.hashsalt": "ratebench",  # otherwise, element ids are random
     "svg.fonttype": "path",  # looks the same where the font is not installed
     "pdf.fonttype": 42,  # TrueType: publishers refuse Type 3
     "font.family": "sans-serif",
     "font.sans-serif": ["DejaVu Sans"],  # ships with matplotlib
     "font.size": 6.5,
-    "text.parse_math": False,  # a $ in a name is a $
+    "text.parse_math": False,  # a $ in a name is drawn as a $
     "axes.linewidth": 0.6,
     "axes.spines.right": False,
     "xtick.major.width": 0.6,

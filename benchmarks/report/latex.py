@@ -26,7 +26,7 @@ TEX = {
     "⁶": "$^6$",
     "\n": " ",
 }
-LAST = 0x17F  # the last letter that a plain pdflatex knows; later ones become question marks
+LAST = 0x17F  # the last letter that plain pdflatex supports; later ones become question marks
 
 
 def tex(text: str) -> str:

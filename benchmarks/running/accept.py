@@ -1,9 +1,9 @@
 """`ratebench accept`: evidence that a change of the code gives the same results, so that existing records stay valid.
 
 Records depend on the contents of files (fingerprint.py). For every kind of cell (method, configuration, budget) that has a
-record and whose contents differ between an earlier revision and the working tree, a small cell is run under both: on the
-embedded digits if they use all changed code, else on the record's own task. The change is written to equivalents.toml only
-if all artefacts and all recorded values but times are equal.
+record and whose contents differ between an earlier revision and the working tree, a small cell is run under both. It uses the
+embedded digits if this covers all changed code, otherwise the record's task. The change is written to equivalents.toml only
+if all artefacts and all recorded values except times are equal.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class _Trees:
         return before, self.now.contents(code(self.now, package, task, network))
 
     def _before(self, package: Path) -> Path | None:
-        """Where the method of a file or folder was before; it may have been moved."""
+        """The path that a method's file or folder had in the earlier revision; it may have been moved since."""
         same = self.old.root / package.relative_to(ROOT)
         known = sorted((self.old.root / "methods").rglob(f"{package.stem}*"))
         moved = (p for p in known if p.stem == package.stem and (p.suffix == ".py" or (p / "__init__.py").exists()))
@@ -89,24 +89,24 @@ def accept(revision: str, why: str, results: Path, say: Say, jobs: int = 1) -> l
 
 @contextmanager
 def _worktree(revision: str) -> Iterator[tuple[Path, str]]:
-    """(a folder with the code of a revision, its commit); the folder is removed, also when the process is terminated."""
+    """(a folder with the code of a revision, its commit); the folder is removed even if the process is terminated."""
     known = signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     try:
         commit = _git("rev-parse", "--verify", "--quiet", "--end-of-options", f"{revision}^{{commit}}", wanted=revision)
         with tempfile.TemporaryDirectory() as folder:
             place = Path(folder) / "before"
-            signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})  # git locks a worktree while it makes it
+            signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})  # git locks a worktree while creating it
             _git("worktree", "add", "--detach", str(place), commit)
             signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
             yield place, commit
     finally:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
         signal.signal(signal.SIGTERM, known)
-        _git("worktree", "prune")  # a worktree whose folder is gone
+        _git("worktree", "prune")  # worktrees whose folder was deleted
 
 
 def _git(*arguments: str, wanted: str = "") -> str:
-    """What git prints; raises RateBenchError with its complaint. `wanted` is the revision that it looks for."""
+    """The output of git; raises RateBenchError with git's error message, or one about `wanted`, the revision to find."""
     try:
         done = subprocess.run(["git", "-C", str(ROOT), *arguments], capture_output=True, text=True, check=True)
     except subprocess.CalledProcessError as error:
@@ -131,7 +131,7 @@ def _recorded(results: Path) -> Iterator[Record]:
 def _kinds(known: Iterable[Record], trees: _Trees) -> list[Kind]:
     """The kinds of recorded cells whose contents differ, each with the first network that has a record.
 
-    Records of a method, task or network that no longer exists are left out: nothing keeps them valid.
+    Records of a method, task or network that no longer exists are left out: they can't be valid.
     """
     found: dict[tuple[str, ...], Kind] = {}
     for r in known:
@@ -152,8 +152,8 @@ def _kinds(known: Iterable[Record], trees: _Trees) -> list[Kind]:
 def _rows(changed: Iterable[Contents], trees: _Trees) -> list[Same]:
     """New contents and those that they replace; rows with fewer contents come first.
 
-    A row lists all contents of a kind of cell, which identify it, if code was only removed, if the same new code replaces
-    different old code in different kinds of cell, or if the shorter rows together do not give a kind its old fingerprint.
+    A row lists all contents of a kind of cell in three cases: code was only removed, the same new code replaces
+    different old code in different kinds of cell, or the shorter rows together do not give a kind its old fingerprint.
     """
     found = list(changed)
     went: dict[frozenset[str], set[frozenset[str]]] = {}

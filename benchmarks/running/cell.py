@@ -75,8 +75,8 @@ class Cell:
 def code(known: Code, method: Path, task: str, network: str) -> frozenset[Path]:
     """The files that the result of a method on a task's network depends on.
 
-    Tasks and architectures are found by name when a cell runs, so no import refers to them: those of the cell count, and
-    architectures that the method's code names in a call.
+    Tasks and architectures are found by name when a cell runs, so no import refers to them. The files include those of
+    the cell, and of the architectures that the method's code names in a call.
     """
     used = known.sources(method, *SCORING, f"benchmarks.tasks.{task}")
     own = {file for file in known.sources(method) if not file.is_relative_to(known.root / "benchmarks")}

@@ -127,7 +127,7 @@ class _Execution:
     def _points(self) -> Iterator[int]:
         """Yield the number of each operating point when it has a valid record, existing or new."""
         cell, method = self.cell, methods.get(self.cell.method)
-        threadpool_limits(torch.get_num_threads())  # BLAS, too: last bits depend on this number, which records state
+        threadpool_limits(torch.get_num_threads())  # for BLAS: the last bits depend on it; records contain it
         task = tasks.load(cell.task, cell.network)
         run = CellRun(cell, self.work, device(), self._tell)
         for index, compressed in enumerate(method.compress(task, cell.make_config(), run)):
@@ -149,7 +149,7 @@ class _Execution:
             yield index
 
     def _check_architecture(self, name: str) -> None:
-        """Raise MethodError if records would not depend on the code of the network that the method writes."""
+        """Raise MethodError if the fingerprint does not cover the code of the network that the method writes."""
         cell, known = self.cell, here()
         file = known.module(f"benchmarks.networks.{name}") if name.isidentifier() else None
         if file is not None and file not in code(known, methods.source(cell.method), cell.task, cell.network):

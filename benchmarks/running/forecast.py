@@ -77,7 +77,7 @@ def _alike(task: Task, known: Record) -> bool:
     """
     try:
         other = tasks.load(known.task, known.network)
-    except Exception:  # records outlive code: a task's module can be gone or fail on import in any way
+    except Exception:  # records outlive code: a task's module can be missing or fail on import in any way
         return False
     return (other.kind, bool(other.architecture)) == (task.kind, bool(task.architecture))
 

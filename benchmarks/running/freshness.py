@@ -16,7 +16,7 @@ __fingerprint__ = False  # compares results, makes none
 
 def current(records: Sequence[Record]) -> dict[str, bool | None]:
     """For each record's id, whether the installed code gives it the same fingerprint; None if that is not known."""
-    equivalents.rows()  # a damaged file is an error, not a reason why something can't be told
+    equivalents.rows()  # a damaged file raises here, and does not make every record unknown
     fingerprints: dict[str, str | None] = {}  # by the cell's id
     found = {}
     for record in records:
@@ -35,5 +35,5 @@ def _fingerprint(record: Record) -> str | None:
     )
     try:
         return cell.fingerprint()
-    except Exception:  # the method or the task is gone, or can't be imported
+    except Exception:  # the method or the task no longer exists, or can't be imported
         return None

@@ -1,4 +1,4 @@
-"""Small cells that stand for kinds of recorded cells: run under two versions of the code, and compared."""
+"""Small cells that represent kinds of recorded cells. They are run under two versions of the code and compared."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from methods.interface import Budget, BudgetName
 
 TASK = "digits"  # embedded, and small
 RATEBENCH = (sys.executable, "-m", "benchmarks.cli")
-SECONDS = "seconds"  # the note of a method that says how long something took
+SECONDS = "seconds"  # the note in which a method reports a duration
 TRAINED = 10_000  # training items of a whole curve at the `short` budget
 
 
@@ -53,7 +53,7 @@ class Kind:
 
 @dataclass(frozen=True)
 class Evidence:
-    """A small cell that was run under both versions: the number of its artefacts, and a hash of what is recorded of them."""
+    """A small cell that was run under both versions: the number of its artefacts, and a hash of their recorded values."""
 
     cell: str
     points: int
@@ -90,7 +90,7 @@ class Version:
         return self._place(cell) / "results" / cell.id
 
     def results(self, cell: Cell) -> dict[str, Any]:
-        """For each point, all that code decides of its record; empty if the cell could not be run."""
+        """For each point, the part of its record that depends on the code; empty if the cell could not be run."""
         known = [records.read(path) for path in sorted(self.folder(cell).glob("p*.json"))]
         return {f"p{r.index:02d}": _results(r) for r in known}
 

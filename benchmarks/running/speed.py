@@ -58,7 +58,7 @@ def _measured(task: str, name: str, device: torch.device) -> dict[str, float]:
 
 
 def decodes(task: str) -> bool:
-    """Whether the code of a task decodes images on disk: its speed is then also limited by that."""
+    """Whether the code of a task decodes images on disk; decoding then also limits its speed."""
     return here().module("benchmarks.data.images") in sources(f"benchmarks.tasks.{task}")
 
 

@@ -12,7 +12,7 @@ def fingerprints(suite_name: str) -> dict[str, Any]:
     """For each network and method, one hash of all cells at the suite's budgets that can be run.
 
     It changes if the result of one of these cells can change, and if a cell is added or removed. A hash is stored where DVC
-    looks for the key `network.method`: DVC takes every dot as a level, even a dot in a network's name.
+    looks for the key `network.method`: DVC treats every dot as a nesting level, even a dot in a network's name.
     """
     suite = params.suite(suite_name)
     cells: dict[str, dict[str, str]] = {f"{network}.{key}": {} for network in suite.networks for key in suite.methods}

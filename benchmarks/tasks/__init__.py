@@ -32,8 +32,8 @@ class Test(Protocol):
 class TaskModule(Protocol):
     """The names that a task module defines.
 
-    A task whose data can't be downloaded may also define `prepare(say)`, which `ratebench prepare` calls: it unpacks what the
-    user has put in place, and passes sentences about its progress to `say`.
+    A task whose data can't be downloaded may also define `prepare(say)`, which `ratebench prepare` calls. It unpacks the
+    archives that the user has provided, and reports its progress in sentences passed to `say`.
     """
 
     METRICS: tuple[Metric, ...]  # networks are compared by the first

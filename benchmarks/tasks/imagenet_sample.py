@@ -1,7 +1,7 @@
-"""`imagenet_sample`: 1,300 labelled validation images of ILSVRC2012 at 227 × 227 pixels, to try ImageNet methods on.
+"""`imagenet_sample`: 1,300 labelled validation images of ILSVRC2012 at 227 × 227 pixels, for trying methods for ImageNet.
 
 They are **easier than the full validation set** (MobileNet-V1 0.75 has 77.6 % here and a published 68.4 % on all 50,000):
-no accuracy on them is an ImageNet accuracy. All of them are scored, so there are no images for training or calibration.
+an accuracy on them is not an ImageNet accuracy. All of them are scored, so there are no images for training or calibration.
 """
 
 from __future__ import annotations

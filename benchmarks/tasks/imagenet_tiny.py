@@ -1,4 +1,4 @@
-"""`imagenet_tiny`: 800 images of the sample in three splits, to check that ImageNet cells run; its accuracies mean nothing."""
+"""`imagenet_tiny`: 800 images of the sample in three splits, to check that ImageNet cells run; accuracies are meaningless."""
 
 from __future__ import annotations
 

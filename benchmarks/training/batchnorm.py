@@ -36,7 +36,7 @@ def affine(bn: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
 
 @torch.no_grad()
 def reestimate(network: nn.Module, task: Task, items: int) -> None:
-    """Replace running means and variances by those over `items` calibration items, in place; leaves eval mode.
+    """Replace running means and variances by those over `items` calibration items, in place; sets the network to eval mode.
 
     Images in memory are augmented as usual for the task: otherwise the statistics shift, and a network trained with
     crops loses accuracy. Images on disk are resized and cropped as for evaluation, and flipped. Items and crops are the

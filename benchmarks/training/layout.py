@@ -1,4 +1,4 @@
-"""Where the tensors of a network lie: their device, and the memory layout of convolution kernels."""
+"""The placement of a network's tensors: their device, and the memory layout of convolution kernels."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import nn
 
 
 def device_of(network: nn.Module) -> torch.device:
-    """The device of the network's tensors; a decoded network may have buffers alone. The CPU for one without tensors."""
+    """The device of the network's parameters or, if there are none, of its buffers; the CPU if there are no tensors."""
     tensors = itertools.chain(network.parameters(), network.buffers())
     return next((tensor.device for tensor in tensors), torch.device("cpu"))
 

@@ -1,7 +1,7 @@
 """One training loop for all methods: data on the device, augmented there in batches, in bf16 where that is fast.
 
 `fit` is memoised: each stage of a run is checkpointed every epoch, and a stage that is already finished is loaded and not
-trained again. A method that trains in stages is therefore resumable without code of its own.
+trained again. A method that trains in stages is therefore resumable without additional code.
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ def fit(
 
 
 def _groups(network: nn.Module, recipe: Recipe, stage: str, own: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """The parameters in no group, followed by the given groups; where BatchNorm does not decay, it is a group of its own."""
+    """The parameters in no group, followed by the given groups. BatchNorm is a separate group if it has no weight decay."""
     names = {parameter: name for name, parameter in network.named_parameters()}
     if any("params" not in group for group in own):
         msg = f"training {stage!r}: a group has no 'params'"

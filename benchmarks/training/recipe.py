@@ -58,7 +58,7 @@ class Cosine:
 
 @dataclass(frozen=True)
 class Multistep:
-    """1, times `gamma` at each milestone; milestones are epochs after the warm-up.
+    """1, multiplied by `gamma` at each milestone; milestones are epochs after the warm-up.
 
     `warmup` holds the factors of the warm-up epochs.
     """

@@ -60,8 +60,8 @@ class Config(VectorSettings):
     `parts` is the number of contiguous groups of layers, each with its own codebooks (1: the whole network; 0: each
     layer). The codewords of a part with few vectors are limited to a quarter of its vectors.
 
-    `ratios` gives target ratios in bytes instead of points. For each, in order of size without entropy coding, the last
-    (M, K) before the first file that is too large is used.
+    `ratios` gives target ratios in bytes instead of points. For each, the (M, K) are tried in order of size without
+    entropy coding; the last one before the first file that is too large is used.
 
     `pruned` is the share of all weights that is first set to zero by magnitude. "survivors" then quantises only the others
     and stores a mask; "dense" quantises zeros like any other value.

@@ -100,8 +100,8 @@ def error(x: Floats, codebooks: Floats, codes: Codes) -> float:
 def least_squares(x: Floats, codes: Codes, size: int, ridge: float) -> Floats:
     """Codebooks (M, K, d) that minimise the error for fixed codes: (ZᵀZ + λI)⁻¹ Zᵀ X with one-hot rows Z, in fp64.
 
-    ZᵀZ counts how often pairs of codes occur together. It is singular (a constant vector can move from one codebook to
-    another), hence λ.
+    ZᵀZ counts how often pairs of codes occur together. It is singular, because a constant vector can move from one
+    codebook to another; λ makes the problem solvable.
     """
     books, dimension = codes.shape[1], x.shape[1]
     together = np.empty((books, size, books, size))

@@ -1,4 +1,4 @@
-"""Removes the filters nearest to the geometric median of their layer, the same share of each layer.
+"""Removes the filters nearest to the geometric median of their layer; each layer loses the same share.
 
 Y. He et al., Filter Pruning via Geometric Median for Deep Convolutional Neural Networks Acceleration, CVPR 2019. The
 filters are chosen during training, as in the official code.

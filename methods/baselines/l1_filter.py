@@ -1,4 +1,4 @@
-"""Removes the filters with the smallest L1 norms, the same share of each layer.
+"""Removes the filters with the smallest L1 norms; each layer loses the same share.
 
 H. Li et al., Pruning Filters for Efficient ConvNets, ICLR 2017, without the paper's choice of layers by sensitivity.
 """

@@ -1,4 +1,4 @@
-"""Removes random filters, the same share of each layer: a reference for all pruning criteria."""
+"""Removes random filters; each layer loses the same share. A reference for all pruning criteria."""
 
 from __future__ import annotations
 

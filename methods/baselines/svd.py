@@ -1,7 +1,7 @@
 """Truncated SVD of each layer separately (Tai et al., ICLR 2016): the baseline of joint decompositions.
 
 A k×k convolution becomes a k×1 and a 1×k one; the first contains the singular values. When training from scratch, Tai et
-al. put a BatchNorm between the two; here, as in the comparison of Chen et al. 2023, there is none.
+al. put a BatchNorm between the two; this module puts none there, as in the comparison of Chen et al. 2023.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Tucker-2 of each layer (Kim et al., ICLR 2016), by tensorly: a 1×1 convolution, a thin k×k one, and a 1×1 one.
 
-Ranks are one share τ of each layer's inputs and outputs, chosen so that all layers together have as many numbers as the
-truncated SVDs at rate ρ would (the comparison of Chen et al. 2023).
+Ranks are the same share τ of every layer's inputs and outputs. τ is chosen so that all layers together have as many values
+as truncated SVDs at rate ρ (the comparison of Chen et al. 2023).
 """
 
 from __future__ import annotations

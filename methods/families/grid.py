@@ -1,4 +1,4 @@
-"""Weights on a symmetric grid of their own for each tensor, entropy coded."""
+"""Weights on one symmetric grid per tensor, entropy coded."""
 
 from __future__ import annotations
 

@@ -36,15 +36,15 @@ class Slim:
     def then(self, later: Slim) -> Slim:
         """This description, then `later`, which changes the resulting network: e.g. prune, then factorise.
 
-        If `later` replaces a module of this description, the tensors and shared parameters of that module are dropped. If it
-        stored a tensor that others share, the first of these stores it from then on.
+        If `later` replaces a module of this description, the tensors and shared parameters of that module are dropped. If a
+        dropped path stored a shared tensor, the first remaining path that shares it stores it instead.
         """
 
         def stays(path: str) -> bool:
             return not any(path == edit or path.startswith(f"{edit}.") for edit in later.edits)
 
         tied = {path: source for path, source in self.tied.items() if stays(path)}
-        heirs: dict[str, str] = {}  # a path that stored a shared tensor and goes -> the path that stores it now
+        heirs: dict[str, str] = {}  # dropped path that stored a shared tensor -> path that stores it now
         for path, source in tied.items():
             if not stays(source):
                 heirs.setdefault(source, path)

@@ -18,8 +18,8 @@ class Config(Settings):
 
     `rank` and `threshold` estimate how many filters a layer needs, and thereby the maximum redundancy. A layer keeps at
     least its rank at the threshold PROTECTED; a target beyond these floors is an error. A step removes up to `share` of a
-    layer, in the `order` of inverse or pivots. It is undone if the share of predictions equal to the reference's is
-    smaller than the largest one so far by more than `tolerance`. If `blocks` is above 0, whole residual blocks are removed
+    layer, in the `order` of inverse or pivots. It is undone if the share of predictions equal to the reference's
+    falls below the largest share so far by more than `tolerance`. If `blocks` is above 0, whole residual blocks are removed
     first, regardless of floors, as long as this share falls by at most `blocks` in total at each target.
     """
 

@@ -108,9 +108,9 @@ def numerical_rank(gram: Tensor, kind: Rank = "energy", threshold: float = 0.01)
 
 
 def cheapest(gram: Tensor, kept: Tensor, count: int, order: Order = "surgeon") -> tuple[list[int], float]:
-    """The `count` channels of `kept` (mask) whose rows of M the others span best, and the sum of their squared distances.
+    """The `count` channels of `kept` (mask) whose rows of M are nearest to the others' span, and the sum of squared distances.
 
-    "surgeon": one after the other, those nearest to the span of the rest; "cholesky": those left when a pivoted
+    "surgeon": one after the other, the channel nearest to the span of the rest; "cholesky": those left after a pivoted
     Cholesky factorisation has chosen the others, each the farthest from the span so far.
     """
     left = kept.nonzero()[:, 0]
@@ -150,5 +150,5 @@ def _cholesky(own: Tensor, count: int) -> tuple[list[int], float]:
 
 
 def redundancy(ranks: Mapping[str, int], groups: Sequence[Group]) -> float:
-    """The share of filters beyond the ranks."""
+    """The share of filters that exceed the ranks of their groups."""
     return 1 - sum(ranks.values()) / sum(group.size for group in groups)

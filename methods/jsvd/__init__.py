@@ -47,7 +47,7 @@ class Config(Settings):
 
 
 def unsupported(task: Task, config: Config) -> str | None:
-    """Needs the repeated blocks of a ResNet; `methods.families.lowrank.layers` says what they are."""
+    """Needs the repeated blocks of a ResNet; `methods.families.lowrank.layers` defines them."""
     return lowrank.unsupported(task)
 
 

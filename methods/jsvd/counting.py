@@ -18,8 +18,8 @@ def compression_factor(
 ) -> float:
     """CF: weights before / weights after (§IV), each shared factor once and without BatchNorm, as in the code.
 
-    `as_printed` reproduces an error of the official code for bottleneck networks, which affects ResNet-50's CFs: one
-    3×3 convolution of stage 1 too many before, all of them missing after.
+    `as_printed` reproduces an error of the official code for bottleneck networks, which affects ResNet-50's CFs: it
+    counts one 3×3 convolution of stage 1 too many before, and none of them after.
     """
     dense = blueprint.skeleton(architecture, arguments, {}, {})
     before, after = weights(dense), weights(blueprint.skeleton(architecture, arguments, *structure(found)))

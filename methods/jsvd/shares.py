@@ -62,7 +62,7 @@ def _joint_ranks(layers: Mapping[str, nn.Conv2d], scheme: str, rate: float, p: f
 
 
 def structure(found: Sequence[Share]) -> tuple[dict[str, ModuleSpec], dict[str, str]]:
-    """The decoder's edits and shared tensors: one pair of convolutions per layer, also if both factors are shared."""
+    """The decoder's edits and shared tensors: one pair of convolutions per layer, even if both factors are shared."""
     edits: dict[str, ModuleSpec] = {}
     tied: dict[str, str] = {}
     for share in found:

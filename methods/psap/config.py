@@ -21,7 +21,7 @@ class Config(SoftSettings):
     """The settings of PSAP-R.
 
     Layer shares follow sparsity ratios: `threshold` at `level`, of weights `normalised` by layer or not. Shares move
-    towards the ratios by `adaptation` and never exceed MOST. `schedule` says how the removed share grows during the
+    towards the ratios by `adaptation` and never exceed MOST. `schedule` sets how the removed share grows during the
     first half of the training (RAMP).
 
     After filters are set to zero, `statistic` is computed on `pulse` batches of `batch` images. Filters with at least

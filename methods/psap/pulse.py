@@ -102,6 +102,6 @@ def _gated_output(gate: Tensor, member: Member) -> Callable[[nn.Module, tuple[Te
 
 
 def _gated(x: Tensor, gate: Tensor, member: Member) -> Tensor:
-    """Multiply the channels of x (N, C, …) by their gates; a layer may have them in another order than the group."""
+    """Multiply the channels of x (N, C, …) by their gates; their order in a layer may differ from that in the group."""
     entries = torch.zeros(len(member.entries)).to(gate).index_put((member.entries,), gate[member.channels])
     return x * entries.view(1, -1, *(1,) * (x.ndim - 2))

@@ -27,7 +27,7 @@ def sparsity_ratios(
         every = torch.cat(list(magnitudes.values()))
         count = round(share * len(every))
         limit = every.kthvalue(max(1, count)).values
-        # Weights equal to the limit (mostly zeros) count in part, the same part in every layer, so that the mean is exact.
+        # Weights equal to the limit (mostly zeros) are counted with a factor, equal for all layers, so that the mean is exact.
         part = (count - int((every < limit).sum())) / int((every == limit).sum())
         return {n: float((m < limit).sum() + part * (m == limit).sum()) / len(m) for n, m in magnitudes.items()}
     limits = {name: level * (float(m.mean()) if threshold == "relative" else 1.0) for name, m in magnitudes.items()}

@@ -2,7 +2,7 @@
 
 All parameters of a network, each tensor divided by its norm, form one source of magnitudes. The coder repeatedly sends
 coordinates whose residual exceeds a threshold, encoder and decoder add that threshold, and the threshold decreases. Large
-weights are refined first; most never are, so this prunes. Any prefix of one pass is a network.
+weights are refined first. Most weights are never refined and stay zero: this prunes. Any prefix of a pass decodes to a network.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ from benchmarks.bitstream.bytesio import Ints
 from benchmarks.errors import BitstreamError
 from methods.surp.source import Bools
 
-LEVELS = 64  # probabilities are multiples of 1/64: dyadic, hence the same fixed point on every machine
+LEVELS = 64  # probabilities are multiples of 1/64: dyadic, so fixed-point values are equal on every machine
 
 
 def mean_after(mu: float, threshold: float, times: int, n: int) -> float:
@@ -55,7 +55,7 @@ class Knowledge:
         return placed
 
     def refine(self, threshold: float, fresh: Ints, ask: Callable[[Ints, Ints], Bools]) -> None:
-        """One round: `fresh` are touched for the first time; `ask` says which of the open coordinates are above the threshold.
+        """One round: `fresh` are touched for the first time; `ask` returns which open coordinates are above the threshold.
 
         `ask` gets coordinates and the probability of each in units of 1/LEVELS; it is called until none is open.
         """

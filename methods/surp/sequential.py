@@ -39,7 +39,7 @@ MAX_LOW_BITS = 31
 class Pass:
     """The result of one pass over a source.
 
-    `positions` (one per step) are the values sent, `coordinates` what they refer to. `stages` is the number of steps
+    `positions` (one per step) are the values sent, `coordinates` those that they select. `stages` is the number of steps
     before each lowering of `alpha`; `marks[i]` is the number of steps after which the i-th of the sparsities, highest
     first, was reached.
     """
@@ -98,7 +98,7 @@ class _Candidates:
             positions = (self.members[: self.count] * a + b) % self.prime
             nearest = int(positions.argmin())
             return int(positions[nearest]), int(self.members[nearest])
-        width = self.prime // self.count + 16  # many: look up who comes first
+        width = self.prime // self.count + 16  # many: look up which comes first
         for start in range(0, self.prime, width):
             line = (np.arange(start - b, min(start + width, self.prime) - b) * inverse) % self.prime
             hits = self.where[line] >= 0

@@ -38,7 +38,7 @@ def to_floats(values: npt.NDArray[Any], dtype: str, what: str) -> bytes:
 
 
 def from_floats(data: bytes, dtype: str) -> npt.NDArray[np.float32]:
-    """Inverse of `to_floats`, as fp32; raises BitstreamError for bytes that it can't have written."""
+    """Inverse of `to_floats`, as fp32; raises BitstreamError for bytes that `to_floats` can't have written."""
     if dtype not in DTYPES:
         msg = f"raw values of unknown type {dtype!r}: the file is damaged"
         raise BitstreamError(msg)

@@ -1,4 +1,4 @@
-"""Decoder modules: kinds of module, found by name, that a file may put in place of an architecture's own modules.
+"""Decoder modules: kinds of module, found by name, with which a file may replace modules of an architecture.
 
 The kind "JoinedConv2d" is the file `joined_conv2d.py` here, with two functions: `spec(…)` describes such a module for the
 encoder, `build(arguments, children)` makes it for the decoder and raises ValueError or TypeError for arguments out of

@@ -14,7 +14,7 @@ KIND = "Identity"
 
 
 def spec() -> ModuleSpec:
-    """Remove a module by putting the identity in its place."""
+    """Remove a module by replacing it with the identity."""
     return ModuleSpec(KIND)
 
 

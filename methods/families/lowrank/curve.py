@@ -31,7 +31,7 @@ class Settings:
     """The settings of all low-rank methods.
 
     `rates` are values of ρ, one operating point each: a layer of O outputs gets a rank of about ρ·O. `ratios` gives target
-    ratios in bytes instead, and ρ is searched. `paper_rates` are used at the `paper` budget. `storage` says how all weights
+    ratios in bytes instead, and ρ is searched. `paper_rates` are used at the `paper` budget. `storage` sets how all weights
     are coded: raw, or on a uniform grid of 2^bits − 1 levels per tensor with entropy coding. `start` "scratch" trains the
     structure from random weights. `recalibrate` is the number of unlabelled images on which BatchNorm is re-estimated,
     unless trained weights are stored raw. `warmup` holds the learning rates of the epochs that precede the `epochs` of

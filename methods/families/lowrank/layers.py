@@ -16,7 +16,7 @@ from benchmarks.errors import MethodError
 class Group:
     """Convolutions at one position of a stage's blocks: paths in order, and shapes as in the dense network.
 
-    `odd` is the first block's own convolution where its input is narrower than the others' ("HID layer": Chen et al.,
+    `odd` is the first block's convolution if its input is narrower than those of the others ("HID layer": Chen et al.,
     Neurocomputing 2023, §IV); it is not among `members`.
     """
 

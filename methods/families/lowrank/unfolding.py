@@ -66,7 +66,7 @@ def pair(layer: nn.Conv2d, rank: int) -> ModuleSpec:
 def leading(gram: Tensor, rank: int) -> tuple[Tensor, Tensor]:
     """The largest eigenvalues (r,), descending, and eigenvectors (n, r) of a symmetric matrix (n, n), in its dtype.
 
-    If few of many are needed, Lanczos iterations take a tenth of the time. Each vector's largest entry is positive.
+    If `few` is true, Lanczos iterations are used: they take a tenth of the time. Each vector's largest entry is positive.
     """
     if few(rank, len(gram)):
         matrix = gram.numpy()
@@ -104,8 +104,8 @@ def check(weights: Tensor, what: str) -> None:
 def truncated_svd(matrix: Tensor, rank: int, what: str) -> tuple[Tensor, Tensor, Tensor]:
     """Left vectors (m, r), singular values (r,) and right vectors (r, n) of the best rank-r approximation.
 
-    In fp64, or in fp32 if few of many are needed: the relative difference in the error is 1e-9, because the error does not
-    depend on the vectors to first order. `what` names the matrix in errors. Raises MethodError if `check` does, RankError
+    In fp64, or in fp32 if `few` is true: the relative difference in the error is 1e-9, because the error does not
+    depend on the vectors to first order. `what` names the matrix in errors. Raises MethodError if `check` does, and RankError
     if the matrix has a rank below `rank`.
     """
     check(matrix, what)

@@ -27,7 +27,7 @@ class Settings:
     """The settings of all structured methods.
 
     `targets` are shares of the dense network's multiply-accumulates to remove, one operating point each; with training,
-    each starts from the one before. `where` says which channels may be removed (`channels.find`). Training uses SGD
+    each starts from the one before. `where` selects the channels that may be removed (`channels.find`). Training uses SGD
     with `batch` images per step; each point has `epochs` at the `paper` budget. The remaining weights are stored on a
     uniform grid of 2^BITS − 1 levels per tensor with entropy coding. Without training, BatchNorm is re-estimated on
     CALIBRATION unlabelled images.

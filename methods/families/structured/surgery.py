@@ -1,4 +1,4 @@
-"""Physical pruning: from a dense network and the channels to keep to a narrower network, and back."""
+"""Physical pruning: makes a narrower network from a dense network and the channels to keep, and the reverse."""
 
 from __future__ import annotations
 
