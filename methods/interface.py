@@ -217,6 +217,9 @@ class Part:
 class Compressed:
     """Everything that the decoder receives about a network, at one operating point.
 
+    `architecture` is a module of `benchmarks.networks`. A method that uses another one than its task imports that module, so
+    that its records depend on the network's code; otherwise the cell fails with MethodError.
+
     `edits` replaces modules of the architecture by path; `tied` makes parameter paths share one tensor (path -> the
     path that `parts` fills). Every tensor of the resulting network must be the target of exactly one part. `point`
     labels the operating point and is the same for every seed. `notes` are further results of the method, for the record.
