@@ -15,7 +15,7 @@ import ast
 import functools
 import hashlib
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -56,8 +56,9 @@ def parsed(text: str) -> Source:
     counted = [node for node in body if not _is_docstring(node) and not _is_uncounted(node)]
     if exempt or all(isinstance(node, ast.Import | ast.ImportFrom) for node in counted):
         return Source("", imports, exempt)
+    constants = {name: node.value for node in counted for name in _assigned(node) if hasattr(node, "value")}
     calls = (node for part in counted for node in ast.walk(part) if isinstance(node, ast.Call))
-    architectures = frozenset(name for call in calls for name in _architectures(call))
+    architectures = frozenset(name for call in calls for name in _architectures(call, constants))
     foreign = {
         (f"{module}.{name}" if name else module, here)
         for module, name, here in imports
@@ -72,16 +73,20 @@ def parsed(text: str) -> Source:
     return Source(hashlib.sha256(said.encode()).hexdigest(), imports, exempt, architectures)
 
 
-def _architectures(call: ast.Call) -> Iterator[str]:
-    """The architecture that a call names, as in `networks.build("resnet", …)` or `Compressed("resnet", …)`."""
+def _architectures(call: ast.Call, constants: Mapping[str, ast.expr | None]) -> Iterator[str]:
+    """The architecture that a call names, as in `networks.build("resnet", …)` or `Compressed(NAME, …)`.
+
+    `constants` are the values of module-level names.
+    """
     function = call.func
     name = (
         function.attr if isinstance(function, ast.Attribute) else function.id if isinstance(function, ast.Name) else ""
     )
     named = [keyword.value for keyword in call.keywords if keyword.arg == "architecture"]
     for value in [*(call.args[:1] if name in _BUILDERS else []), *named]:
-        if isinstance(value, ast.Constant) and isinstance(value.value, str):
-            yield value.value
+        known = constants.get(value.id) if isinstance(value, ast.Name) else value
+        if isinstance(known, ast.Constant) and isinstance(known.value, str):
+            yield known.value
 
 
 def _for_type_checkers(node: ast.stmt) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import textwrap
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -262,6 +263,22 @@ def test_seeds_are_a_tree_and_the_same_everywhere() -> None:
     assert seeds.derive("reference") == 1852103475600818664  # for ever: another value would change every seeded result
     draws = [seeds.generator(0, "fit").initial_seed() for _ in range(2)]
     assert draws[0] == draws[1] and 0 <= draws[0] < 2**63
+
+
+def test_architectures_that_code_names() -> None:
+    """As arguments or by the names of constants, but no other strings."""
+    text = """
+        from benchmarks import networks
+        NAME, OTHER = "pair", "other"
+        FIRST = "first"
+        SECOND: str = "second"
+        def compress(task, config, run):
+            networks.build(FIRST, {})
+            build("third", {"fourth": "fifth"})
+            describe("sixth", architecture="seventh")
+            return Compressed(SECOND, {}, ("eighth",), task.architecture)
+    """
+    assert parsed(textwrap.dedent(text)).architectures == {"first", "second", "third", "seventh"}
 
 
 @dataclass(frozen=True)
