@@ -229,7 +229,7 @@ def test_a_version_that_fails_is_refused_with_its_reason(
     file: str, old: str, new: str, reason: str, repository: Repository, accepted: Callable[..., list[Evidence]]
 ) -> None:
     repository.edit(file, old, new)
-    sentence = f"^accept-digits/.*/magnitude/.* wrote no artefact with the code now: {reason}; nothing was accepted$"
+    sentence = f"^accept-digits/.*/magnitude/.* is not complete with the code now: {reason}; nothing was accepted$"
     with pytest.raises(RateBenchError, match=sentence):
         accepted()
     assert not (repository.root / TABLE).exists()
@@ -399,6 +399,18 @@ def test_a_file_that_some_cells_used_before_may_be_shared(
     assert repository.to_run() == {"magnitude", "uniform"}
     accepted()
     assert repository.to_run() == set()
+
+
+def test_a_cell_that_ended_early_is_no_evidence(tmp_path: Path) -> None:
+    """Under both versions it may end with the same points, and the change concern the others."""
+    cell = small.Kind("magnitude", "{}", "post-training", "digits", "digits_cnn").cell("digits", "digits_cnn")
+    version = small.Version("now", ROOT, tmp_path)
+    records.write(version.folder(cell) / "p00.json", made("magnitude"))
+    assert version.results(cell) == {}
+    for status, error, points in (("failed", "no memory", set()), ("complete", None, {"p00"})):
+        ended = records.CellState(records.SCHEMA, "0" * 16, status, 1, 1.0, error)  # type: ignore[arg-type]
+        records.write(version.folder(cell) / "cell.json", ended)
+        assert version.results(cell).keys() == points and version.reason(cell) == error
 
 
 def test_all_that_code_decides_of_a_record_is_compared() -> None:

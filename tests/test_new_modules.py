@@ -26,7 +26,7 @@ import methods
 from benchmarks import fingerprint, networks
 from benchmarks.bitstream import decode, encode, modules
 from benchmarks.bitstream.codecs import codebook, constant, index, mask, raw, sparse, uniform
-from benchmarks.errors import BitstreamError
+from benchmarks.errors import BitstreamError, MethodError
 from methods.baselines import reference
 from methods.interface import Compressed, Part
 
@@ -190,6 +190,29 @@ def test_the_reference_stores_scalars_of_an_architecture(monkeypatch: pytest.Mon
     task: Any = SimpleNamespace(architecture="tempered", arguments={}, reference=lambda: network)
     exact = decode(encode(next(reference.compress(task, reference.Config(), None))))  # type: ignore[arg-type]
     assert digest(exact) == digest(network)
+
+
+class Permuted(nn.Module):
+    """An architecture with integers of its own."""
+
+    def __init__(self, largest: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(3, 2)
+        self.register_buffer("places", torch.tensor([2049, -3, largest]))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.linear(x)
+
+
+def test_the_reference_stores_integers_exactly_or_not_at_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    """fp16 would round 2,049 to 2,048."""
+    monkeypatch.setattr(networks, "build", lambda *_: Permuted(0))
+    task: Any = SimpleNamespace(architecture="permuted", arguments={}, reference=lambda: Permuted(2**24))
+    for compressed in reference.compress(task, reference.Config(), None):  # type: ignore[arg-type]
+        assert decode(encode(compressed)).places.tolist() == [2049, -3, 2**24]  # type: ignore[union-attr,operator]
+    task.reference = lambda: Permuted(2**24 + 1)
+    with pytest.raises(MethodError, match=r"^places has integers beyond ±16,777,216, which fp32 can't hold exactly$"):
+        next(reference.compress(task, reference.Config(), None))  # type: ignore[arg-type]
 
 
 # What a result depends on

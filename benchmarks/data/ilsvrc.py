@@ -60,8 +60,8 @@ def archives(pins: Path = PINS) -> dict[str, Archive]:
     if missing := [archive for archive in found.values() if not archive.path.is_file()]:
         places = ", ".join(str(archive.path) for archive in missing)
         msg = (
-            f"missing: {places}: download from image-net.org (registration required), or set RATEBENCH_IMAGENET to a "
-            "folder that has train/ and val/ with a folder for each class"
+            f"missing: {places}: download from image-net.org (registration required) to this place, or set "
+            "RATEBENCH_IMAGENET to a folder that has train/ and val/ with a folder for each class"
         )
         raise TaskError(msg)
     return found

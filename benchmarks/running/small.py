@@ -90,12 +90,15 @@ class Version:
         return self._place(cell) / "results" / cell.id
 
     def results(self, cell: Cell) -> dict[str, Any]:
-        """For each point, the part of its record that depends on the code; empty if the cell could not be run."""
+        """For each point, the part of its record that depends on the code; empty if the cell is not complete."""
+        ended = self.folder(cell) / "cell.json"
+        if not ended.exists() or records.read_cell(ended).status != "complete":
+            return {}
         known = [records.read(path) for path in sorted(self.folder(cell).glob("p*.json"))]
         return {f"p{r.index:02d}": _results(r) for r in known}
 
     def reason(self, cell: Cell) -> str | None:
-        """Why a cell wrote no artefact, if that is known."""
+        """Why a cell is not complete, if that is known."""
         ended = self.folder(cell) / "cell.json"
         failed = records.read_cell(ended).error if ended.exists() else None
         return failed or (self.said[-1] if self.said else None)
@@ -117,7 +120,7 @@ def compare(before: Version, now: Version, cells: Sequence[Cell]) -> Iterator[Ev
         if not one or not two:
             version = now if one else before
             reason = version.reason(cell) or "it can't be run"
-            msg = f"{cell.id} wrote no artefact with the code {version.name}: {reason}; nothing was accepted"
+            msg = f"{cell.id} is not complete with the code {version.name}: {reason}; nothing was accepted"
             raise RateBenchError(msg)
         different += [f"{cell.id}/{name}" for name in sorted(one | two) if one.get(name) != two.get(name)]
         yield Evidence(cell.id, len(two), json_hash(two))

@@ -6,6 +6,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
+
+from benchmarks.bitstream.codecs import raw
+from benchmarks.errors import MethodError
 from methods.families import storage
 from methods.interface import Budget, Card, Compressed, Run, Task
 
@@ -20,6 +24,7 @@ CARD = Card(
 )
 
 
+EXACT = 2**24  # fp32 holds all integers up to this
 DTYPES: tuple[Literal["float32", "float16"], ...] = ("float32", "float16")
 
 
@@ -37,8 +42,16 @@ def unsupported(task: Task, config: Config) -> str | None:
 
 
 def compress(task: Task, config: Config, run: Run) -> Iterator[Compressed]:
-    """Two points: every tensor as fp32 (exact), then as fp16."""
-    network = task.reference()
+    """Two points: every tensor as fp32 (exact), then as fp16; integers always as fp32.
+
+    Raises MethodError for integers beyond ±EXACT.
+    """
+    found = storage.tensors(task.reference())
+    whole = {name: values for name, values in found.items() if values.dtype == np.int64}
+    if large := [name for name, values in whole.items() if np.abs(values).max(initial=0) > EXACT]:
+        msg = f"{large[0]} has integers beyond ±{EXACT:,}, which fp32 can't hold exactly"
+        raise MethodError(msg)
+    indices = [raw.part(list(whole), list(whole.values()), "indices", "float32")] if whole else []
     for dtype in DTYPES:
-        parts = storage.stored_raw(storage.tensors(network), dtype)
-        yield Compressed(task.architecture, task.arguments, tuple(parts), {"dtype": dtype})
+        parts = (*storage.stored_raw(found, dtype), *indices)
+        yield Compressed(task.architecture, task.arguments, parts, {"dtype": dtype})
