@@ -157,6 +157,20 @@ def _numbers_replaced(value: Any, number: int) -> Any:
     return number if isinstance(value, int | float) and not isinstance(value, bool) else value
 
 
+@pytest.mark.parametrize(
+    ("key", "changes"),
+    [
+        ("uniform", {"steps": [0.5, 0.1]}),
+        ("uniform", {"steps": []}),
+        ("nnc", {"qps": [-6, -41]}),
+        ("aq", {"ratios": [15, 7]}),
+    ],
+)
+def test_grids_are_ordered_from_the_largest_file_to_the_smallest(key: str, changes: dict[str, Any]) -> None:
+    with pytest.raises(msgspec.ValidationError, match=f"{next(iter(changes))} has to rise, from the largest file to"):
+        msgspec.convert(changes, methods.get(key).Config)
+
+
 @every_method
 def test_absurd_numbers_are_refused_before_anything_runs(key: str) -> None:
     kind = methods.get(key).Config
