@@ -20,6 +20,7 @@ from benchmarks.training import Recipe, fit, reestimate
 from methods.families import grid, storage
 from methods.families.budget import epochs_per_point, trains
 from methods.families.limits import Images, check_order
+from methods.families.norms import norm_parts
 from methods.interface import Budget, Card, Compressed, Run, Task
 
 CARD = Card(
@@ -112,14 +113,17 @@ def _score(weight: Tensor, score: str) -> Tensor:
 
 @torch.no_grad()
 def describe(network: nn.Module, task: Task, point: dict[str, float]) -> Compressed:
-    """Sparse weights on a grid of 2^BITS − 1 levels per tensor; biases and BatchNorm in fp16."""
+    """Sparse weights on a grid of 2^BITS − 1 levels per tensor; biases and BatchNorm in fp16.
+
+    A BatchNorm whose statistics are beyond the range of fp16 can only be stored as the scale and shift that it applies.
+    """
     found = storage.tensors(network)
     weights = storage.matrices(found)
     steps = [float(grid.step(values, BITS)) for values in weights.values()]
     codes = [uniform.quantise(values, step)[0] for values, step in zip(weights.values(), steps, strict=True)]
     others = {name: values for name, values in found.items() if name not in weights}
-    parts = (
-        sparse.part(list(weights), codes, "weights", steps=steps),
-        raw.part(list(others), list(others.values()), "norm_bias", "float16"),
-    )
+    stored = [raw.part(list(others), list(others.values()), "norm_bias", "float16")]
+    if not all(map(storage.fits_fp16, others.values())):
+        stored = norm_parts(network, others)
+    parts = (sparse.part(list(weights), codes, "weights", steps=steps), *stored)
     return Compressed(task.architecture, task.arguments, parts, point)

@@ -35,7 +35,8 @@ CARD = Card(
 class Config(Settings):
     """`points` and `short_points` are (d values per vector, K codewords per layer).
 
-    The codewords of a layer are limited to a quarter of its vectors, as in the official code.
+    The codewords of a layer are limited to a quarter of its vectors, as in the official code, but not to less than two or
+    all of its vectors.
     """
 
     points: tuple[Point, ...] = ((1, 256), (2, 256), (3, 128), (4, 128), (4, 64), (6, 64), (9, 32), (9, 16))
@@ -56,7 +57,7 @@ def compress(task: Task, config: Config, run: Run) -> Iterator[Compressed]:
         books = []
         for layers in groups(collect(weights(network, config.skip), dimension, config.scale), 0):
             x = stack(layers)
-            words, codes = k_means(x, min(size, max(2, len(x) // 4)))
+            words, codes = k_means(x, min(size, len(x), max(2, len(x) // 4)))
             books.append(Book(layers, words[None], codes[:, None]))
         return books
 

@@ -28,14 +28,25 @@ def matrices(found: Arrays) -> Arrays:
 
 
 def stored_raw(found: Arrays, dtype: Literal["float32", "float16"]) -> list[Part]:
-    """Parts with all tensors unchanged, except integers: first weights, then tensors of one dimension."""
+    """Parts with all tensors unchanged, except integers: first weights, then tensors of one dimension.
+
+    Tensors with values beyond the range of fp16 are stored in fp32.
+    """
     floats = {name: values for name, values in found.items() if values.dtype != np.int64}
     weights = matrices(floats)
     others = {name: values for name, values in floats.items() if name not in weights}
-    return [
-        raw.part(list(weights), list(weights.values()), "weights", dtype),
-        raw.part(list(others), list(others.values()), "norm_bias", dtype),
-    ]
+    parts = []
+    for chosen, role in ((weights, "weights"), (others, "norm_bias")):
+        wide = {name: values for name, values in chosen.items() if dtype == "float16" and not fits_fp16(values)}
+        kept = {name: values for name, values in chosen.items() if name not in wide}
+        parts.append(raw.part(list(kept), list(kept.values()), role, dtype))
+        parts += [raw.part(list(wide), list(wide.values()), role, "float32")] if wide else []
+    return parts
+
+
+def fits_fp16(values: npt.NDArray[Any]) -> bool:
+    """Whether no value is beyond the range of fp16."""
+    return float(np.abs(values).max(initial=0)) <= np.finfo(np.float16).max
 
 
 @torch.no_grad()

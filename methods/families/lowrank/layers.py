@@ -53,7 +53,7 @@ def groups(network: nn.Module) -> list[Group]:
 
     A stage is a top-level nn.Sequential of blocks: modules of one class with convolutions as direct children. Deeper
     convolutions, e.g. in a shortcut, are in no group. Raises MethodError for members of unequal shapes, and for
-    grouped, dilated, biased or string-padded layers.
+    layers that are grouped, dilated, biased, padded by name or not padded with zeros.
     """
     stages = {name: blocks for name, child in network.named_children() if (blocks := _blocks(child))}
     return [group for name in list(stages)[1:] for group in _grouped(name, stages[name])]
@@ -91,7 +91,11 @@ def _grouped(stage: str, blocks: Mapping[str, Mapping[str, nn.Conv2d]]) -> Itera
                 or layer.dilation != (1, 1)
                 or layer.bias is not None
                 or isinstance(layer.padding, str)
+                or layer.padding_mode != "zeros"
             ):
-                msg = f"{path} is grouped, dilated, biased or padded by name: two smaller convolutions can't replace it"
+                msg = (
+                    f"{path} is grouped, dilated, biased, padded by name or not padded with zeros: "
+                    "two smaller convolutions can't replace it"
+                )
                 raise MethodError(msg)
         yield Group(name, tuple(members), odd, own)

@@ -45,7 +45,7 @@ def plan(
     """Plan the surgery for `keep`: a mask (size,) by the name of each group.
 
     A block of `blocks` (`blocks.find`) is removed if none of its channels is kept. Raises MethodError if another group
-    keeps none.
+    keeps none, and for a convolution that is not padded with zeros.
     """
     gone = {path for path, inside in blocks.items() if not any(keep[name].any() for name in inside)}
     lost = {name for path in gone for name in blocks[path]}
@@ -63,6 +63,9 @@ def plan(
             edits[path], indices[f"{path}.1.index"] = _scattered(module, sides["scatter"])
             sources |= _cut(path, f"{path}.0", module, sides["scatter"], None)
         else:
+            if isinstance(module, nn.Conv2d) and module.padding_mode != "zeros":
+                msg = f"{path} pads with {module.padding_mode!r}: only convolutions padded with zeros can be made narrower"
+                raise MethodError(msg)
             rows = sides.get("norm", sides.get("depthwise", rows))
             edits[path] = _narrower(module, rows, columns)
             sources |= _cut(path, path, module, rows, columns)
