@@ -1,4 +1,4 @@
-"""SuRP's hot paths: a VGG-16-sized pass and file in both modes, the fast pass against an O(n) step, and the cost of exact means.
+"""SuRP's hot paths: a VGG-16-sized pass and file in both modes, the fast pass against an O(n) step; the cost of exact means.
 
     pytest benchmarks/perf/test_surp.py -s
 
