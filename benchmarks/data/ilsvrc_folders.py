@@ -26,25 +26,30 @@ _ENDINGS = (".JPEG", ".JPG")
 _FOREIGN = {"thumbs.db", "desktop.ini", "@eadir", "__macosx", "lost+found", "$recycle.bin", "system volume information"}
 
 
-def listed(part: Path, per_class: int | None = None) -> tuple[list[Path], list[int]]:
+def listed(part: Path) -> tuple[list[Path], list[int]]:
     """(images, classes 0 to 999 in the order of the official synsets) of train/ or val/, sorted.
 
-    Raises TaskError if the class folders are not the official ones, if a class has no images or does not have `per_class`
-    images (if given), if an image is in the folder of another class, or if the total is wrong.
+    Raises TaskError if the class folders are not the official ones, if a class has no images (in val/: not as many as every
+    other), if an image is in the folder of another class, or if the total is wrong.
     """
     _check_folders(part)
+    each = IMAGES["val"] // len(SYNSETS) if part.name == "val" else None
     paths: list[Path] = []
     classes: list[int] = []
     for number, synset in enumerate(SYNSETS):
         images = _images(part / synset)
-        if not images or per_class not in (None, len(images)):
-            wanted = "" if per_class is None else f", not {per_class}"
-            msg = f"{part / synset} has {len(images)} images{wanted}{_others(part / synset)}: {_advice()}"
+        if not images or each not in (None, len(images)):
+            wanted = "" if each is None else f", not {each}"
+            others = _others(part / synset)
+            msg = f"{part / synset} has {len(images)} images{wanted}{', but also ' if others else ''}{others}: {_advice()}"
             raise TaskError(msg)
         paths += images
         classes += [number] * len(images)
     if len(paths) != IMAGES[part.name]:
-        msg = f"{part} has {len(paths):,} images, not {IMAGES[part.name]:,}: {_advice()}"
+        others = next(
+            (f", but {synset} also has {found}" for synset in SYNSETS if (found := _others(part / synset))), ""
+        )
+        msg = f"{part} has {len(paths):,} images, not {IMAGES[part.name]:,}{others}: {_advice()}"
         raise TaskError(msg)
     return paths, classes
 
@@ -137,8 +142,8 @@ def _others(folder: Path) -> str:
     ]
     deeper = next((name for name in others if name.endswith("/")), None)
     if deeper is not None and any(is_image(entry.name) for entry in entries(folder / deeper)):
-        return f", and more in {deeper}, from where they have to be moved up"
-    return f" (.JPEG or .JPG; {_few(others)} not counted)" if others else ""
+        return f"images in {deeper}, from where they have to be moved up"
+    return f"{_few(others)} (images are .JPEG or .JPG)" if others else ""
 
 
 def _few(names: Iterable[str], most: int = 3) -> str:

@@ -23,7 +23,7 @@ from benchmarks.tasks.kinds import metrics
 from benchmarks.tasks.kinds.classification import SPLIT_SEED, Classification, ClassificationTest
 from methods.interface import Augmentation, Json, Split
 
-PER_CLASS = 50  # images per class held out of the training set for validation, and images per class in the test set
+PER_CLASS = 50  # images per class held out of the training set for validation
 SIDE, RESIZE = 224, 256
 CLASSES = len(ilsvrc_folders.SYNSETS)
 ITEMS = (ilsvrc_folders.IMAGES["train"] - CLASSES * PER_CLASS, ilsvrc_folders.IMAGES["val"])
@@ -92,7 +92,7 @@ def _splits() -> tuple[Split, Split]:
 
 @functools.cache
 def test_split() -> Split:
-    paths, classes = ilsvrc_folders.listed(ilsvrc.folder() / "val", PER_CLASS)
+    paths, classes = ilsvrc_folders.listed(ilsvrc.folder() / "val")
     return Split(Pictures(paths, centred(SIDE, RESIZE)), torch.tensor(classes))  # type: ignore[arg-type]
 
 
