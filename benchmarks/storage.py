@@ -6,6 +6,7 @@ import errno
 import io
 import os
 import pickle
+import re
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,6 +20,9 @@ from safetensors.torch import load_file
 from benchmarks.errors import RateBenchError, TaskError
 
 __fingerprint__ = False  # location of files, not their content
+_TEMPORARY = re.compile(
+    r"\.(.+)\.[a-z0-9_]{8}"
+)  # `write` to "name" starts with ".name.", then tempfile's random letters
 
 
 class StorageError(RateBenchError):
@@ -61,6 +65,17 @@ def write(path: Path, data: bytes) -> None:
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
+
+
+def remove_temporaries(folder: Path, names: str = ".+") -> None:
+    """Remove what killed processes left in a folder, and in those below, of `write` to files with `names` (a pattern).
+
+    The caller must hold the lock of everything that writes such files there.
+    """
+    for path in folder.rglob(".*"):
+        made = _TEMPORARY.fullmatch(path.name)
+        if made and re.fullmatch(names, made[1]) and path.is_file() and not path.is_symlink():
+            path.unlink(missing_ok=True)
 
 
 def save_tensors(path: Path, state: Mapping[str, Any]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import math
 import os
 import random
 import shutil
@@ -21,7 +22,7 @@ from scipy.io import savemat
 
 import benchmarks.data.vision  # noqa: F401  # makes torchvision importable
 from benchmarks import networks, storage
-from benchmarks.data import ilsvrc
+from benchmarks.data import ilsvrc, ilsvrc_folders
 from benchmarks.errors import TaskError
 from benchmarks.tasks import imagenet
 
@@ -66,10 +67,10 @@ def devkit() -> bytes:
 @pytest.fixture
 def pins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A data.dvc with three small archives beside it."""
-    monkeypatch.setattr(ilsvrc, "CLASSES", 3)
+    monkeypatch.setattr(ilsvrc_folders, "SYNSETS", SYNSETS)
     train = {f"{s}.tar": packed({f"{s}_{i}.JPEG": jpeg(10 * n + i) for i in range(4)}) for n, s in enumerate(SYNSETS)}
     val = {f"ILSVRC2012_val_0000000{i + 1}.JPEG": jpeg(100 + i) for i in range(len(TRUTH))}
-    monkeypatch.setattr(ilsvrc, "IMAGES", {"train": 4 * len(train), "val": len(val)})
+    monkeypatch.setattr(ilsvrc_folders, "IMAGES", {"train": 4 * len(train), "val": len(val)})
     contents = {ilsvrc.TRAIN: packed(train), ilsvrc.VAL: packed(val), ilsvrc.DEVKIT: devkit()}
     (tmp_path / "data").mkdir()
     lines = ["outs:"]
@@ -111,14 +112,14 @@ def tree(folder: Path) -> dict[str, str]:
 def test_archives_become_a_folder_for_each_class(pins: Path, tmp_path: Path) -> None:
     said: list[str] = []
     ilsvrc.prepare(tmp_path / "out", said.append, pins)
-    paths, classes = ilsvrc.listed(tmp_path / "out" / "train")
+    paths, classes = ilsvrc_folders.listed(tmp_path / "out" / "train")
     assert [path.parent.name for path in paths] == [s for s in SYNSETS for _ in range(4)]
     assert classes == [0] * 4 + [1] * 4 + [2] * 4
     number_of = dict(zip(NUMBERS, SYNSETS, strict=True))
     for i, number in enumerate(TRUTH):
         image = tmp_path / "out" / "val" / number_of[number] / f"ILSVRC2012_val_0000000{i + 1}.JPEG"
         assert image.read_bytes() == jpeg(100 + i)
-    _, classes = ilsvrc.listed(tmp_path / "out" / "val", per_class=2)
+    _, classes = ilsvrc_folders.listed(tmp_path / "out" / "val")
     assert classes == [0, 0, 1, 1, 2, 2]
     before = tree(tmp_path / "out")
     ilsvrc.prepare(tmp_path / "out", said.append, pins)
@@ -151,7 +152,7 @@ def test_killed_at_any_moment_it_goes_on_to_the_same_files(moment: int, pins: Pa
     assert os.WIFSIGNALED(status) and not ilsvrc.done(tmp_path / "out")
     ilsvrc.prepare(tmp_path / "out", lambda _: None, pins)
     assert finished(tmp_path / "out") == finished(tmp_path / "whole")
-    ilsvrc.listed(tmp_path / "out" / "train")
+    ilsvrc_folders.listed(tmp_path / "out" / "train")
 
 
 def test_killed_at_three_random_moments_it_ends_with_the_same_files(pins: Path, tmp_path: Path) -> None:
@@ -170,11 +171,11 @@ def test_killed_at_three_random_moments_it_ends_with_the_same_files(pins: Path, 
 @pytest.mark.parametrize(
     ("lost", "complaint"),
     [
-        (f"train/{SYNSETS[1]}", r"train has 2 class folders, not 3 \(n02112137 missing\)"),
+        (f"train/{SYNSETS[1]}", r"train does not have the 3 class folders of .* \(n02112137 missing\)"),
         (f"train/{SYNSETS[0]}/{SYNSETS[0]}_2.JPEG", "train has 11 images, not 12"),
         ("train", "can't read .*train: No such file"),
-        (f"val/{SYNSETS[2]}", "val has 2 class folders"),
-        (f"val/{SYNSETS[2]}/ILSVRC2012_val_00000003.JPEG", "val has 5 images, not 6"),
+        (f"val/{SYNSETS[2]}", "val does not have the 3 class folders"),
+        (f"val/{SYNSETS[2]}/ILSVRC2012_val_00000003.JPEG", "n02951358 has 1 images, not 2"),
         ("prepared.json", ""),
     ],
 )
@@ -185,7 +186,7 @@ def test_what_was_lost_is_brought_back(lost: str, complaint: str, pins: Path, tm
     (shutil.rmtree if (out / lost).is_dir() else Path.unlink)(out / lost)
     if complaint:
         with pytest.raises(TaskError, match=complaint):
-            ilsvrc.listed(out / lost.partition("/")[0])
+            ilsvrc_folders.listed(out / lost.partition("/")[0])
     ilsvrc.prepare(out, said.append, pins)
     assert tree(out) == before and "is prepared" not in said[-1]
     ilsvrc.prepare(out, said.append, pins)
@@ -240,7 +241,9 @@ def test_an_archive_that_is_damaged_after_it_was_checked_is_an_error(pins: Path,
     stat = path.stat()
     path.write_bytes(path.read_bytes()[: stat.st_size // 2] + bytes(stat.st_size - stat.st_size // 2))
     os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
-    with pytest.raises(TaskError, match=r"data/ILSVRC2012_img_train\.tar (has \d classes, not 3|is damaged \()"):
+    with pytest.raises(
+        TaskError, match=r"data/ILSVRC2012_img_train\.tar (has \d files, not the archives of 3|is damaged \()"
+    ):
         ilsvrc.prepare(tmp_path / "out", lambda _: None, pins)
     assert not ilsvrc.done(tmp_path / "out")
 
@@ -279,19 +282,25 @@ def test_a_disk_that_is_too_small_is_told_first(pins: Path, tmp_path: Path, monk
 @pytest.mark.parametrize(
     ("harm", "complaint"),
     [
-        (lambda val: shutil.rmtree(val / SYNSETS[1]), r"val has 2 class folders, not 3 \(n02112137 missing\)"),
+        (
+            lambda val: shutil.rmtree(val / SYNSETS[1]),
+            r"val does not have the 3 class folders of ILSVRC2012 \(n02112137 missing\)",
+        ),
         (
             lambda val: shutil.rmtree(val),
             r"can't read .*val: No such file or directory; ILSVRC2012 has train/ and val/",
         ),
-        (lambda val: next((val / SYNSETS[2]).iterdir()).unlink(), r"n02951358 has 1 images, not 2: unpack"),
+        (
+            lambda val: next((val / SYNSETS[2]).iterdir()).unlink(),
+            r"n02951358 has 1 images, not 2: run `ratebench prepare imagenet`",
+        ),
     ],
 )
 def test_a_folder_that_lacks_something_says_what(harm: Any, complaint: str, pins: Path, tmp_path: Path) -> None:
     ilsvrc.prepare(tmp_path / "out", lambda _: None, pins)
     harm(tmp_path / "out" / "val")
     with pytest.raises(TaskError, match=complaint):
-        ilsvrc.listed(tmp_path / "out" / "val", per_class=2)
+        ilsvrc_folders.listed(tmp_path / "out" / "val")
 
 
 def test_where_the_images_are(pins: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -342,7 +351,7 @@ def test_the_command_unpacks_and_says_what_is_missing(
     assert said[-1].startswith(f"{given}: 12 images")
     shutil.rmtree(given / "train" / SYNSETS[1])
     with pytest.raises(
-        TaskError, match=r"given/train has 2 class folders, not 3 \(n02112137 missing\): unpack ILSVRC2012"
+        TaskError, match=r"given/train does .* \(n02112137 missing\): correct .*/given, or unset RATEBENCH_IMAGENET"
     ):
         imagenet.prepare(said.append)
 
@@ -355,6 +364,7 @@ def test_networks_are_torchvisions_own_with_its_files(name: str) -> None:
     weights = models.get_model_weights(name).IMAGENET1K_V1
     known = imagenet.NETWORKS[name]
     assert known.file.url == weights.url and known.file.known_hash[7:15] == known.file.name[-12:-4]
+    assert known.file.most == math.ceil(weights.meta["_file_size"]) << 20  # the download stops there
     with torch.device("meta"):
         ours, theirs = networks.build(known.architecture, known.arguments), models.get_model(name)
     assert {n: t.shape for n, t in ours.state_dict().items()} == {n: t.shape for n, t in theirs.state_dict().items()}

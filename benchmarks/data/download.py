@@ -1,29 +1,35 @@
 """Downloads: pinned by hash, resumed after an interruption, and taken from a mirror first if one is set.
 
 `RATEBENCH_MIRROR` is a folder or a URL that has the same file names as the official sources (archives may be
-unpacked there). With a complete folder, no network connection is needed.
+unpacked in a folder). With a complete folder, no network connection is needed. What a mirror can't give comes from the
+official source, with a warning.
 """
 
 from __future__ import annotations
 
 import contextlib
+import gzip
+import logging
 import os
 import shutil
-import tarfile
+import stat
+import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 import pooch
-import requests
 from filelock import FileLock
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
 from benchmarks import storage
+from benchmarks.data import transfer, unpacking
 from benchmarks.errors import TaskError
 
 __fingerprint__ = False  # fetched files are checked by hash
-_CHUNK = 1 << 20
+LARGEST = 1 << 30  # bytes of a file, and of what an archive unpacks to, unless a task says more
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -31,16 +37,22 @@ class RemoteFile:
     """A file to fetch: its official URL and hash ("md5:…", "sha256:…", or the first 8 digits of a sha256).
 
     Without a URL, the file must be in a mirror. `members` lists the needed files of an archive, with their own hashes.
+    A download stops at `most` bytes.
     """
 
     name: str
     url: str
     known_hash: str
     members: Mapping[str, str] = field(default_factory=dict)
+    most: int = LARGEST
 
     def targets(self) -> dict[str, str]:
         """The files that must be in the cache folder afterwards: name -> hash."""
         return dict(self.members) or {self.name: self.known_hash}
+
+
+class _Unavailable(Exception):
+    """A source can't give a file; the text is the reason."""
 
 
 def matches(path: Path, known_hash: str) -> bool:
@@ -52,17 +64,19 @@ def matches(path: Path, known_hash: str) -> bool:
 def fetch(file: RemoteFile) -> Path:
     """The verified file in the cache folder (for an archive: the folder of its members), fetched if needed.
 
-    Raises TaskError if no source is reachable, a hash is wrong (the bad file is removed) or an archive is damaged.
+    Raises TaskError if no source gives the file, a hash is wrong (the bad copy is removed), an archive is not safe to
+    unpack, or the cache can't be written.
     """
     cache = storage.cache_folder()
-    if not _complete(file, cache):
-        with _alone(cache / f"{file.name}.lock"):
-            mirror = os.environ.get("RATEBENCH_MIRROR", "")
-            if not _complete(file, cache) and not (mirror and _from_mirror(mirror, file, cache)):
-                if not file.url:
-                    raise TaskError(_unavailable(file, mirror))
-                _download(file.url, file, cache, mirror)
-                _unpack(file, cache)
+    try:
+        if not _complete(file, cache):
+            with _alone(cache / f"{file.name}.lock"):
+                if not _complete(file, cache):
+                    _fetch(file, cache)
+    except OSError as error:
+        where = error.filename or cache
+        msg = f"can't read or write {where}: {error.strerror or error}; correct that, or set RATEBENCH_CACHE to another folder"
+        raise TaskError(msg) from error
     return cache / file.name if not file.members else cache
 
 
@@ -86,115 +100,161 @@ def _alone(path: Path) -> Iterator[None]:
         lock.release()
 
 
-def _from_mirror(mirror: str, file: RemoteFile, cache: Path) -> bool:
-    """Take the file from the mirror; False if the mirror does not have it."""
-    if mirror.startswith(("http://", "https://")):
-        url = f"{mirror.rstrip('/')}/{file.name}"
+def _fetch(file: RemoteFile, cache: Path) -> None:
+    """Take the file from the mirror or, if that fails, from its official source."""
+    mirror = os.environ.get("RATEBENCH_MIRROR", "").strip()
+    without = "RATEBENCH_MIRROR is not set"
+    if mirror:
         try:
-            _download(url, file, cache, mirror)
-        except _Missing:
-            return False
-        _unpack(file, cache)
-        return True
-    folder = Path(mirror).expanduser()
+            return _from_mirror(mirror, file, cache)
+        except _Unavailable as reason:
+            without = f"the mirror {reason}"
+            if file.url:
+                _log.warning("%s; trying the official source, %s", without, file.url)
+    way_out = f"set RATEBENCH_MIRROR to a folder that holds {file.name}"
+    if not file.url:
+        msg = f"{file.name} has no public address and {without}: {way_out}"
+        raise TaskError(msg)
+    try:
+        _download(file.url, file, cache)
+    except _Unavailable as reason:
+        msg = (
+            f"can't download {file.name} from {reason} and {without}: try again with a network connection, or {way_out}"
+        )
+        raise TaskError(msg) from reason
+    _unpack(file, cache)
+
+
+def _from_mirror(mirror: str, file: RemoteFile, cache: Path) -> None:
+    """Take the file from the mirror; raises _Unavailable with the reason if the mirror can't give it."""
+    scheme = urlsplit(mirror).scheme.lower() if "://" in mirror else ""
+    if scheme in ("http", "https"):
+        _download(f"{mirror.rstrip('/')}/{file.name}", file, cache)
+        return _unpack(file, cache)
+    if scheme not in ("", "file"):
+        msg = f"RATEBENCH_MIRROR is {mirror!r}: give a folder, or a URL that begins with https://, http:// or file://"
+        raise TaskError(msg)
+    folder = Path(url2pathname(urlsplit(mirror).path) if scheme else mirror).expanduser()
     if not folder.is_dir():
         msg = f"RATEBENCH_MIRROR is {mirror!r}, which is not a folder: correct it or unset it"
         raise TaskError(msg)
     unpacked = all((folder / name).is_file() for name in file.targets())
     for name, digest in file.targets().items() if unpacked else [(file.name, file.known_hash)]:
-        if not (folder / name).is_file():
-            return False
-        _place(folder / name, cache / name, digest, f"the mirror's {folder / name}")
+        _place(folder / name, cache / name, digest)
     if not unpacked:
         _unpack(file, cache)
-    return True
 
 
-def _place(source: Path, target: Path, digest: str, what: str) -> None:
-    """Copy to a `.part` file and check the hash before renaming it."""
-    part = target.with_name(target.name + ".part")
+def _place(source: Path, target: Path, digest: str) -> None:
+    """Copy a file of the mirror to a `.part` file and check the hash before renaming it."""
     try:
-        part.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(source, part)
+        if not stat.S_ISREG(source.stat().st_mode):
+            msg = f"{source.parent} has {source.name}, but it is not a regular file"
+            raise _Unavailable(msg)
+        opened = source.open("rb")
+    except FileNotFoundError:
+        msg = f"{source.parent} does not have {source.name}"
+        raise _Unavailable(msg) from None
     except OSError as error:
-        part.unlink(missing_ok=True)
-        msg = f"can't copy {what} to {target}: {error.strerror or error}"
-        raise TaskError(msg) from error
-    _accept(part, target, digest, what)
+        msg = f"{source.parent} does not give {source.name} ({error.strerror or error})"
+        raise _Unavailable(msg) from error
+    with _part(target) as part, opened:
+        with part.open("wb") as out:
+            shutil.copyfileobj(opened, out)
+        if not matches(part, digest):
+            raise TaskError(_mismatch(part, digest, f"the mirror's {source}", "correct it or unset RATEBENCH_MIRROR"))
 
 
-def _accept(part: Path, target: Path, digest: str, what: str) -> None:
-    if not matches(part, digest):
-        found = pooch.file_hash(str(part), alg=digest.partition(":")[0])
-        part.unlink()
-        msg = f"{what} has hash {found}, not {digest}: it is damaged or another file; it was removed, fetch it again"
+@contextlib.contextmanager
+def _part(target: Path, keep: bool = False) -> Iterator[Path]:
+    """The `.part` file beside a target, which it becomes at the end; it is removed after an error, unless `keep`."""
+    if target.is_dir():
+        msg = f"{target} is a folder, not a file: move it elsewhere, or set RATEBENCH_CACHE to another folder"
         raise TaskError(msg)
-    part.replace(target)
-
-
-class _Missing(TaskError):
-    """The server answers but does not have the file."""
-
-
-def _download(url: str, file: RemoteFile, cache: Path, mirror: str) -> None:
-    """Fetch over HTTP into `<name>.part`, resuming an earlier try, then check the hash."""
-    part = cache / f"{file.name}.part"
+    part = target.with_name(f"{target.name}.part")
+    if part.exists() and not part.is_file():
+        msg = f"{part} is not a file: move it elsewhere, or set RATEBENCH_CACHE to another folder"
+        raise TaskError(msg)
+    part.parent.mkdir(parents=True, exist_ok=True)
     try:
-        part.parent.mkdir(parents=True, exist_ok=True)
-        done = part.stat().st_size if part.exists() else 0
-        headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={done}-"} if done else {})
-        with requests.get(url, headers=headers, stream=True, timeout=30) as answer:
-            if answer.status_code == requests.codes.not_found:
-                raise _Missing(_unavailable(file, mirror, url, "it is not there"))
-            if answer.status_code != requests.codes.requested_range_not_satisfiable:  # 416: the whole file is here
-                answer.raise_for_status()
-                resumed = answer.status_code == requests.codes.partial_content
-                _stream(answer, part, done if resumed else 0, file.name)
-    except requests.RequestException as error:
-        raise TaskError(_unavailable(file, mirror, url, type(error).__name__)) from error
-    except OSError as error:
-        msg = f"can't write {part}: {error.strerror or error}"
-        raise TaskError(msg) from error
-    _accept(part, cache / file.name, file.known_hash, f"the download of {file.name}")
+        yield part
+        part.replace(target)
+    finally:
+        if not keep:
+            part.unlink(missing_ok=True)
 
 
-def _unavailable(file: RemoteFile, mirror: str, url: str = "", why: str = "") -> str:
-    where = f"RATEBENCH_MIRROR ({mirror}) does not have it" if mirror else "RATEBENCH_MIRROR is not set"
-    if not url:
-        return f"{file.name} has no public address and {where}: set RATEBENCH_MIRROR to a folder that holds {file.name}"
-    return (
-        f"can't download {file.name} from {url} ({why}) and {where}: connect to the network, or set "
-        f"RATEBENCH_MIRROR to a folder that holds {file.name}"
-    )
+def _mismatch(path: Path, digest: str, what: str, advice: str) -> str:
+    found = pooch.file_hash(str(path), alg=digest.partition(":")[0])
+    return f"{what} has hash {found}, not {digest}: it is damaged or another file; {advice}"
 
 
-def _stream(answer: requests.Response, part: Path, done: int, name: str) -> None:
-    total = done + int(answer.headers.get("content-length", 0)) or None
-    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
-    with Progress(*columns) as progress, part.open("ab" if done else "wb") as out:
-        bar = progress.add_task(name, total=total, completed=done)
-        for chunk in answer.iter_content(_CHUNK):
-            out.write(chunk)
-            progress.advance(bar, len(chunk))
+def _download(url: str, file: RemoteFile, cache: Path) -> None:
+    """Fetch over HTTP into `<name>.part`, continuing an earlier try, then check the hash.
+
+    Raises _Unavailable with the reason.
+    """
+    with _part(cache / file.name, keep=True) as part:
+        try:
+            for begun in (part.exists(), False):
+                encoding = transfer.get(url, part, file.most, file.name)
+                if encoding in ("gzip", "x-gzip") and not matches(part, file.known_hash):
+                    _gunzip(part, file.most)
+                if part.exists() and matches(part, file.known_hash):
+                    return
+                wrong = _sent(part, file)
+                part.unlink(missing_ok=True)
+                if not begun:  # otherwise what was there did not belong to it, and the file is fetched whole
+                    break
+        except transfer.Failed as reason:
+            msg = f"{url} ({reason})"
+            raise _Unavailable(msg) from reason
+        msg = f"{url} ({wrong})"
+        raise _Unavailable(msg)
+
+
+def _sent(part: Path, file: RemoteFile) -> str:
+    """The sentence about a download with a wrong hash."""
+    if not part.exists():
+        return "it sent nothing"
+    with part.open("rb") as data:
+        start = data.read(1024).lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    if start.startswith((b"<!doctype html", b"<html", b"<head", b"<?xml")):
+        return f"the server sent a web page, perhaps a login or an error page, in place of {file.name}"
+    return _mismatch(part, file.known_hash, f"the download of {file.name}", "it was removed")
+
+
+def _gunzip(part: Path, most: int) -> None:
+    """Decode a body that the server compressed for the transfer; leaves it as it is if that is not possible."""
+    plain = part.with_name(f"{part.name}.plain")
+    try:
+        with gzip.open(part) as data, plain.open("wb") as out:
+            while chunk := data.read(1 << 20):
+                if out.tell() + len(chunk) > most:
+                    return
+                out.write(chunk)
+        plain.replace(part)
+    except (gzip.BadGzipFile, EOFError, zlib.error):
+        return
+    finally:
+        plain.unlink(missing_ok=True)
 
 
 def _unpack(file: RemoteFile, cache: Path) -> None:
-    """Extract the needed members of a fetched archive, each checked by its own hash."""
+    """Copy the needed members of a fetched archive into the cache, each checked by its own hash."""
     if not file.members:
         return
     archive = cache / file.name
     try:
-        with tarfile.open(archive) as tar:
+        with unpacking.opened(archive, file.name) as tar:
+            found = unpacking.members(tar, file.name, max(LARGEST, file.most), flat=False)
+            if missing := [name for name in file.members if name not in found]:
+                msg = f"{file.name} does not hold {', '.join(missing)}: it is not the archive that the task needs"
+                raise TaskError(msg)
             for name, digest in file.members.items():
-                part = cache / f"{name}.part"
-                part.parent.mkdir(parents=True, exist_ok=True)
-                member = tar.extractfile(name)
-                if member is None:
-                    raise KeyError(name)
-                with member, part.open("wb") as out:
-                    shutil.copyfileobj(member, out)
-                _accept(part, cache / name, digest, f"{name} in {file.name}")
-    except (tarfile.TarError, KeyError, EOFError, OSError) as error:
-        msg = f"can't unpack {archive}: {error}; delete it and fetch it again"
-        raise TaskError(msg) from error
-    archive.unlink()  # only its members are used
+                with _part(cache / name) as part:
+                    unpacking.copy(tar, found[name], part)
+                    if not matches(part, digest):
+                        raise TaskError(_mismatch(part, digest, f"{name} in {file.name}", "it was removed"))
+    finally:
+        archive.unlink(missing_ok=True)  # only its members are used

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import io
 import subprocess
-import tarfile
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks.data import unpacking
 from benchmarks.errors import RateBenchError
 from benchmarks.records import files
 from benchmarks.records.schema import Record
@@ -74,5 +74,6 @@ def _checkout(revision: str, suite: str, folder: Path) -> None:
     except (OSError, subprocess.CalledProcessError) as error:
         msg = f"{revision} is neither a folder nor a git revision with results/{suite}"
         raise RateBenchError(msg) from error
-    with tarfile.open(fileobj=io.BytesIO(packed)) as tar:
-        tar.extractall(folder, filter="data")
+    with unpacking.opened(io.BytesIO(packed), revision) as tar:
+        for name, member in unpacking.members(tar, revision, len(packed), flat=False).items():
+            unpacking.copy(tar, member, folder / name)

@@ -35,6 +35,7 @@ from methods.interface import Compressed, Metric
 
 Outcome = Literal["complete", "failed", "busy"]
 _POINT = re.compile(r"p(\d+)\.(json|rbn|items)")
+_FILES = rf"{_POINT.pattern}|cell\.json|{re.escape(LOG)}"  # in the cell's folder
 
 
 def execute(cell: Cell, results: Path, say: Say, scorer: Scorer, fresh: bool = False) -> Outcome:
@@ -64,6 +65,8 @@ def _claim(cell: Cell, results: Path, work: Path, lock: FileLock, fresh: bool) -
         lock.acquire()
     except Timeout:
         return "busy"
+    storage.remove_temporaries(results / cell.id, _FILES)
+    storage.remove_temporaries(work)
     ended = state(cell, results)
     if ended is not None and ended.status == "complete":  # completed by another process since planning
         return "complete"
