@@ -37,6 +37,13 @@ def classifier_bias(network: nn.Module) -> torch.Tensor:
     return [parameter for name, parameter in network.named_parameters() if name.endswith("bias")][-1]
 
 
+def replace_fit(patch: pytest.MonkeyPatch, fit: Callable[..., None]) -> None:
+    """Let all methods call `fit` in the place of the training loop."""
+    for name, module in list(sys.modules.items()):
+        if name.startswith("methods.") and getattr(module, "fit", None) is training.fit:
+            patch.setattr(module, "fit", fit)
+
+
 def asked(key: str, budget: Budget, patch: pytest.MonkeyPatch) -> list[list[Asked]]:
     """The calls of each point; instead of training, `fit` adds MARK to the classifier's bias."""
     calls: list[Asked] = []
@@ -51,10 +58,7 @@ def asked(key: str, budget: Budget, patch: pytest.MonkeyPatch) -> list[list[Aske
         for _ in range(math.ceil(recipe.epochs * math.ceil(len(task.train) / recipe.batch)) if callback else 0):
             callback.after_step()
 
-    real: Callable[..., Any] = training.fit
-    for name, module in list(sys.modules.items()):
-        if name.startswith("methods.") and getattr(module, "fit", None) is real:
-            patch.setattr(module, "fit", fit)
+    replace_fit(patch, fit)
     points = []
     for _ in kit.points(key, kit.MemoryRun(budget)):
         points.append(calls.copy())
