@@ -61,6 +61,20 @@ def test_a_curve_between_two_points_is_as_uncertain_as_the_worse_one(small: int,
     assert [_point(row, claim.worse).size for row in points] == [4000, 1000]
 
 
+def test_a_curve_has_its_ends_and_points_of_one_size() -> None:
+    """Both ends are on the curve, larger files come first, and two points of one size have no line between them."""
+    sides = {"better": Side(method="alpha"), "worse": Side(method="beta")}
+    claim = Claim(text="t", source="s", task="digits", budget="short", at="bytes", **sides)
+    theirs = aggregate(curve("beta", [4000, 2000, 2000, 1000], [900, 850, 850, 800]))
+    found = list(_at_equal_bytes(claim, aggregate(curve("alpha", [4001, 4000, 2000, 1000, 999], [1] * 5)), theirs))
+    assert [(network, place, a.size) for network, place, a, _ in found] == [
+        ("net", "equal bytes", size) for size in (4000, 2000, 1000)
+    ]
+    assert [b.score for _, _, _, b in found] == pytest.approx([90, 85, 80])
+    twice = aggregate(curve("beta", [2000, 2000], [850, 850]))
+    assert not list(_at_equal_bytes(claim, aggregate([made(file_bytes=2000)]), twice))
+
+
 def test_both_errors_widen_a_claims_margin() -> None:
     """3 and 4 give 5, times 1.96; a difference of exactly the margin is inconclusive."""
     _, margin, _ = claims.judge((50.0, 3.0), (0.0, 4.0), True)
