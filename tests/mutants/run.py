@@ -73,10 +73,12 @@ def main() -> int:
     mutmut("run", *jobs, *sample)
     found = {name: outcome for name, outcome in outcomes().items() if outcome not in ("not checked", "skipped")}
     listed = {(s["where"], s["change"]) for s in tomllib.loads(KNOWN.read_text(encoding="utf-8"))["survivor"]}
-    missing = []
-    for name in sorted(name for name, outcome in found.items() if outcome not in NOTICED):
-        if (place(name), lines := change(name)) not in listed:
-            missing.append(f"[[survivor]]\nwhere = {place(name)!r}\nchange = '''\n{lines}'''\nreason = ''  # {name}")
+    survived = {name: (place(name), change(name)) for name in sorted(found) if found[name] not in NOTICED}
+    missing = [
+        f"[[survivor]]\nwhere = {where!r}\nchange = '''\n{lines}'''\nreason = ''  # {name}: {found[name]}"
+        for name, (where, lines) in survived.items()
+        if (where, lines) not in listed
+    ]
     tried, killed = (Counter(map(package, some)) for some in (found, [n for n in found if found[n] in NOTICED]))
     print(*(f"{name}: {killed[name]} of {tried[name]} killed" for name in sorted(tried)), sep="\n")
     if missing:
