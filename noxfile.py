@@ -151,5 +151,12 @@ def lint(session: nox.Session) -> None:
     session.run("codespell", "methods", "benchmarks", "tests", "README.md", "CONTRIBUTING.md", "CHANGELOG.md")
 
 
+@verb
+def mutants(session: nox.Session) -> None:
+    """Change the core in small ways, and list what no test notices: `-- --sample 300 --seed 1`; goes on where it ended."""
+    install(session, "test", "mutants")
+    run(session, "python", "tests/mutants/run.py", *session.posargs)
+
+
 if __name__ == "__main__":
     nox.main()

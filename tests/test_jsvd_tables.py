@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import functools
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
+from test_every_method import MemoryRun
 
+from benchmarks import networks, tasks
 from benchmarks.bitstream import blueprint
 from benchmarks.evaluation import measure
 from benchmarks.papers import reported
 from benchmarks.papers.reported import Reported
-from methods.baselines import tucker
+from methods import jsvd
+from methods.baselines import svd, tucker
 from methods.families.lowrank import groups, weights
+from methods.interface import Budget
 from methods.jsvd import counting
 from methods.jsvd.shares import Share, shares, structure
 
@@ -151,6 +156,41 @@ def test_counts_of_the_dense_networks(network: str, task: str, dense: int, other
     whole = blueprint.skeleton("resnet", arguments(task, network), {}, {})
     replaced = sum(m.weight.numel() for s in found(task, network, "separate", 0.04) for m in s.layers.values())
     assert (weights(whole), weights(whole) - replaced) == (dense, other)
+
+
+@pytest.mark.parametrize(
+    ("network", "rate", "printed"),  # Table IV
+    [("resnet18", 0.04, 17.76), ("resnet18", 0.08, 11.99), ("resnet34", 0.04, 22.07), ("resnet34", 0.08, 13.925)],
+)
+def test_points_are_labelled_with_the_printed_factors(
+    network: str, rate: float, printed: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The printed ones are those of separate factors; joint ones of nearly the same size have their own (Bi-JSVD: FACTORS)."""
+    task = replace(
+        tasks.load("digits", "digits_resnet"),  # type: ignore[type-var]
+        architecture="resnet",
+        arguments=arguments("cifar10", network),
+        load_state=networks.build("resnet", arguments("cifar10", network)).state_dict,
+    )
+    run = MemoryRun(Budget("post-training", 0.0))
+    monkeypatch.setattr(
+        svd, "truncated_svd", lambda m, rank, _: tuple(map(torch.zeros, ((len(m), rank), rank, (rank, m.shape[1]))))
+    )
+    (point,) = svd.compress(task, svd.Config(rates=(rate,)), run)
+    assert point.point["cf"] == pytest.approx(printed, abs=0.0051)
+    monkeypatch.setattr(jsvd, "factors", lambda shares, _: no_factors(task, shares))
+    (point,) = jsvd.compress(task, jsvd.Config(scheme="bijsvd", p=0.5, rates=(rate,)), run)
+    dense = {"resnet18": (11_164_362, 326_346), "resnet34": (21_265_098, 400_074)}[network]
+    assert point.point["cf"] == pytest.approx(dense[0] / (dense[1] + FACTORS[network, rate][5]), abs=5e-4)
+
+
+def no_factors(task: Any, made: list[Share]) -> dict[str, torch.Tensor]:
+    """Zeros for all factors: sizes do not depend on their values."""
+    edits, tied = structure(made)
+    thin = blueprint.state(blueprint.skeleton(task.architecture, task.arguments, edits, tied), tied)
+    return {
+        name: torch.zeros(t.shape) for name, t in thin.items() if any(name.startswith(f"{path}.") for path in edits)
+    }
 
 
 FACTORS = {  # numbers in all factors: SVD, LJSVD, RJSVD-1, RJSVD-2, Bi-JSVD 0.3, 0.5, 0.7

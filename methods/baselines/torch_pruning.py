@@ -41,6 +41,11 @@ class Config(Settings):
 
     where: Where = "streams"
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.where == "branches":
+            raise ValueError("where has to be inner or streams: the library scores streams as a whole")
+
 
 def unsupported(task: Task, config: Config) -> str | None:
     """None. `compress` raises MethodError if a network's channels can't be pruned (`families.structured.analyse`)."""

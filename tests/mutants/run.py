@@ -1,0 +1,90 @@
+"""Mutation testing of the core: small changes that make it wrong, and which of them no test notices.
+
+`nox -s mutants -- --sample 300 --seed 1` tries a sample with mutmut (settings: `tool.mutmut` in pyproject.toml). Results are
+kept in `mutants/`: the same command after an interruption tries what is left, and another seed adds to it. Survivors are
+compared with `survivors.toml`, where each has a reason; the exit status is 1 if one is not listed there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import subprocess
+import sys
+import tomllib
+from collections import Counter
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+KNOWN = Path(__file__).with_name("survivors.toml")
+NOTICED = {"killed", "timeout", "suspicious", "segfault"}
+
+
+def mutmut(*arguments: str) -> str:
+    """What mutmut prints; a run is shown while it goes on."""
+    shown = None if arguments[0] == "run" else subprocess.PIPE
+    command = [sys.executable, "-m", "mutmut", *arguments]
+    return subprocess.run(command, cwd=ROOT, stdout=shown, text=True, check=True).stdout or ""
+
+
+def names() -> list[str]:
+    """All mutants that mutmut has made, in an order that does not depend on the file system."""
+    files = (ROOT / "mutants").rglob("*.meta")
+    return sorted(name for file in files for name in json.loads(file.read_text())["exit_code_by_key"])
+
+
+def outcomes() -> dict[str, str]:
+    """What became of each mutant: "killed", "survived", "no tests", "not checked" and others."""
+    lines = (line.strip().rpartition(": ") for line in mutmut("results", "--all", "true").splitlines())
+    return {name: outcome for name, _, outcome in lines if "__mutmut_" in name}
+
+
+def package(name: str) -> str:
+    return ".".join(name.split(".")[:2])
+
+
+def place(name: str) -> str:
+    """The function of a mutant: mutmut adds "x_" or "xǁ…ǁ" and a number."""
+    module, _, function = name.rpartition("__mutmut_")[0].rpartition(".")
+    return f"{module}.{function.removeprefix('x').removeprefix('_').strip('ǁ').replace('ǁ', '.')}"
+
+
+def change(name: str) -> str:
+    """The lines that a mutant removes and adds."""
+    lines = mutmut("show", name).splitlines()
+    return "\n".join(f"{x[0]} {x[1:].strip()}" for x in lines if x[:1] in "+-" and x[:3] not in ("+++", "---"))
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--sample", type=int, default=300, help="how many mutants to try")
+    parser.add_argument("--seed", type=int, default=0, help="draws the sample")
+    parser.add_argument(
+        "--package", default="", help="only mutants whose name begins with this, e.g. benchmarks.papers"
+    )
+    parser.add_argument("--jobs", type=int, default=1, help="mutants at a time")
+    chosen = parser.parse_args()
+    jobs = ("--max-children", str(chosen.jobs))
+    if not names():
+        mutmut("run", *jobs, "benchmarks.papers.matching.x_changed__mutmut_1")  # makes all mutants, measures all tests
+    known = [name for name in names() if name.startswith(chosen.package)]
+    sample = random.Random(chosen.seed).sample(known, min(chosen.sample, len(known)))
+    mutmut("run", *jobs, *sample)
+    found = {name: outcome for name, outcome in outcomes().items() if outcome not in ("not checked", "skipped")}
+    listed = {(s["where"], s["change"]) for s in tomllib.loads(KNOWN.read_text(encoding="utf-8"))["survivor"]}
+    survived = {name: (place(name), change(name)) for name in sorted(found) if found[name] not in NOTICED}
+    missing = [
+        f"[[survivor]]\nwhere = {where!r}\nchange = '''\n{lines}'''\nreason = ''  # {name}: {found[name]}"
+        for name, (where, lines) in survived.items()
+        if (where, lines) not in listed
+    ]
+    tried, killed = (Counter(map(package, some)) for some in (found, [n for n in found if found[n] in NOTICED]))
+    print(*(f"{name}: {killed[name]} of {tried[name]} killed" for name in sorted(tried)), sep="\n")
+    if missing:
+        print(f"\nNot in {KNOWN.relative_to(ROOT)}:\n", *missing, sep="\n\n")
+    return 1 if missing else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

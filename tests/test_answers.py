@@ -1,0 +1,79 @@
+"""Which record answers a reported number if several could, and the reasons that a verdict gives. Every number is invented."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import msgspec
+import pytest
+from invented import made, reference
+
+from benchmarks.papers import answers, quantities
+from benchmarks.papers.reported import Reported, Size
+from benchmarks.papers.verdicts import Measured, verdict
+from benchmarks.records.rows import Row, aggregate
+
+TOP1 = quantities.find("digits", "top-1")
+
+
+def wanted(**changes: Any) -> Reported:
+    fields: dict[str, Any] = {"task": "digits", "network": "net", "metric": "top-1", "value": 90.0, "source": "Table 1"}
+    return Reported(**{**fields, **changes})
+
+
+@pytest.mark.parametrize(
+    ("budgets", "nearest"),
+    [
+        (("post-training", "short", "paper"), "paper"),
+        (("post-training", "short"), "short"),
+        (("post-training", "paper"), "paper"),
+        (("another", "post-training"), "post-training"),
+        (("another",), "another"),
+    ],
+)
+def test_the_budget_nearest_to_the_papers_schedule_answers(budgets: tuple[str, ...], nearest: str) -> None:
+    rows = [aggregate([made(budget=budget, epochs=n)])[0] for n, budget in enumerate(budgets)]
+    for order in itertools.permutations(rows):
+        row, why = answers.find(wanted(), list(order))
+        assert row is not None and (row.first.budget, why) == (nearest, "")
+        row, _ = answers.find(wanted(budget=budgets[0]), list(order))
+        assert row is not None and row.first.budget == budgets[0]
+
+
+def test_a_comparison_says_what_was_wanted_and_why_there_is_no_number() -> None:
+    (row,) = aggregate([made(correct=850)])
+    references = {"net": aggregate([reference()])[0]}
+    found = answers.compare("alpha", wanted(baseline=94.0), [row], references)
+    assert (found.method, found.row, found.verdict.of_change) == ("alpha", row, True)
+    assert found.reported == wanted(baseline=94.0)
+    assert found.measured is not None and found.measured.reference == pytest.approx(95.0)
+    assert found.verdict.delta == pytest.approx((85 - 95) - (90 - 94))
+    for rows, task, why in (([], "digits", "the method has no record"), ([row], "cifar10", "no record on cifar10")):
+        none = answers.compare("alpha", wanted(task=task), rows, references)
+        assert (none.row, none.measured, none.verdict.outcome) == (None, None, "not attempted")
+        assert none.verdict.reason == why
+    lacking = aggregate([msgspec.structs.replace(made(), metrics={"other": made().quality})])
+    judged = answers.compare("alpha", wanted(), [Row("key", lacking[0].records)], references)
+    assert judged.verdict.reason == "the record has no top-1" and judged.measured is None
+    assert TOP1 is not None and (TOP1.value(lacking[0]), TOP1.error(lacking[0])) == (None, 0.0)
+
+
+def test_reasons_are_said_in_full() -> None:
+    size = Size(value=4.0, unit="ratio", counts="file")
+    ratio, four = quantities.find("digits", "ratio"), Measured(4.0, 0.0, reference=1.0)
+    judged = verdict(wanted(comparable="read off a figure"), TOP1, Measured(90.0, 0.1))
+    assert (judged.outcome, judged.reason) == ("not comparable", "read off a figure")
+    judged = verdict(wanted(metric="psnr"), None, None)
+    assert (judged.outcome, judged.reason) == ("not comparable", "psnr is not measured here")
+    judged = verdict(wanted(metric="ratio", value=4.0, baseline=2.0, size=size), ratio, four)
+    assert (judged.outcome, judged.of_change, judged.delta) == ("replicated", False, 0.0)  # sizes are no changes
+    for counts, whose in (
+        ("unstated", "the paper's way of counting is not known"),
+        ("params", "the paper counts params"),
+    ):
+        judged = verdict(wanted(metric="ratio", size=Size(value=4.0, unit="ratio", counts=counts)), ratio, four)  # type: ignore[arg-type]
+        assert judged.reason == f"{whose}; this suite counts the bytes of the whole file"
+    assert verdict(wanted(), TOP1, None).reason == ""
+    assert not verdict(wanted(baseline=91.0), TOP1, Measured(90.0, 0.1)).of_change
+    assert not verdict(wanted(), TOP1, Measured(90.0, 0.1, reference=91.0)).of_change
