@@ -36,8 +36,8 @@ class Request(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(body)
 
-    def drip(self, data: bytes, count: int = 100_000) -> None:
-        """Send the same bytes again and again, slowly, until the other side gives up."""
+    def drip(self, data: bytes, count: int = 600) -> None:
+        """Send the same bytes again and again, slowly, for three seconds at most."""
         for _ in range(count):
             self.wfile.write(data)
             time.sleep(0.005)
