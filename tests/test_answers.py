@@ -9,7 +9,9 @@ import msgspec
 import pytest
 from invented import made, reference
 
-from benchmarks.papers import answers, quantities
+from benchmarks.papers import answers, claimed, claims, quantities
+from benchmarks.papers.claims import Claim, Observation, Side
+from benchmarks.papers.matching import has
 from benchmarks.papers.reported import Reported, Size
 from benchmarks.papers.verdicts import Measured, verdict
 from benchmarks.records.rows import Row, aggregate
@@ -77,3 +79,40 @@ def test_reasons_are_said_in_full() -> None:
     assert verdict(wanted(), TOP1, None).reason == ""
     assert not verdict(wanted(baseline=91.0), TOP1, Measured(90.0, 0.1)).of_change
     assert not verdict(wanted(), TOP1, Measured(90.0, 0.1, reference=91.0)).of_change
+
+
+def test_less_of_a_complement_is_better() -> None:
+    error = quantities.find("digits", "error")
+    assert error is not None and error.more_is_better is False
+    assert verdict(wanted(metric="error", value=10.0), error, Measured(8.0, 0.1)).outcome == "better"
+    assert verdict(wanted(metric="error", value=10.0), error, Measured(12.0, 0.1)).outcome == "worse"
+
+
+def test_settings_match_by_value() -> None:
+    """Numbers up to their sixth digit and whatever their type, other values exactly."""
+    found = {"rate": 0.1, "count": 3, "mode": "plain"}
+    assert has(found, {"rate": 0.1 * (1 + 1e-7), "count": 3.0, "mode": "plain"})
+    for other in ({"rate": 0.1001}, {"count": "3"}, {"mode": 3}, {"mode": "Plain"}, {"gone": 1}):
+        assert not has(found, other)
+
+
+def test_what_is_judged_names_its_method_network_and_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A claim or an observation on another task is passed over, and those after it are judged."""
+    common: dict[str, Any] = {"text": "t", "source": "s", "budget": "post-training"}
+    sides = {"better": Side(method="alpha"), "worse": Side(method="beta")}
+    noted: dict[str, Any] = {"of": Side(method="alpha"), "note": "shared", "above": 0.5}
+    known = claims.Claims(
+        claim=[Claim(task=task, at="mode", **common, **sides) for task in ("gone", "digits")],
+        observation=[Observation(task=task, **common, **noted) for task in ("gone", "digits")],
+    )
+    monkeypatch.setattr(claimed, "_known", lambda: [("alpha", known)])
+    records = [
+        made(method, correct=correct, point={"mode": "soft"}, notes={"shared": 0.9})
+        for method, correct in (("alpha", 900), ("beta", 700))
+    ]
+    (judged,) = claimed.judged(aggregate(records), {"digits"})
+    assert (judged.method, judged.network, judged.place) == ("alpha", "net", "mode soft")
+    assert judged.outcome == "supported" and judged.difference == pytest.approx(20)
+    (observed,) = claimed.observed(aggregate(records), {"digits"})
+    assert (observed.method, observed.network, observed.place) == ("alpha", "net", "mode=soft")
+    assert observed.claim.task == "digits" and observed.note.mean == pytest.approx(0.9)

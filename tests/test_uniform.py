@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 import math
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 from test_every_method import MemoryRun
+from test_structured import lively
+from test_structured_layers import Crowded, example
 from torch import Tensor, nn
 
-from benchmarks import bitstream, tasks
+from benchmarks import bitstream, networks, tasks
 from benchmarks.evaluation.scoring import total_score
 from methods.baselines import uniform
 from methods.interface import Budget
@@ -68,3 +72,17 @@ def test_a_fine_grid_keeps_the_function_and_a_coarse_one_the_bytes(network: str,
     assert total_score(found[1][0], task.validation, task) >= 0.95 * total_score(
         task.reference(), task.validation, task
     )
+
+
+@every_grid
+def test_batchnorms_may_have_any_epsilon(grid: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file has scale and shift; the decoder's variance is 1 − ε of each BatchNorm."""
+    monkeypatch.setattr(networks, "build", lambda *_: Crowded())
+    network, x = lively(Crowded()), example()
+    task: Any = SimpleNamespace(architecture="crowded", arguments={}, reference=lambda: copy.deepcopy(network))
+    config = uniform.Config(steps=(0.001,), grid=grid, recalibrate=0)
+    (point,) = uniform.compress(task, config, MemoryRun(Budget("post-training", 0.0)))
+    with torch.no_grad():
+        wanted = network(x)
+        found = bitstream.decode(bitstream.encode(point))(x)
+        torch.testing.assert_close(found, wanted, rtol=0, atol=0.01 * float(wanted.abs().max()))
