@@ -188,6 +188,18 @@ def test_a_part_that_can_not_be_continued_starts_again(
     assert fetched(f"{site.address}/odd") == DATA and left(tmp_path) == {"data.bin"}
 
 
+def test_another_part_than_was_asked_for_is_not_appended(site: Site) -> None:
+    """In the same download, after a broken connection."""
+    wrong = {"Content-Range": f"bytes 7-{len(DATA) - 1}/{len(DATA)}"}
+    broken = {"Content-Length": str(len(DATA))}
+    answers = iter(
+        [lambda r: r.send(headers=broken, body=DATA[:1000]), lambda r: r.send(206, wrong, DATA[7:]), Request.send]
+    )
+    site.behaviour["odd"] = lambda request: next(answers)(request)
+    assert fetched(f"{site.address}/odd") == DATA
+    assert [wanted for _, wanted in site.asked] == [None, "bytes=1000-", None]
+
+
 @pytest.mark.parametrize("old", [b"of another file", DATA + b"more", bytes(2 << 20)])
 def test_a_part_of_another_file_does_no_harm(site: Site, tmp_path: Path, old: bytes) -> None:
     def ranged(request: Request) -> None:
