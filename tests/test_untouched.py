@@ -47,10 +47,19 @@ class Volumes(nn.Sequential):
 def made(name: str) -> tuple[nn.Module, Split, Any]:
     """A network in training mode, `ITEMS` images, and their task."""
     arguments, shape = NETWORKS.get(name, ({}, (1, 8, 8)))
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        network = networks.build(name, arguments).train() if name in NETWORKS else Volumes()
-    images = torch.randint(256, (ITEMS, *shape), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
+    generator = torch.Generator().manual_seed(0)
+    if name in NETWORKS:
+        with torch.device("meta"):  # VGG draws its 10⁸ weights for a second
+            network = networks.build(name, arguments).train()
+        network.to_empty(device="cpu")
+    else:
+        network = Volumes()
+    for module in network.modules():
+        for parameter in module.parameters(recurse=False):
+            parameter.data.uniform_(-0.05, 0.05, generator=generator)
+        if isinstance(module, nn.BatchNorm2d):
+            module.reset_running_stats()
+    images = torch.randint(256, (ITEMS, *shape), generator=generator).to(torch.uint8)
     split = Split(images, torch.arange(ITEMS) % 10)
     task: Any = replace(
         tasks.load("digits", "digits_cnn"),  # type: ignore[type-var]
