@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import shutil
+from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -127,6 +128,17 @@ def test_a_hash_of_tensors_depends_on_names_types_shapes_and_bytes_alone() -> No
         {"weight": bias, "bias": weight},
     ]
     assert len({known, *map(tensors_hash, others)}) == len(others) + 1
+
+
+def test_batch_counters_that_a_checkpoint_does_not_have_are_zero() -> None:
+    """Those of the first releases of PyTorch had none: what memory holds by chance must not be part of a reference."""
+    task: Any = tasks.load("digits", "digits_cnn")
+    old = OrderedDict((name, t) for name, t in task.load_state().items() if "num_batches_tracked" not in name)
+    kept = [torch.full((200,), 77) for _ in range(50)]  # memory that is freed, and given out again
+    del kept
+    for _ in range(20):
+        counters = replace(task, load_state=lambda: old).reference().state_dict()
+        assert [int(t) for name, t in counters.items() if "num_batches_tracked" in name] == [0, 0, 0]
 
 
 def test_a_hash_of_items_sees_each_image_and_each_label_of_each_part() -> None:

@@ -78,8 +78,11 @@ class Classification:
         state = self._state
         with torch.device("meta"):  # allocates no memory and draws no random numbers for weights that are replaced
             network = networks.build(self.architecture, self.arguments)
+        network.to_empty(device="cpu")
+        for buffer in network.buffers():
+            buffer.zero_()  # a checkpoint of an old PyTorch has no batch counters
         try:
-            network.to_empty(device="cpu").load_state_dict(state)
+            network.load_state_dict(state)
         except RuntimeError as error:
             msg = f"the reference {self.network} does not fit its architecture: {error}"
             raise TaskError(msg) from error
