@@ -23,6 +23,10 @@ class TaskError(RateBenchError):
     """Data or a reference network is missing, damaged or has another hash."""
 
 
+class DamagedFile(TaskError):
+    """A file in the cache folder or of a cell in progress is not what the suite wrote there."""
+
+
 class MethodError(RateBenchError):
     """A method can't run with its configuration."""
 

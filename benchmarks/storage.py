@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import io
 import os
 import pickle
@@ -17,12 +18,12 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from benchmarks.errors import RateBenchError, TaskError
+from benchmarks.errors import DamagedFile, RateBenchError, TaskError
 
 __fingerprint__ = False  # location of files, not their content
-_TEMPORARY = re.compile(
-    r"\.(.+)\.[a-z0-9_]{8}"
-)  # `write` to "name" starts with ".name.", then tempfile's random letters
+_TEMPORARY = re.compile(r"\.(.+)\.[a-z0-9_]{8}")  # a file that `write` has begun: ".name.", then random letters
+_SEAL, _DIGITS = b"\nsha256:", 64  # comes last, because torch's reader ignores bytes after a file's end
+_UNREADABLE = (RuntimeError, pickle.UnpicklingError, EOFError, ValueError, SafetensorError)
 
 
 class StorageError(RateBenchError):
@@ -78,19 +79,58 @@ def remove_temporaries(folder: Path, names: str = ".+") -> None:
             path.unlink(missing_ok=True)
 
 
+def seal(data: bytes) -> bytes:
+    """`data`, followed by a hash that shows later whether a bit has changed."""
+    return data + _SEAL + hashlib.sha256(data).hexdigest().encode()
+
+
+def unseal(sealed: bytes) -> bytes | None:
+    """The data of `seal`; None if a bit has changed, the end is missing, or the bytes are something else."""
+    cut = max(0, len(sealed) - len(_SEAL) - _DIGITS)
+    return sealed[:cut] if seal(sealed[:cut]) == sealed else None
+
+
 def save_tensors(path: Path, state: Mapping[str, Any]) -> None:
-    """Store tensors and plain values, atomically."""
+    """Store tensors and plain values atomically, with a hash for `load_own`."""
     buffer = io.BytesIO()
     torch.save(dict(state), buffer)
-    write(path, buffer.getvalue())
+    write(path, seal(buffer.getvalue()))
+
+
+def read(path: Path) -> bytes:
+    """The content of a file, empty for a folder; raises TaskError with the reason."""
+    try:
+        return b"" if path.is_dir() else path.read_bytes()
+    except OSError as error:
+        msg = f"can't read {path}: {error.strerror or error}"
+        raise TaskError(msg) from error
+
+
+def load_own(path: Path, remedy: str) -> dict[str, Any]:
+    """Read a file of `save_tensors`; raises DamagedFile, ending in `remedy`, if it is not exactly what was written."""
+    data = unseal(read(path))
+    try:
+        state = None if data is None else torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+    except _UNREADABLE:
+        state = None
+    if not isinstance(state, dict):
+        msg = f"can't read {path}: it is damaged, incomplete, or not a file of this release; {remedy}"
+        raise DamagedFile(msg)
+    return state
 
 
 def load_tensors(path: Path) -> dict[str, Any]:
-    """Read a file of `save_tensors`, a public checkpoint or a `.safetensors` file; no code in it is executed."""
+    """Read a public checkpoint or a `.safetensors` file; no code in it is executed.
+
+    Its hash is not checked here: `download.fetch` does that whenever it returns the file.
+    """
     try:
         safe = path.suffix == ".safetensors"
         state = load_file(path) if safe else torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, pickle.UnpicklingError, EOFError, ValueError, OSError, SafetensorError) as error:
+    except OSError as error:
+        msg = f"can't read {path}: {error.strerror or error}"
+        raise TaskError(msg) from error
+    except _UNREADABLE as error:
         msg = f"can't read {path}: {str(error).splitlines()[0]}; delete it and run again"
         raise TaskError(msg) from error
     if not isinstance(state, dict):

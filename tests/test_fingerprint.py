@@ -17,6 +17,7 @@ import methods
 from benchmarks import seeds
 from benchmarks.fingerprint import ROOT, Code, here, json_hash, parsed, sources
 from benchmarks.running.cell import SCORING, Cell
+from benchmarks.tasks import digits
 from methods.interface import Budget
 
 laboratory = test_runner.laboratory
@@ -245,10 +246,40 @@ def test_each_ingredient_changes_the_fingerprint(laboratory: Laboratory) -> None
         "the code",
         "the data or the reference",
     }
+    assert changed(replace(cell, budget=replace(cell.budget, epochs=2.5))) == {"the budget"}  # of the same name
+    assert changed(replace(cell, budget=replace(cell.budget, epochs=None))) == {"the budget"}
+    for entry in ("data", "reference"):
+        other_hash = digits.provenance("digits_cnn") | {entry: "sha256:0"}
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(digits, "provenance", lambda network, found=other_hash: found)
+            assert changed(cell) == {"the data or the reference"}
+            assert cell.fingerprint() != json_hash(before)[:16]
     package = laboratory.folder / "packages" / "tiny.py"
     package.write_text(package.read_text().replace("index / 64", "index / 32"))
     laboratory.forget()
     assert changed(cell) == {"the code"}
+
+
+COUNTED = (
+    *("benchmarks/tasks/digits.py", "benchmarks/tasks/kinds/classification.py", "benchmarks/tasks/kinds/metrics.py"),
+    *("benchmarks/networks/digits_cnn.py", "benchmarks/training/loop.py", "benchmarks/training/augmentation.py"),
+    *("benchmarks/evaluation/worker.py", "benchmarks/evaluation/scoring.py", "benchmarks/evaluation/shards.py"),
+    *("benchmarks/evaluation/measure.py", "benchmarks/evaluation/metrics.py", "benchmarks/evaluation/inference.py"),
+    *("benchmarks/bitstream/container.py", "benchmarks/bitstream/blueprint.py", "benchmarks/bitstream/codecs/raw.py"),
+    *("benchmarks/training/modes.py", "benchmarks/training/recipe.py", "benchmarks/seeds.py"),
+)
+
+
+@pytest.mark.parametrize("name", COUNTED)
+def test_a_change_of_each_file_that_makes_a_number_changes_the_fingerprint(laboratory: Laboratory, name: str) -> None:
+    """Those that are found by name, too: the task, what its kind shares, and the network."""
+    cell, code = laboratory.cells()[0], here()
+    before = cell.ingredients()
+    file = ROOT / name
+    laboratory.patch.setitem(code._sources, file, replace(code.source(file), content="another content"))
+    after = cell.ingredients()
+    assert {ingredient for ingredient in before if before[ingredient] != after[ingredient]} == {"the code"}
+    assert cell.fingerprint() == json_hash(after)[:16] != json_hash(before)[:16]
 
 
 def test_plain_data_hashes_alike_in_any_order() -> None:

@@ -208,7 +208,7 @@ def test_public_references_are_recorded_with_their_known_accuracy(network: str, 
     (path,) = (ROOT / "results" / "cifar10" / network / "reference").glob("*/p00.json")
     known = records.read(path)
     assert (known.quality.total, known.quality.items) == (correct, 10_000)
-    assert known.provenance.data == cifar10.provenance(network)
+    assert cifar10.provenance(network).items() <= known.provenance.data.items()
 
 
 def test_option_a_shortcuts_subsample_and_pad_with_zeros() -> None:

@@ -24,7 +24,7 @@ from benchmarks.errors import MethodError, StaleCheckpoint, TaskError
 from benchmarks.evaluation.scoring import total_score
 from benchmarks.running.lent import CellRun
 from benchmarks.running.state import state
-from benchmarks.training import SGD, AdamW, Callback, Cosine, Multistep, Recipe, fit, reestimate
+from benchmarks.training import SGD, AdamW, Callback, Cosine, Multistep, Recipe, fit, loop, reestimate
 from benchmarks.training.augmentation import augment
 from methods.interface import Augmentation, Budget, Task
 
@@ -72,7 +72,9 @@ def same(a: nn.Module, b: nn.Module) -> bool:
     return all(torch.equal(x, y) for x, y in pairs)
 
 
-def test_one_epoch_learns(task: Task) -> None:
+@pytest.mark.parametrize("bf16", [False, True])
+def test_one_epoch_learns(task: Task, bf16: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loop, "bf16_is_fast", lambda device: bf16)
     network = untrained()
     before = total_score(network, task.validation, task)
     fit(network, task, Bench(), Recipe(1, 0.05, batch=16), "stage")

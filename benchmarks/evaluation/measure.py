@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.bitstream import blueprint
+from benchmarks.evaluation.inference import inference
 
 
 def bits_per_value(file_bytes: int, values: int | None) -> float | None:
@@ -23,15 +24,13 @@ def elements(network: nn.Module) -> tuple[int, int]:
     return blueprint.values(network), int(sum(torch.count_nonzero(t) for t in tensors))
 
 
-@torch.inference_mode()
 def macs(network: nn.Module, example: Tensor) -> int:
     """Multiply-accumulates of convolutions and matrix products for one item, zeros included."""
-    with FlopCounterMode(display=False) as counter:
+    with inference(network), FlopCounterMode(display=False) as counter:
         network(example[:1])
     return int(counter.get_total_flops()) // 2
 
 
-@torch.inference_mode()
 def largest_activation(network: nn.Module, example: Tensor) -> int:
     """Number of values in the largest output of any module for one item."""
     sizes = [0]
@@ -41,13 +40,15 @@ def largest_activation(network: nn.Module, example: Tensor) -> int:
             sizes.append(output.numel())
 
     hooks = [module.register_forward_hook(note) for module in network.modules()]
-    network(example[:1])
-    for hook in hooks:
-        hook.remove()
+    try:
+        with inference(network):
+            network(example[:1])
+    finally:
+        for hook in hooks:
+            hook.remove()
     return max(sizes)
 
 
-@torch.inference_mode()
 def latency_ms(network: nn.Module, example: Tensor, batch: int, seconds: float = 0.2) -> float:
     """Median milliseconds of a forward pass at a batch size, after two warm-up passes, over about `seconds`."""
     inputs = example[:1].repeat(batch, *[1] * (example.ndim - 1))
@@ -55,13 +56,14 @@ def latency_ms(network: nn.Module, example: Tensor, batch: int, seconds: float =
         inputs = inputs.contiguous(memory_format=torch.channels_last)
     cuda = inputs.device.type == "cuda"
     times: list[float] = []
-    for _ in range(2):
-        network(inputs)
-    begin = time.perf_counter()
-    while len(times) < 5 or time.perf_counter() - begin < seconds:
-        start = time.perf_counter()
-        network(inputs)
-        if cuda:
-            torch.cuda.synchronize()
-        times.append(time.perf_counter() - start)
+    with inference(network):
+        for _ in range(2):
+            network(inputs)
+        begin = time.perf_counter()
+        while len(times) < 5 or time.perf_counter() - begin < seconds:
+            start = time.perf_counter()
+            network(inputs)
+            if cuda:
+                torch.cuda.synchronize()
+            times.append(time.perf_counter() - start)
     return statistics.median(times) * 1e3

@@ -7,7 +7,8 @@ import math
 import torch
 from torch import Tensor, nn
 
-from benchmarks.training.layout import channels_last, device_of
+from benchmarks.evaluation.inference import inference
+from benchmarks.training.layout import device_of
 from methods.interface import Split, Task
 
 # Items at a time. On a CPU, larger activations are mapped and unmapped at every layer (1.6 times slower at 250).
@@ -20,16 +21,19 @@ def at_a_time(shape: torch.Size | tuple[int, ...], device: torch.device) -> int:
     return 16 if device.type == "cpu" and math.prod(shape) > LARGE else BATCHES[device.type]
 
 
-@torch.inference_mode()
 def scores(network: nn.Module, split: Split, task: Task, part: range | None = None) -> dict[str, Tensor]:
     """For each metric of the task, by name, one value (n,) per item of `split` or of a part of it.
 
-    Runs in fp32 on the network's device and leaves the network in eval mode; the values are on the CPU.
+    Runs in fp32 on the network's device and leaves the network as it was; the values are on the CPU.
     """
+    with inference(network):
+        return _scores(network, split, task, part or range(len(split)))
+
+
+def _scores(network: nn.Module, split: Split, task: Task, part: range) -> dict[str, Tensor]:
     device = device_of(network)
-    channels_last(network.eval())
     found: dict[str, list[Tensor]] = {metric.name: [] for metric in task.metrics}
-    batch, part = BATCHES[device.type], part or range(len(split))
+    batch = BATCHES[device.type]
     for start in range(part.start, part.stop, batch):
         chosen = slice(start, min(start + batch, part.stop))
         inputs, targets = split.inputs[chosen].to(device), split.targets[chosen].to(device)

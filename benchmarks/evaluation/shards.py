@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from benchmarks import storage
-from benchmarks.errors import MethodError
+from benchmarks.errors import DamagedFile, MethodError
 from benchmarks.evaluation.metrics import NOTHING, Sums, sums
 from benchmarks.evaluation.scoring import BATCHES
 from benchmarks.tasks import Test
@@ -34,13 +33,11 @@ def scored(network: nn.Module, test: Test, first: int, of: int, notes: Path | No
     found: dict[str, Sums] = {}
     for shard in shards(test.items, device_of(network))[first::of]:
         note = None if notes is None else _note(notes, artefact, shard)
-        values = None if note is None else _noted(note)
+        values = None if note is None else _noted(note, shard)
         if values is None:
             values = {name: _checked(name, own, shard) for name, own in test.scores(network, shard).items()}
             if note is not None:
-                buffer = io.BytesIO()
-                torch.save(values, buffer)
-                storage.write(note, buffer.getvalue())
+                storage.save_tensors(note, values)
         for name, own in values.items():
             found[name] = found.get(name, NOTHING) + sums(own)
     return found
@@ -58,14 +55,29 @@ def _checked(name: str, values: Tensor, shard: range) -> Tensor:
 
 
 def noted_items(notes: Path, artefact: str, metric: Metric, items: int, device: torch.device) -> Tensor:
-    """The metric's value of every test item (items,), from the stored values of all shards."""
-    whole = [_noted(_note(notes, artefact, shard)) for shard in shards(items, device)]
-    return torch.cat([values[metric.name] for values in whole if values is not None])
+    """The metric's value of every test item (items,), from the stored values of all shards.
+
+    Raises DamagedFile if a shard is missing.
+    """
+    found = []
+    for shard in shards(items, device):
+        note = _note(notes, artefact, shard)
+        values = _noted(note, shard)
+        if values is None:
+            msg = f"{note} does not hold the scores that were just written: run again to compute them"
+            raise DamagedFile(msg)
+        found.append(values[metric.name])
+    return torch.cat(found)
 
 
 def _note(notes: Path, artefact: str, shard: range) -> Path:
     return notes / f"{artefact[:16]}-{shard.start}-{shard.stop}.pt"
 
 
-def _noted(note: Path) -> dict[str, Tensor] | None:
-    return storage.load_tensors(note) if note.exists() else None
+def _noted(note: Path, shard: range) -> dict[str, Tensor] | None:
+    """The stored values of a shard; None if there are none or the file is damaged, so that they are computed again."""
+    try:
+        values = storage.load_own(note, "it is written again") if note.exists() else {}
+    except DamagedFile:
+        return None
+    return values if values and all(own.shape == (len(shard),) for own in values.values()) else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import re
 import shutil
@@ -18,16 +19,18 @@ from threadpoolctl import threadpool_limits
 
 import methods
 from benchmarks import bitstream, records, storage, tasks
-from benchmarks.errors import MethodError, RateBenchError
+from benchmarks.errors import DamagedFile, MethodError, RateBenchError
 from benchmarks.evaluation import shards
 from benchmarks.evaluation.messages import Measurement, Wanted
 from benchmarks.evaluation.metrics import NOTHING, Sums
 from benchmarks.evaluation.scorer import Scorer
 from benchmarks.fingerprint import here
 from benchmarks.records import CellState, items
+from benchmarks.running import references
 from benchmarks.running.cell import Cell, code
+from benchmarks.running.contents import ITEMS, REFERENCE, items_hash, reference_hash
 from benchmarks.running.environment import device
-from benchmarks.running.lent import CellRun, Say
+from benchmarks.running.lent import START_OVER, CellRun, Say
 from benchmarks.running.recording import record
 from benchmarks.running.state import LOG, WORK, state, valid
 from benchmarks.training import processes
@@ -83,12 +86,17 @@ class _Execution:
         self.cell, self.folder, self.work, self.scorer = cell, results / cell.id, work, scorer
         self.say, self.begin, self.fingerprint = say, time.perf_counter(), cell.fingerprint()
         self.log, self._notes = work / f"log-{self.fingerprint}", work / f"scores-{self.fingerprint}"
+        self.results, self.task = results, tasks.load(cell.task, cell.network)
         self.wall_s = 0.0  # of all points
 
     def run(self) -> Outcome:
         points, error = 0, None
         try:
-            for point in self._points():
+            self._check_work()
+            reference = reference_hash(self.task)  # trains it if needed
+            if processes.broadcast(self._is_complete):
+                return "complete"
+            for point in self._points(reference):
                 points = point + 1
         except Exception as problem:
             if isinstance(problem, storage.StorageError):
@@ -107,8 +115,23 @@ class _Execution:
             self._end(points, error)
         return "failed" if error else "complete"
 
+    def _check_work(self) -> None:
+        """Raise DamagedFile if something else is in the place of the log or of the scores."""
+        for path, right in ((self.log, self.log.is_file()), (self._notes, self._notes.is_dir())):
+            if path.exists() and not right:
+                msg = f"{path} is not a {'file' if path == self.log else 'folder'} of this cell: {START_OVER}"
+                raise DamagedFile(msg)
+
+    def _is_complete(self) -> bool:
+        """Whether the cell needed only its reference to be trained again; its work is then removed."""
+        ended = state(self.cell, self.results)
+        complete = ended is not None and ended.status == "complete"
+        if complete:
+            shutil.rmtree(self.work)
+        return complete
+
     def _end(self, points: int, error: str | None) -> None:
-        if self.log.exists():
+        if self.log.is_file():
             storage.write(self.folder / LOG, self.log.read_bytes())
         if error is None:
             for old in self.folder.glob("p*"):
@@ -127,20 +150,25 @@ class _Execution:
                 said = message.removeprefix(f"{self.cell.id}: ")
                 log.write(f"{time.perf_counter() - self.begin:8.1f} s  {said}\n")
 
-    def _points(self) -> Iterator[int]:
-        """Yield the number of each operating point when it has a valid record, existing or new."""
+    def _points(self, reference: str | None) -> Iterator[int]:
+        """Yield the number of each operating point when it has a valid record, existing or new.
+
+        `reference` is the hash of the task's reference.
+        """
         cell, method = self.cell, methods.get(self.cell.method)
         threadpool_limits(torch.get_num_threads())  # for BLAS: the last bits depend on it; records contain it
-        task = tasks.load(cell.task, cell.network)
-        run = CellRun(cell, self.work, device(), self._tell)
-        for index, compressed in enumerate(method.compress(task, cell.make_config(), run)):
+        required = references.with_reference(cell.task, cell.network, reference)
+        run = CellRun(cell, self.work, device(), self._tell, required)
+        for index, compressed in enumerate(method.compress(self.task, cell.make_config(), run)):
             path = self.folder / f"p{index:02d}.json"
             self._tell(f"{cell.id}: point {index} {dict(compressed.point)}")
-            known = processes.broadcast(lambda path=path: valid(path, self.fingerprint))  # type: ignore[misc]
+            known = processes.broadcast(lambda path=path: valid(path, self.fingerprint, required))  # type: ignore[misc]
             if known is None:
                 self._check_architecture(compressed.architecture)
                 measured, encode_s = self._measure(path.with_suffix(".rbn"), compressed)
-                known = record(cell, index, compressed, measured, encode_s, run.clock.seconds())
+                contents = {REFERENCE: reference} if reference else {}
+                contents[ITEMS] = processes.broadcast(lambda: self._items)
+                known = record(cell, index, compressed, measured, encode_s, run.clock.seconds(), contents)
                 if processes.rank() == 0:
                     self._keep_items(path, measured)
                     records.write(path, known)
@@ -180,6 +208,10 @@ class _Execution:
             raise RateBenchError(msg)
         scores = _added_up(tasks.get(self.cell.task).METRICS, measured.scores)
         return msgspec.structs.replace(measured, scores=scores), encode_s
+
+    @functools.cached_property
+    def _items(self) -> str:
+        return items_hash(self.task, tasks.get(self.cell.task).test(self.cell.network))
 
     def _keep_items(self, path: Path, measured: Measurement) -> None:
         """Store the value of every test item beside the record, from the shards of all processes."""

@@ -1,4 +1,4 @@
-"""Whether the installed code gives records the fingerprints that they have."""
+"""Whether the installed code, with the reference on this machine, gives records the fingerprints that they have."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import cast
 from benchmarks import equivalents
 from benchmarks.records import described
 from benchmarks.records.schema import Record
+from benchmarks.running import references
 from benchmarks.running.cell import Cell
 from methods.interface import Budget, BudgetName
 
@@ -15,16 +16,25 @@ __fingerprint__ = False  # compares results, makes none
 
 
 def current(records: Sequence[Record]) -> dict[str, bool | None]:
-    """For each record's id, whether the installed code gives it the same fingerprint; None if that is not known."""
+    """For each record's id, whether the installed code gives it the same fingerprint; None if that is not known.
+
+    A record that was measured with another reference is not current; that is not known before the reference is trained.
+    """
     equivalents.rows()  # a damaged file raises here, and does not make every record unknown
     fingerprints: dict[str, str | None] = {}  # by the cell's id
-    found = {}
+    required: dict[tuple[str, str], dict[str, str] | None] = {}  # by task and network
+    found: dict[str, bool | None] = {}
     for record in records:
-        cell_id = record.id.rpartition("/")[0]
+        cell_id, place = record.id.rpartition("/")[0], (record.task, record.network)
         if cell_id not in fingerprints:
             fingerprints[cell_id] = _fingerprint(record)
         expected = fingerprints[cell_id]
         found[record.id] = None if expected is None else record.provenance.fingerprint == expected
+        if found[record.id]:
+            if place not in required:
+                required[place] = references.required(*place)
+            entries = required[place]
+            found[record.id] = None if entries is None else references.holds(record, entries)
     return found
 
 

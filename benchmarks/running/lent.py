@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -11,12 +12,14 @@ from typing import Any
 import torch
 
 from benchmarks import seeds, storage
-from benchmarks.errors import StaleCheckpoint
+from benchmarks.errors import DamagedFile, StaleCheckpoint
+from benchmarks.fingerprint import json_hash
 from benchmarks.running.cell import Cell
 from benchmarks.training import processes
 from methods.interface import Budget
 
 Say = Callable[[str], None]
+START_OVER = "run with --fresh to start this cell over"
 
 
 class Clock:
@@ -25,13 +28,13 @@ class Clock:
     def __init__(self, file: Path) -> None:
         self._file, self._before, self._start = file, 0.0, time.perf_counter()
         if file.exists():
-            self._before = float(file.read_text(encoding="ascii"))
+            self._before = _noted(file)
 
     def seconds(self) -> float:
         return self._before + time.perf_counter() - self._start
 
     def note(self) -> None:
-        storage.write(self._file, f"{self.seconds():.3f}".encode())
+        storage.write(self._file, _checked(self.seconds()).encode())
 
     def pass_over(self) -> None:
         """Restart the clock: the last point had a valid record."""
@@ -42,15 +45,39 @@ class Clock:
         self._before, self._start = 0.0, time.perf_counter()
 
 
-class CellRun:
-    """Implements `methods.interface.Run` for one cell, with checkpoints in the folder `work`."""
+def _checked(seconds: float) -> str:
+    """Seconds with three decimals, followed by twelve digits that show whether one of them has changed."""
+    text = f"{seconds:.3f}"
+    return f"{text}{int(hashlib.sha256(text.encode()).hexdigest(), 16) % 10**12:012}"
 
-    def __init__(self, cell: Cell, work: Path, device: torch.device, say: Say) -> None:
+
+def _noted(file: Path) -> float:
+    """The seconds in a file of `Clock`. A number without the twelve digits is accepted: earlier releases wrote it.
+
+    Raises DamagedFile for anything else.
+    """
+    text = storage.read(file).decode("ascii", "replace")
+    found = re.fullmatch(r"(\d+\.\d{3})\d{12}|\d+(\.\d{1,3})?", text)
+    if not found or (found[1] and _checked(float(found[1])) != text):
+        msg = f"{file} does not hold the seconds that this cell has taken: {START_OVER}"
+        raise DamagedFile(msg)
+    return float(found[1] or text)
+
+
+class CellRun:
+    """Implements `methods.interface.Run` for one cell, with checkpoints in the folder `work`.
+
+    `required` names the reference of the task, if no hash pins it: a checkpoint of another reference is not used.
+    """
+
+    def __init__(
+        self, cell: Cell, work: Path, device: torch.device, say: Say, required: Mapping[str, str] | None = None
+    ) -> None:
         self.clock = Clock(work / f"seconds-{cell.fingerprint()}")
         self.seed: int = cell.seed
         self.budget: Budget = cell.budget
         self.device = device
-        self._ingredients = cell.ingredients()
+        self._ingredients = cell.ingredients() | ({"the reference": json_hash(required)} if required else {})
         self._work = work
         self._say = say
 
@@ -65,19 +92,23 @@ class CellRun:
 
     def checkpoint(self, stage: str, state: Mapping[str, Any]) -> None:
         if processes.rank() == 0:
-            storage.save_tensors(self._file(stage), {"ingredients": self._ingredients, "state": dict(state)})
+            saved = {"stage": stage, "ingredients": self._ingredients, "state": dict(state)}
+            storage.save_tensors(self._file(stage), saved)
             self.clock.note()
         processes.wait()
 
     def restore(self, stage: str) -> dict[str, Any] | None:
         if not processes.broadcast(self._file(stage).exists):
             return None
-        saved = storage.load_tensors(self._file(stage))
+        saved = storage.load_own(self._file(stage), START_OVER)
+        if saved.get("stage") != stage:
+            msg = f"{self._file(stage)} is not a checkpoint of {stage!r}: {START_OVER}"
+            raise DamagedFile(msg)
         changed = [name for name, value in self._ingredients.items() if saved["ingredients"].get(name) != value]
         if changed:
             msg = (
                 f"the checkpoint of {stage!r} was saved before a change to {' and '.join(changed)}, so it can't be used: "
-                "run with --fresh to start this cell over"
+                f"{START_OVER}"
             )
             raise StaleCheckpoint(msg)
         state: dict[str, Any] = saved["state"]

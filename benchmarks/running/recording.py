@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 
 import torch
@@ -19,9 +20,18 @@ from methods.interface import Compressed
 
 
 def record(
-    cell: Cell, index: int, compressed: Compressed, measured: Measurement, encode_s: float, wall_s: float
+    cell: Cell,
+    index: int,
+    compressed: Compressed,
+    measured: Measurement,
+    encode_s: float,
+    wall_s: float,
+    contents: Mapping[str, str],
 ) -> Record:
-    """The record of operating point number `index` of a cell; times in seconds."""
+    """The record of operating point number `index` of a cell; times in seconds.
+
+    `contents` are hashes of the reference and the items that were used, for `Provenance.data`.
+    """
     commit, dirty = environment.commit()
     task = tasks.load(cell.task, cell.network)
     return Record(
@@ -69,7 +79,7 @@ def record(
             gpu=environment.gpu(),
             processes=processes.count(),
             micro=processes.micro(),
-            data=tasks.get(cell.task).provenance(cell.network),
+            data={**tasks.get(cell.task).provenance(cell.network), **contents},
             artefact_sha256=measured.sha256,
         ),
     )

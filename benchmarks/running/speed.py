@@ -34,13 +34,14 @@ class Speed:
 
 
 def speed(task: str, network: str, device: torch.device) -> Speed:
-    """The speed, measured once per machine and stored in the cache folder."""
+    """The speed, measured once per machine and stored in the cache folder; a damaged file is measured again."""
     key = json_hash([environment.gpu() or environment.cpu(), torch.__version__, torch.get_num_threads(), task, network])
     place = storage.cache_folder() / "speeds" / f"{key[:16]}.json"
-    if not place.exists():
-        storage.write(place, json.dumps(_measured(task, network, device)).encode())
-    found = json.loads(place.read_text(encoding="ascii"))
-    return Speed(found["forward"], found["training"])
+    known = storage.unseal(storage.read(place)) if place.exists() else None
+    if known is None:
+        known = json.dumps(_measured(task, network, device)).encode()
+        storage.write(place, storage.seal(known))
+    return Speed(**json.loads(known))
 
 
 def _measured(task: str, name: str, device: torch.device) -> dict[str, float]:

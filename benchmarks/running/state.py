@@ -1,16 +1,19 @@
 """The state of a cell in the results folder: its records, how it ended, and the folder of work in progress.
 
 A cell's folder under the results folder holds one record and one artefact per operating point, the log of the run, and
-`cell.json`, written last. Records with the current fingerprint are kept; others are measured again.
+`cell.json`, written last. Records with the current fingerprint are kept; others are measured again. If a reference was
+trained on this machine, its hash has to be the current one, too.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from benchmarks import records, storage
 from benchmarks.errors import RecordError
 from benchmarks.records import CellState, Record
+from benchmarks.running import references
 from benchmarks.running.cell import Cell
 
 WORK = ".work"  # checkpoints, logs and locks of running cells, beside the suites' folders
@@ -18,7 +21,10 @@ LOG = "log.txt"
 
 
 def state(cell: Cell, results: Path) -> CellState | None:
-    """How the cell ended with the current fingerprint; None if it must be run. A damaged file counts as absent."""
+    """How the cell ended with the current fingerprint and reference; None if it must be run.
+
+    A damaged file counts as absent. If the reference is to be trained on this machine and is not yet, the cell must be run.
+    """
     folder = results / cell.id
     try:
         ended = records.read_cell(folder / "cell.json")
@@ -26,17 +32,20 @@ def state(cell: Cell, results: Path) -> CellState | None:
     except RecordError:
         return None
     fingerprint = cell.fingerprint()
-    fresh = all(p.provenance.fingerprint == fingerprint for p in points)
-    return ended if ended.fingerprint == fingerprint and fresh else None
+    if ended.fingerprint != fingerprint or any(p.provenance.fingerprint != fingerprint for p in points):
+        return None
+    required = references.required(cell.task, cell.network)
+    fresh = required is not None and all(references.holds(p, required) for p in points)
+    return ended if fresh else None
 
 
-def valid(path: Path, fingerprint: str) -> Record | None:
-    """The existing record, if it has the current fingerprint."""
+def valid(path: Path, fingerprint: str, required: Mapping[str, str]) -> Record | None:
+    """The existing record, if it has the current fingerprint, and the `required` entries that name the reference."""
     try:
         known = records.read(path)
     except RecordError:
         return None
-    return known if known.provenance.fingerprint == fingerprint else None
+    return known if known.provenance.fingerprint == fingerprint and references.holds(known, required) else None
 
 
 def leave_out(cell: Cell, results: Path) -> None:

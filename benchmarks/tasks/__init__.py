@@ -16,7 +16,10 @@ __fingerprint__ = False  # finds tasks by name; their own files count
 
 
 class Test(Protocol):
-    """The test items of a task; methods have no access to them."""
+    """The test items of a task; methods have no access to them.
+
+    They may also define `split()`, the items and targets as a Split, whose hash each record then contains.
+    """
 
     items: int
     example: Tensor  # an input for one item, (1, …), as the network takes it
@@ -34,6 +37,10 @@ class TaskModule(Protocol):
 
     A task whose data can't be downloaded may also define `prepare(say)`, which `ratebench prepare` calls. It unpacks the
     archives that the user has provided, and reports its progress in sentences passed to `say`.
+
+    A task that trains its reference on this machine and keeps it in the cache folder also defines
+    `cached_reference(network)`: its tensors by name, or None if it is not trained yet. Records of another reference are not
+    valid. Without this function, the reference is trained to compare it.
     """
 
     METRICS: tuple[Metric, ...]  # networks are compared by the first
@@ -53,7 +60,10 @@ class TaskModule(Protocol):
         ...
 
     def provenance(self, network: str) -> dict[str, str]:
-        """Hashes of the data and, where it is downloaded, of the reference checkpoint."""
+        """The hashes of the data and of the reference checkpoint as "md5:…" or "sha256:…".
+
+        For data that is not downloaded, and a reference that is trained on this machine, a description.
+        """
         ...
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping
+from pathlib import Path
 
 import torch
 from sklearn.datasets import load_digits
@@ -15,6 +16,7 @@ from torch import Tensor
 
 from benchmarks import networks, storage
 from benchmarks.data.download import RemoteFile
+from benchmarks.errors import DamagedFile
 from benchmarks.fingerprint import code_hash, sources
 from benchmarks.seeds import generator
 from benchmarks.tasks.kinds import metrics
@@ -58,10 +60,29 @@ class _ReferenceRun:
         pass
 
 
+def _cached(network: str) -> Path:
+    """The file of a trained reference; its name contains a hash of the code that trains it."""
+    code = code_hash(sources(__name__, f"benchmarks.networks.{NETWORKS[network][0]}"))
+    return storage.cache_folder() / "digits" / f"{network}-{code[:12]}.pt"
+
+
+def cached_reference(network: str) -> Mapping[str, Tensor] | None:
+    """The reference's tensors if this machine has trained it; None if it has not, or if the file holds anything else."""
+    path = _cached(network)
+    try:
+        found = storage.load_own(path, "it is trained again") if path.exists() else {}
+    except DamagedFile:
+        return None
+    with torch.device("meta"):
+        expected = networks.build(*NETWORKS[network]).state_dict()
+    fits = found.keys() == expected.keys() and all(found[name].shape == expected[name].shape for name in expected)
+    return found if fits else None
+
+
 def _train(task: Classification) -> Mapping[str, Tensor]:
-    path = storage.cache_folder() / "digits" / f"{task.network}-{code_hash(sources(__name__))[:12]}.pt"
-    if path.exists():
-        return storage.load_tensors(path)
+    known = cached_reference(task.network)
+    if known is not None:
+        return known
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         network = networks.build(task.architecture, task.arguments)
@@ -71,7 +92,7 @@ def _train(task: Classification) -> Mapping[str, Tensor]:
         fit(network, task, _ReferenceRun(), RECIPE, "reference")
     finally:
         torch.set_num_threads(threads)
-    storage.save_tensors(path, network.state_dict())
+    storage.save_tensors(_cached(task.network), network.state_dict())
     return network.state_dict()
 
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from benchmarks import seeds
 from benchmarks.errors import MethodError
-from benchmarks.training import processes
+from benchmarks.training import modes, processes
 from benchmarks.training.augmentation import augment
 from benchmarks.training.callback import Callback
 from benchmarks.training.layout import channels_last
@@ -32,7 +32,7 @@ def bf16_is_fast(device: torch.device) -> bool:
     return bool(torch.cpu._is_avx512_bf16_supported())
 
 
-@torch.enable_grad()  # a caller may be within torch.no_grad
+@modes.differentiable()  # a caller may be in inference mode, or within torch.no_grad or torch.autocast
 def fit(
     network: nn.Module,
     task: Task,
@@ -53,10 +53,16 @@ def fit(
     that differ from the recipe. All other parameters are trained with the recipe's settings. The schedule multiplies the
     learning rate of every group.
 
-    Raises MethodError if the loss stops being finite, if a parameter is in two groups or not one of the network's, if a
-    group lacks "params" or has a setting that the optimiser lacks, and if a mask has no parameter.
+    Raises MethodError if the network was made in inference mode, if the loss stops being finite, if a parameter is in two
+    groups or not one of the network's, if a group lacks "params" or has a setting that the optimiser lacks, and if a mask
+    has no parameter.
     """
     device = run.device
+    if any(tensor.is_inference() for tensor in (*network.parameters(), *network.buffers())):
+        msg = (
+            f"training {stage!r}: the network was made in torch.inference_mode, so it can't be trained: make it outside"
+        )
+        raise MethodError(msg)
     network.to(device)
     channels_last(network)
     parameters = dict(network.named_parameters())
@@ -201,6 +207,7 @@ class _Training:
                 with torch.autocast(device.type, torch.bfloat16, enabled=bf16_is_fast(device)):
                     prepared = self.task.prepare(inputs[own])
                     outputs = self.network(prepared)
+                torch.clear_autocast_cache()  # an autocast around the training would keep these bf16 weights for all steps
                 outputs = outputs.float()
                 loss = self.task.loss(outputs, targets[own])
                 term = self.callback.loss_term(prepared, outputs, targets[own])

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from benchmarks.errors import MethodError
 from benchmarks.evaluation.scoring import total_score
+from benchmarks.training.layout import channels_last
 from methods.families.structured import Keep, Prunable, analyse, curve
 from methods.hierarchical.config import PROTECTED, Config
 from methods.hierarchical.gradients import grams, numerical_rank, redundancy
@@ -76,7 +77,7 @@ def compress(task: Task, config: Config, run: Run) -> Iterator[Compressed]:
         traces = {name: float(gram.trace()) for name, gram in found.items()}
         state = State(dense, dict(keep), found, config.tolerance, set(), traces)
         before = total_score(dense.to(run.device), task.validation, task)
-        dense.to("cpu")
+        channels_last(dense.to("cpu"))
         prune(state, prunable, goal, floors, config, again, run.device)
         dense.load_state_dict(state.dense.state_dict())
         after = total_score(prunable.narrow(dense, state.keep)[0].to(run.device), task.validation, task)

@@ -6,7 +6,7 @@ const FACTS = [
   ["run it again", (r) => r.provenance.command, true],
   ["measured", (r) => `${r.provenance.started}, ${rounded(r.wall_s, 1)} s in all`],
   ["code", (r) => `${r.provenance.commit ?? "no commit"}${r.provenance.dirty ? ", with changes that are not committed" : ""}`],
-  ["fingerprint", (r) => `${r.provenance.fingerprint}, ${{ true: "the installed code", false: "the code has changed since", null: "can't be compared with the installed code" }[r.current]}`],
+  ["fingerprint", (r) => `${r.provenance.fingerprint}, ${{ true: "the installed code", false: "the code or the reference has changed since", null: "can't be compared with the installed code" }[r.current]}`],
   ["quality", (r) => page.metrics.flatMap((metric) => (r.metrics[metric.name] ? [scoreText(metric, r.metrics[metric.name])] : [])).join("; ") + `, ${r.selection} epoch`],
   ["file", (r) => `${rounded(r.rate.file_bytes, 0)} bytes: ${Object.entries(r.rate.by_role).map(([role, size]) => `${role} ${rounded(size, 0)}`).join(", ")}`],
   ["SHA-256 of the file", (r) => r.provenance.artefact_sha256, true],

@@ -14,6 +14,7 @@ from benchmarks.bitstream import blueprint
 from benchmarks.errors import TaskError
 from benchmarks.evaluation import scoring
 from benchmarks.tasks.kinds.metrics import TOP1, TOP5
+from benchmarks.training import modes
 from methods.interface import CLASSIFICATION, Augmentation, Json, Metric, Split
 
 SPLIT_SEED = 20220209  # draws the validation split; part of the task's definition, independent of a run's seed
@@ -39,10 +40,12 @@ class Classification:
     kind: str = CLASSIFICATION
 
     @functools.cached_property
+    @modes.standard()
     def _splits(self) -> tuple[Split, Split]:
         return self.load_splits()
 
     @functools.cached_property
+    @modes.standard()
     def _state(self) -> Mapping[str, Tensor]:
         state = self.load_state()
         for name, tensor in state.items():
@@ -70,16 +73,22 @@ class Classification:
     def validation(self) -> Split:
         return self._splits[1]
 
+    @modes.standard()
     def reference(self) -> nn.Module:
+        state = self._state
         with torch.device("meta"):  # allocates no memory and draws no random numbers for weights that are replaced
             network = networks.build(self.architecture, self.arguments)
+        network.to_empty(device="cpu")
+        for buffer in network.buffers():
+            buffer.zero_()  # a checkpoint of an old PyTorch has no batch counters
         try:
-            network.to_empty(device="cpu").load_state_dict(self._state)
+            network.load_state_dict(state)
         except RuntimeError as error:
             msg = f"the reference {self.network} does not fit its architecture: {error}"
             raise TaskError(msg) from error
         return network.eval()
 
+    @modes.standard()
     def calibration(self, n: int) -> Split:
         if not 0 < n <= len(self.train):
             msg = f"calibration needs between 1 and {len(self.train)} images, not {n}"
@@ -114,13 +123,18 @@ class ClassificationTest:
     items: int
 
     @property
+    @modes.standard()
     def example(self) -> Tensor:
         """A random input (1, C, H, W) of the network."""
         draws = torch.randint(256, (1, *self.shape), generator=torch.Generator().manual_seed(SPLIT_SEED))
         return self.task.prepare(draws.to(torch.uint8))
 
+    def split(self) -> Split:
+        with modes.standard():
+            return self.load()
+
     def scores(self, network: nn.Module, part: range) -> dict[str, Tensor]:
-        return scoring.scores(network, self.load(), self.task, part)
+        return scoring.scores(network, self.split(), self.task, part)
 
 
 def cut(images: Tensor, labels: Tensor, *sizes: int) -> list[Split]:
