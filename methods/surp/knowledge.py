@@ -10,6 +10,7 @@ from benchmarks.bitstream.bytesio import Ints
 from benchmarks.errors import BitstreamError
 from methods.surp.source import Bools
 
+MOST_QUESTIONS = 2**16  # of one file; a round asks once for each time that a residual exceeds its threshold, usually once
 LEVELS = 64  # probabilities are multiples of 1/64: dyadic, so fixed-point values are equal on every machine
 
 
@@ -29,6 +30,7 @@ class Knowledge:
         self.bounds = np.zeros(0)
         self.last = np.inf  # no untouched residual is above this
         self.tries, self.successes = 2, 1  # for coordinates that were above every threshold so far
+        self.questions = 0
 
     def starts(self) -> Ints:
         """The rank of each run's start among the untouched coordinates, then their count."""
@@ -45,6 +47,8 @@ class Knowledge:
 
     def place(self, gaps: Ints, counts: Ints) -> Ints:
         """Inverse of `gaps`."""
+        if not len(gaps):
+            return gaps
         starts, ends = self.starts(), np.cumsum(counts)
         total = np.concatenate([np.zeros(1, np.int64), np.cumsum(gaps + 1)])
         ranks = total[1:] - 1 + np.repeat(starts[:-1] - total[ends - counts], counts)
@@ -57,15 +61,20 @@ class Knowledge:
     def refine(self, threshold: float, fresh: Ints, ask: Callable[[Ints, Ints], Bools]) -> None:
         """One round: `fresh` are touched for the first time; `ask` returns which open coordinates are above the threshold.
 
-        `ask` gets coordinates and the probability of each in units of 1/LEVELS; it is called until none is open.
+        `ask` gets coordinates and the probability of each in units of 1/LEVELS; it is called until none is open. Raises
+        BitstreamError if this takes more than MOST_QUESTIONS calls in all rounds: a small threshold can be asked for without
+        end, at almost no bits for each answer.
         """
-        joined = np.concatenate([self.coordinates, fresh])
-        order = np.argsort(joined, kind="stable")  # two ascending runs: a merge
-        self.coordinates = joined[order]
-        self.u_hat = np.concatenate([self.u_hat, np.full(len(fresh), threshold)])[order]
-        self.bounds = np.concatenate([self.bounds, np.full(len(fresh), self.last - threshold)])[order]
-        times = len(fresh)
-        while len(tried := np.flatnonzero(self.bounds > threshold)):
+        if len(fresh):
+            at = np.searchsorted(self.coordinates, fresh)
+            self.coordinates = np.insert(self.coordinates, at, fresh)
+            self.u_hat = np.insert(self.u_hat, at, threshold)
+            self.bounds = np.insert(self.bounds, at, self.last - threshold)
+        times, tried = len(fresh), np.flatnonzero(self.bounds > threshold)
+        while len(tried):
+            self.questions += 1
+            if self.questions > MOST_QUESTIONS:
+                raise BitstreamError("SuRP refines weights too often: the file is damaged, or its alpha is too small")
             bounds = self.bounds[tried]
             unbounded = np.isinf(bounds)
             share = np.where(unbounded, self.successes / self.tries, 1 - threshold / bounds)
@@ -75,5 +84,6 @@ class Knowledge:
             self.bounds[tried] = np.where(above, bounds - threshold, threshold)
             self.u_hat[tried[above]] += threshold
             times += int(above.sum())
+            tried = tried[self.bounds[tried] > threshold]
         self.mu, self.alpha = mean_after(self.mu, threshold, times, self.n), self.alpha * self.decay
         self.last = threshold

@@ -34,6 +34,7 @@ from methods.surp.source import FLOOR, Bools, Floats, Source, mean_magnitude, ri
 
 NAME = "surp.rounds"
 MAX_ROUNDS = 2**11
+WORK_PER_BYTE = 4096  # touched coordinates of all rounds: each takes a bit for its sign and others for its place
 _NONE: Ints = np.zeros(0, np.int64)
 _BITS = constriction.stream.model.Bernoulli(perfect=False)
 
@@ -202,7 +203,12 @@ def decode(
     high = decode_integers(quotients, total)
     if total and not 0 <= int(high.min()) <= int(high.max()) <= known.n:
         raise BitstreamError("a SuRP gap is longer than its tensors: the file is damaged")
-    gaps = np.split((high << low) + read_fields(remainders, low), np.cumsum(table.sum(axis=1))[:-1])
+    if int(np.cumsum(table.sum(axis=1)).sum()) > WORK_PER_BYTE * sum(map(len, streams)):
+        raise BitstreamError("a SuRP part has too many rounds for its weights: the file is damaged or hostile")
+    values = (high << low) + read_fields(remainders, low)
+    if total and int(values.max()) > known.n:
+        raise BitstreamError("a SuRP gap is longer than its tensors: the file is damaged")
+    gaps = np.split(values, np.cumsum(table.sum(axis=1))[:-1])
     coder = constriction.stream.queue.RangeDecoder(np.frombuffer(refinements, "<u4").astype(np.uint32))
     answers = 45 * (8 * len(refinements) + 64)  # an answer of probability 63/64 takes 1/44 of a bit
 
