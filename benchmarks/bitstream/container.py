@@ -228,7 +228,7 @@ def _check_nesting(header: Header) -> None:
                 modules += 1
                 inner += [node.arguments, node.children]
             elif isinstance(node, dict):
-                inner += node.values()
+                inner += [*node, *node.values()]
             elif isinstance(node, list | tuple):
                 inner += node
         if modules > MAX_MODULES:

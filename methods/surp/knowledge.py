@@ -10,7 +10,6 @@ from benchmarks.bitstream.bytesio import Ints
 from benchmarks.errors import BitstreamError
 from methods.surp.source import Bools
 
-MOST_QUESTIONS = 2**16  # of one file; a round asks once for each time that a residual exceeds its threshold, usually once
 LEVELS = 64  # probabilities are multiples of 1/64: dyadic, so fixed-point values are equal on every machine
 
 
@@ -30,7 +29,6 @@ class Knowledge:
         self.bounds = np.zeros(0)
         self.last = np.inf  # no untouched residual is above this
         self.tries, self.successes = 2, 1  # for coordinates that were above every threshold so far
-        self.questions = 0
 
     def starts(self) -> Ints:
         """The rank of each run's start among the untouched coordinates, then their count."""
@@ -61,9 +59,7 @@ class Knowledge:
     def refine(self, threshold: float, fresh: Ints, ask: Callable[[Ints, Ints], Bools]) -> None:
         """One round: `fresh` are touched for the first time; `ask` returns which open coordinates are above the threshold.
 
-        `ask` gets coordinates and the probability of each in units of 1/LEVELS; it is called until none is open. Raises
-        BitstreamError if this takes more than MOST_QUESTIONS calls in all rounds: a small threshold can be asked for without
-        end, at almost no bits for each answer.
+        `ask` gets coordinates and the probability of each in units of 1/LEVELS; it is called until none is open.
         """
         if len(fresh):
             at = np.searchsorted(self.coordinates, fresh)
@@ -72,9 +68,6 @@ class Knowledge:
             self.bounds = np.insert(self.bounds, at, self.last - threshold)
         times, tried = len(fresh), np.flatnonzero(self.bounds > threshold)
         while len(tried):
-            self.questions += 1
-            if self.questions > MOST_QUESTIONS:
-                raise BitstreamError("SuRP refines weights too often: the file is damaged, or its alpha is too small")
             bounds = self.bounds[tried]
             unbounded = np.isinf(bounds)
             share = np.where(unbounded, self.successes / self.tries, 1 - threshold / bounds)

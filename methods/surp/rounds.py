@@ -28,7 +28,7 @@ from benchmarks.bitstream.bytesio import Ints, Reader, pack_bits, read_fields, u
 from benchmarks.bitstream.codecs.raw import from_floats, to_floats
 from benchmarks.bitstream.entropy import decode_integers, encode_integers
 from benchmarks.errors import BitstreamError
-from methods.interface import Coded, Part
+from methods.interface import Coded, Part, Role
 from methods.surp.knowledge import LEVELS, Knowledge, mean_after
 from methods.surp.source import FLOOR, Bools, Floats, Source, mean_magnitude, rice_bits, scalars, wanted, weights
 
@@ -171,18 +171,27 @@ def encode(part: Part) -> Coded:
     coder = constriction.stream.queue.RangeEncoder()
     coder.encode(np.concatenate(bits).astype(np.int32), _BITS, np.concatenate(levels) / LEVELS)
     norms = to_floats(source.norms, "float32", f"the norm of {part.targets[0]} or of a later tensor")
-    meta = {"mu": made.mu, "alpha": made.alpha, "decay": made.decay, "rounds": mark.rounds, "last": mark.threshold}
-    return Coded(
-        meta,
-        (
-            ("indices", varints(counted.ravel().tolist())),
-            ("indices", encode_integers(values >> low)),
-            ("indices", write_fields(values & ((1 << low) - 1), low)),
-            ("indices", coder.get_compressed().astype("<u4").tobytes()),
-            ("weights", pack_bits(source.negative[known.coordinates])),
-            ("weights", norms),
-        ),
+    streams: tuple[tuple[Role, bytes], ...] = (
+        ("indices", varints(counted.ravel().tolist())),
+        ("indices", encode_integers(values >> low)),
+        ("indices", write_fields(values & ((1 << low) - 1), low)),
+        ("indices", coder.get_compressed().astype("<u4").tobytes()),
+        ("weights", pack_bits(source.negative[known.coordinates])),
+        ("weights", norms),
     )
+    if len(bits) - 1 > _most_questions(known.n, [stream for _, stream in streams]):
+        raise BitstreamError("SuRP's first threshold is so low that no decoder would follow it: choose a higher alpha")
+    meta = {"mu": made.mu, "alpha": made.alpha, "decay": made.decay, "rounds": mark.rounds, "last": mark.threshold}
+    return Coded(meta, streams)
+
+
+def _most_questions(n: int, streams: Sequence[bytes]) -> int:
+    """How often the decoder of n values may ask which of the touched coordinates are above a threshold.
+
+    A round asks once for each time that a residual exceeds its threshold: about once, but more often in the first round, up to
+    n / alpha times for each tensor. An answer may take so few bits that they alone would limit nothing.
+    """
+    return min(2**11, n // 64) + 2 * sum(map(len, streams))
 
 
 def decode(
@@ -211,11 +220,12 @@ def decode(
     gaps = np.split(values, np.cumsum(table.sum(axis=1))[:-1])
     coder = constriction.stream.queue.RangeDecoder(np.frombuffer(refinements, "<u4").astype(np.uint32))
     answers = 45 * (8 * len(refinements) + 64)  # an answer of probability 63/64 takes 1/44 of a bit
+    questions = _most_questions(known.n, streams)
 
     def read(_: Ints, level: Ints) -> Bools:
-        nonlocal answers
-        answers -= len(level)
-        if answers < 0:
+        nonlocal answers, questions
+        answers, questions = answers - len(level), questions - 1
+        if min(answers, questions) < 0:
             raise BitstreamError("a SuRP part needs more bits than its stream contains: the file is damaged")
         try:
             return np.asarray(coder.decode(_BITS, level / LEVELS)).astype(bool)

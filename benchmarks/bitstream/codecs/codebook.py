@@ -23,9 +23,9 @@ from methods.interface import Coded, Part, Role
 NAME = "codebook"
 Floats = npt.NDArray[np.float32]
 Kind = Literal["additive", "product"]
-# What a decoder adds up: 64 codewords for every vector, and more where the streams are long enough. Codewords of codebooks
+# What a decoder adds up: 16 codewords for every vector, and more where the streams are long enough. Codewords of codebooks
 # with one entry take no bytes, so that nothing else limits their number.
-ADDITIONS_PER_VALUE = 64
+ADDITIONS_PER_VALUE = 16
 ADDITIONS_PER_BYTE = 1024
 Storage = Literal["float16", "float32"]
 
