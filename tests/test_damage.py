@@ -15,6 +15,7 @@ from typing import Any
 import msgspec
 import pytest
 import torch
+from goldens.costly import excessive
 from goldens.hostile import deflated, hostile, opened, sealed
 from goldens.samples import FOLDER
 
@@ -201,9 +202,9 @@ def test_meta_of_wrong_types_is_refused(codec: str, field: str, values: list[Any
     assert outcome(sealed(deflated(msgspec.msgpack.encode(header)), payload)) == "refused"
 
 
-HOSTILE_FILES = hostile()
+HOSTILE_FILES = hostile() | excessive()
 JUDGE = """
-import json, resource, sys, pathlib
+import json, resource, sys, pathlib, time
 from benchmarks.bitstream import decode
 from benchmarks.errors import BitstreamError
 paths = [pathlib.Path(p) for p in sys.argv[1:]]
@@ -213,7 +214,7 @@ if statm.exists():
     limit = int(statm.read_text().split()[0]) * resource.getpagesize() + 2**30
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
 for path in paths[1:]:
-    data, before = path.read_bytes(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    data, before, start = path.read_bytes(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.process_time()
     try:
         decode(data)
         end = "decoded"
@@ -221,13 +222,14 @@ for path in paths[1:]:
         end = "refused"
     except BaseException as error:
         end = repr(error)[:300]
-    print(json.dumps([end, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before]))
+    rise = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+    print(json.dumps([end, rise, time.process_time() - start]))
 """
 
 
 @pytest.fixture(scope="module")
-def verdicts(tmp_path_factory: pytest.TempPathFactory, fresh_python: Callable[..., str]) -> dict[str, tuple[str, int]]:
-    """What became of each hostile file, and by how many KiB it raised the peak memory of a fresh process."""
+def verdicts(tmp_path_factory: pytest.TempPathFactory, fresh_python: Callable[..., str]) -> dict[str, list[Any]]:
+    """What became of each hostile file, by how many KiB it raised the peak memory of a fresh process, and its seconds."""
     folder: Path = tmp_path_factory.mktemp("hostile")
     paths = [folder / f"{i}.rbn" for i in range(len(HOSTILE_FILES))]
     for path, data in zip(paths, HOSTILE_FILES.values(), strict=True):
@@ -237,7 +239,8 @@ def verdicts(tmp_path_factory: pytest.TempPathFactory, fresh_python: Callable[..
 
 
 @pytest.mark.parametrize("name", HOSTILE_FILES)
-def test_hostile_file_is_refused_in_little_memory(name: str, verdicts: dict[str, tuple[str, int]]) -> None:
-    end, kibibytes = verdicts[name]
+def test_hostile_file_is_refused_in_little_memory_and_time(name: str, verdicts: dict[str, list[Any]]) -> None:
+    end, kibibytes, seconds = verdicts[name]
     assert end == "refused"
-    assert kibibytes < 300 * 1024
+    assert kibibytes < 128 * 1024
+    assert seconds < 5

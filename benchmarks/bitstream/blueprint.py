@@ -83,7 +83,7 @@ def allocate(network: nn.Module, tied: Mapping[str, str]) -> None:
             made[id(tensor)] = tensor, torch.empty_like(tensor, device="cpu")
         return made[id(tensor)][1]
 
-    network._apply(empty)
+    network._apply(empty)  # type: ignore[no-untyped-call]
     tie(network, tied)  # each path has a Parameter of its own now
     for name, buffer in network.named_buffers():
         if name.endswith("num_batches_tracked"):

@@ -10,8 +10,9 @@
 
 `decode` needs only these bytes and this package: no reference network, dataset, configuration or pickle.
 
-What a file costs follows from its length and from the number of values that its network has, which is checked before
-anything is allocated. @MEMORY@
+What decoding costs is bounded before anything is allocated. A file promises at most ELEMENTS_PER_BYTE values per byte (2^20
+values in any case), and at most GROWTH times as many as its architecture has. Memory is at most 1,024 bytes for each byte of
+the file and 40 for each promised value, plus 128 MiB for the Python objects of the longest header. Work is linear in both, too.
 """
 
 from __future__ import annotations

@@ -134,10 +134,14 @@ def decode(meta: Mapping[str, Any], streams: list[bytes], shapes: list[tuple[int
     counts = [-(-n // dimension) for n in sizes]
     count, read = sum(counts), sum(map(len, streams))
     if books * width * count > ADDITIONS_PER_VALUE * sum(map(math.prod, shapes)) + ADDITIONS_PER_BYTE * read:
-        msg = f"{books} codebooks for {count} vectors are too much work for {read} bytes: the file is damaged or hostile"
+        msg = (
+            f"{books} codebooks for {count} vectors are too much work for {read} bytes: the file is damaged or hostile"
+        )
         raise BitstreamError(msg)
-    blocks = zip(meta["packed"], split_blocks(streams[2], books), strict=True)
-    columns = (decode_indices(bool(packed), block, count, size) for packed, block in blocks)
+    columns = (
+        decode_indices(bool(packed), block, count, size)
+        for packed, block in zip(meta["packed"], split_blocks(streams[2], books), strict=True)
+    )
     flat = _joined(columns, values.reshape(books, size, width), count, kind)
     scales = _scales(streams[1], per_channel, shapes)
     pieces = np.split(flat, np.cumsum(counts)[:-1])
