@@ -136,6 +136,13 @@ def perf(session: nox.Session) -> None:
 
 
 @verb
+def torture(session: nox.Session) -> None:
+    """Decode 100,000 damaged files, kill 100 runs, fill 10 disks; hours, resumable: `-- --files 2000 --kills 5 --disks 0`."""
+    install(session)
+    run(session, "python", "tests/run_torture.py", *session.posargs)
+
+
+@verb
 def types(session: nox.Session) -> None:
     """Check the types of the interface, the bitstream and the records (mypy, strict)."""
     install(session, "types")

@@ -11,6 +11,16 @@ from collections.abc import Iterable
 __fingerprint__ = False  # only error messages
 
 
+_LONGEST = 400  # characters of a message that quotes a file
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of a message, cut to a readable length and without control characters: a file may have written it."""
+    first = next(iter(str(error).strip().splitlines()), "") or type(error).__name__
+    plain = "".join(c if c.isprintable() else "?" for c in first)
+    return plain if len(plain) <= _LONGEST else f"{plain[: _LONGEST - 1]}…"
+
+
 class RateBenchError(Exception):
     """Base of all errors with a message for the user."""
 

@@ -20,6 +20,9 @@ from methods.interface import ModuleSpec
 
 MAX_ELEMENTS = 2**28  # tensor elements of one network: 1 GiB of fp32
 MAX_DEPTH = 32  # of nested modules
+MAX_TENSORS = 2**12  # of one network: ResNet-101 has 522
+GROWTH = 4  # a compressed network is rarely larger than its architecture: only a hostile file has so many values more
+FEW = 2**20  # values that any file may promise
 
 
 def _module(spec: ModuleSpec, path: str, depth: int) -> nn.Module:
@@ -43,31 +46,45 @@ def skeleton(
     """The network on the `meta` device: all shapes, no memory.
 
     Raises BitstreamError for an unknown architecture, an edit of an unknown kind or with arguments out of bounds, a path
-    that does not exist, or more than MAX_ELEMENTS tensor elements.
+    that does not exist, more than MAX_TENSORS tensors, or more elements than MAX_ELEMENTS or GROWTH times the architecture's.
     """
     with torch.device("meta"):
         try:
             network = networks.build(architecture, arguments)
         except networks.NetworkError as error:
             raise BitstreamError(str(error)) from error
+        most = min(MAX_ELEMENTS, max(FEW, GROWTH * _elements(network)))
         for path, spec in edits.items():
             parent, name = _locate(network, path)
             if not isinstance(getattr(parent, name, None), nn.Module):
                 msg = f"the file edits module {path!r}, which {architecture} does not have"
                 raise BitstreamError(msg)
             setattr(parent, name, _module(spec, path, path.count(".")))
-    total = sum(math.prod(tensor.shape) for tensor in state(network).values())  # with tied ones: allocated, then freed
-    if total > MAX_ELEMENTS:
-        msg = f"the network promises {total} values, more than the {MAX_ELEMENTS} that a file may hold"
+    if (total := _elements(network)) > most:  # with tied ones
+        msg = f"the network promises {total} values, more than the {most} that a file of {architecture} may hold"
+        raise BitstreamError(msg)
+    if (count := len(state(network))) > MAX_TENSORS:
+        msg = f"the network has {count} tensors, more than the {MAX_TENSORS} that a file may hold"
         raise BitstreamError(msg)
     tie(network, tied)
     return network
 
 
+def _elements(network: nn.Module) -> int:
+    return sum(math.prod(tensor.shape) for tensor in state(network).values())
+
+
 def allocate(network: nn.Module, tied: Mapping[str, str]) -> None:
-    """Allocate a skeleton's tensors on the CPU, in place. Values are undefined, batch counters are zero."""
-    network.to_empty(device="cpu")
-    tie(network, tied)  # to_empty allocated each path separately
+    """Allocate a skeleton's tensors on the CPU, in place, shared ones once. Values are undefined, batch counters are zero."""
+    made: dict[int, tuple[Tensor, Tensor]] = {}  # with the skeleton's own tensor, so that no other one gets its id
+
+    def empty(tensor: Tensor) -> Tensor:
+        if id(tensor) not in made:
+            made[id(tensor)] = tensor, torch.empty_like(tensor, device="cpu")
+        return made[id(tensor)][1]
+
+    network._apply(empty)  # type: ignore[no-untyped-call]
+    tie(network, tied)  # each path has a Parameter of its own now
     for name, buffer in network.named_buffers():
         if name.endswith("num_batches_tracked"):
             buffer.zero_()

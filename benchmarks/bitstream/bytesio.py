@@ -11,6 +11,7 @@ from benchmarks.errors import BitstreamError
 
 Ints = npt.NDArray[np.int64]
 Bits = npt.NDArray[np.uint8]
+BLOCK = 2**14  # values that are unpacked together: a bit takes up to 40 bytes while it is unpacked
 
 
 def zigzag(value: int) -> int:
@@ -113,13 +114,16 @@ def write_fields(values: Ints, widths: Ints) -> bytes:
 
 def read_fields(data: bytes, widths: Ints) -> Ints:
     """Inverse of `write_fields`."""
-    ends = np.cumsum(widths)
-    total = int(ends[-1]) if len(ends) else 0
-    bits = unpack_bits(data, total).astype(np.int64)
-    owner = np.repeat(np.arange(len(widths)), widths)
-    shifted = bits << (ends[owner] - 1 - np.arange(total))
     values = np.zeros(len(widths), np.int64)
-    np.add.at(values, owner, shifted)
+    bits, first = unpack_bits(data, int(widths.sum())), 0
+    for start in range(0, len(widths), BLOCK):
+        own = widths[start : start + BLOCK]
+        ends = np.cumsum(own)
+        total = int(ends[-1])
+        owner = np.repeat(np.arange(len(own)), own)
+        shifted = bits[first : first + total].astype(np.int64) << (ends[owner] - 1 - np.arange(total))
+        np.add.at(values[start : start + BLOCK], owner, shifted)
+        first += total
     return values
 
 
@@ -131,9 +135,13 @@ def write_fixed(values: Ints, width: int) -> bytes:
 
 def read_fixed(data: bytes, count: int, width: int) -> Ints:
     """Inverse of `write_fixed`."""
-    bits = np.zeros((count, 32), np.uint8)
-    bits[:, 32 - width :] = unpack_bits(data, count * width).reshape(count, width)
-    return np.packbits(bits, axis=1).view(">u4").reshape(-1).astype(np.int64)
+    values = np.zeros(count, np.int64)
+    rows = unpack_bits(data, count * width).reshape(count, width)
+    for start in range(0, count if width else 0, BLOCK):
+        bits = np.zeros((len(rows[start : start + BLOCK]), 32), np.uint8)
+        bits[:, 32 - width :] = rows[start : start + BLOCK]
+        values[start : start + BLOCK] = np.packbits(bits, axis=1).view(">u4").reshape(-1)
+    return values
 
 
 def write_rice(values: Ints, low_bits: Ints) -> tuple[bytes, bytes]:

@@ -9,16 +9,21 @@
     -8      8     BLAKE2b-64 of everything before
 
 `decode` needs only these bytes and this package: no reference network, dataset, configuration or pickle.
+
+What decoding costs is bounded before anything is allocated. A file promises at most ELEMENTS_PER_BYTE values per byte (2^20
+values in any case), and at most GROWTH times as many as its architecture has. Memory is at most 1,024 bytes for each byte of
+the file and 40 for each promised value, plus 128 MiB for the Python objects of the longest header. Work is linear in both, too.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import math
 import struct
 import zlib
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -27,13 +32,15 @@ import torch
 from torch import nn
 
 from benchmarks.bitstream import blueprint, codecs
-from benchmarks.errors import BitstreamError, RateBenchError
+from benchmarks.errors import BitstreamError, first_line
 from methods.interface import Compressed, ModuleSpec, Role
 
 MAGIC = b"\x89RBN"
 VERSION = 1
 MAX_HEADER = 2**20  # uncompressed; one byte may become 64 bytes of Python objects
-ELEMENTS_PER_BYTE = 4096  # 0.002 bits per weight: only a hostile file has fewer
+MAX_NESTING = 4 * blueprint.MAX_DEPTH  # of lists and maps in the header: a module in a module takes three
+MAX_MODULES = 2**12  # of all edits: ResNet-101 has 344 modules
+ELEMENTS_PER_BYTE = 1024  # 0.008 bits per weight: only a hostile file has fewer
 _PREFIX = struct.Struct("<4sHI")
 _CHECKSUM = 8
 
@@ -79,6 +86,21 @@ def encode(compressed: Compressed) -> bytes:
     return body + _digest(body)
 
 
+@contextlib.contextmanager
+def _refusing() -> Iterator[None]:
+    """Any exception becomes a BitstreamError of one line: a file may contain anything, and so does a decoder meet anything."""
+    try:
+        yield
+    except BitstreamError as error:
+        raise BitstreamError(first_line(error)) from error
+    except Exception as error:
+        memory = isinstance(error, MemoryError) or "can't allocate memory" in str(error)  # torch: a RuntimeError
+        why = "memory is insufficient" if memory else f"{type(error).__name__}: {first_line(error)}"
+        msg = f"the file can't be decoded ({why}): it is damaged, hostile or too large for this machine"
+        raise BitstreamError(msg) from error
+
+
+@_refusing()
 def decode(data: bytes) -> nn.Module:
     """The network of a file, in eval mode on the CPU; raises BitstreamError for anything `encode` can't have written."""
     header, streams = _parse(data)
@@ -86,7 +108,7 @@ def decode(data: bytes) -> nn.Module:
     tensors = blueprint.state(network, header.tied)
     _check_targets(tensors, [entry.targets for entry in header.parts])
     promised = sum(math.prod(t.shape) for t in tensors.values())
-    if promised > max(2**20, ELEMENTS_PER_BYTE * len(data)):
+    if promised > max(blueprint.FEW, ELEMENTS_PER_BYTE * len(data)):
         msg = f"a file of {len(data)} bytes promises {promised} values: it is damaged or hostile"
         raise BitstreamError(msg)
     blueprint.allocate(network, header.tied)
@@ -95,16 +117,17 @@ def decode(data: bytes) -> nn.Module:
         shapes = [tuple(tensors[target].shape) for target in entry.targets]
         try:
             arrays = codecs.get(entry.codec).decode(entry.meta, payload, shapes)
-        except BitstreamError:
+        except (BitstreamError, MemoryError):
             raise
-        except (RateBenchError, ArithmeticError, LookupError, TypeError, ValueError) as error:
-            msg = f"part {entry.codec!r} of {entry.targets[0]!r} can't be decoded: {error}"
+        except Exception as error:  # a codec may be anybody's
+            msg = f"part {entry.codec!r} of {entry.targets[0]!r} can't be decoded: {first_line(error)}"
             raise BitstreamError(msg) from error
         for target, array in zip(entry.targets, arrays, strict=True):
             _fill(tensors[target], array, target)
     return network.eval().requires_grad_(False)
 
 
+@_refusing()
 def bytes_by_role(data: bytes) -> dict[str, int]:
     """Bytes of a file by role; their sum is the length of the file."""
     header, _ = _parse(data)
@@ -187,10 +210,36 @@ def _header(packed: bytes) -> Header:
         raw = unpacker.decompress(packed, MAX_HEADER)
         if not unpacker.eof or unpacker.unused_data:
             raise BitstreamError("the header is too long or has trailing data: the file is damaged")
-        return msgspec.msgpack.decode(raw, type=Header)
+        header = msgspec.msgpack.decode(raw, type=Header)
     except (zlib.error, msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         msg = f"the header can't be read ({error}): the file is damaged"
         raise BitstreamError(msg) from error
+    _check_nesting(header)
+    return header
+
+
+def _check_nesting(header: Header) -> None:
+    """Without recursion: what is nested deeper than Python's stack can be read, but neither printed nor compared."""
+    level: list[Any] = [header.arguments, header.edits, *(entry.meta for entry in header.parts)]
+    modules = 0
+    for _ in range(MAX_NESTING):
+        inner: list[Any] = []
+        for node in level:
+            if isinstance(node, ModuleSpec):
+                modules += 1
+                inner += [node.arguments, node.children]
+            elif isinstance(node, dict):
+                inner += [*node, *node.values()]
+            elif isinstance(node, list | tuple):
+                inner += node
+        if modules > MAX_MODULES:
+            msg = f"the file adds more than {MAX_MODULES} modules: it is damaged or hostile"
+            raise BitstreamError(msg)
+        if not inner:
+            return
+        level = inner
+    msg = f"the header is nested more than {MAX_NESTING} deep: the file is damaged or hostile"
+    raise BitstreamError(msg)
 
 
 __all__ = ["Header", "bytes_by_role", "decode", "encode"]

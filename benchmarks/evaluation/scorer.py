@@ -33,7 +33,7 @@ class Scorer:
             self._process.communicate()
 
     def score(self, wanted: Wanted) -> Measurement:
-        """Measure one artefact; raises BitstreamError with the process's message if it can't be decoded."""
+        """Measure one artefact; raises BitstreamError with the process's message if it can't be decoded or run."""
         if self._process is None:
             self._process = subprocess.Popen(
                 self._command,

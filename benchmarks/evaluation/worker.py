@@ -7,28 +7,37 @@ reads one line of JSON per artefact, a `Wanted`, and answers with one line, a `M
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import hashlib
+import os
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import msgspec
 import torch
+from torch import Tensor, nn
 
-from benchmarks import bitstream, tasks
-from benchmarks.errors import BitstreamError, MethodError, RateBenchError
-from benchmarks.evaluation import measure, memory, shards
+from benchmarks import bitstream, networks, tasks
+from benchmarks.errors import BitstreamError, MethodError, RateBenchError, first_line
+from benchmarks.evaluation import measure, memory, scoring, shards
 from benchmarks.evaluation.messages import Measurement, Wanted
 from benchmarks.evaluation.metrics import Sums
 from benchmarks.training.layout import channels_last
 
 LATENCY_BATCH = 128
 MOST = 2**30  # bytes of one activation on a CPU
+MOST_SCORED = 2**31  # bytes of one activation of the items that are scored together; VGG-16 takes a tenth
+MOST_WORK = 64  # times the multiply-accumulates of the reference network
 
 
 def score(wanted: Wanted, task: str, network_name: str, device: torch.device) -> Measurement:
-    """Decode the artefact and measure it on the task's test items; raises BitstreamError for a bad file."""
+    """Decode the artefact and measure it on the task's test items.
+
+    Raises BitstreamError for a bad file, and for a network that can't be run on these items.
+    """
     path = Path(wanted.artefact)
     try:
         data = path.read_bytes()
@@ -39,26 +48,70 @@ def score(wanted: Wanted, task: str, network_name: str, device: torch.device) ->
     network = bitstream.decode(data)
     decode_s = time.perf_counter() - start
     test = tasks.get(task).test(network_name)
-    channels_last(network.to(device))
     example = test.example.to(device)
-    values, nonzero = measure.elements(network)
-    sha256 = hashlib.sha256(data).hexdigest()
-    notes = None if wanted.notes is None else Path(wanted.notes)
-    scores = shards.scored(network, test, wanted.first, wanted.of, notes, sha256)
-    _check_kinds(task, scores)
-    fits = device.type != "cpu" or LATENCY_BATCH * measure.largest_activation(network, example) * 4 <= MOST
-    return Measurement(
-        sha256=sha256,
-        file_bytes=len(data),
-        by_role=bitstream.bytes_by_role(data),
-        scores=scores,
-        elements=values,
-        nonzero=nonzero,
-        macs=measure.macs(network, example),
-        decode_s=decode_s,
-        latency_ms_batch1=measure.latency_ms(network, example, 1),
-        latency_ms_batch128=measure.latency_ms(network, example, LATENCY_BATCH) if fits else None,
-    )
+    with _running(f"the network in {path} can't be run on the items of {task}"):
+        _check_size(network, example, task, network_name)
+        channels_last(network.to(device))
+        values, nonzero = measure.elements(network)
+        sha256 = hashlib.sha256(data).hexdigest()
+        notes = None if wanted.notes is None else Path(wanted.notes)
+        scores = shards.scored(network, test, wanted.first, wanted.of, notes, sha256)
+        _check_kinds(task, scores)
+        fits = device.type != "cpu" or LATENCY_BATCH * measure.largest_activation(network, example) * 4 <= MOST
+        return Measurement(
+            sha256=sha256,
+            file_bytes=len(data),
+            by_role=bitstream.bytes_by_role(data),
+            scores=scores,
+            elements=values,
+            nonzero=nonzero,
+            macs=measure.macs(network, example),
+            decode_s=decode_s,
+            latency_ms_batch1=measure.latency_ms(network, example, 1),
+            latency_ms_batch128=measure.latency_ms(network, example, LATENCY_BATCH) if fits else None,
+        )
+
+
+@contextlib.contextmanager
+def _running(what: str) -> Iterator[None]:
+    """Any other exception than ours becomes a BitstreamError: PyTorch and a file's modules may raise anything."""
+    try:
+        yield
+    except RateBenchError:
+        raise
+    except Exception as error:
+        why = "memory is insufficient" if isinstance(error, MemoryError) else first_line(error)
+        msg = f"{what}: {why}"
+        raise BitstreamError(msg) from error
+
+
+def _check_size(network: nn.Module, example: Tensor, task: str, name: str) -> None:
+    """Raise ValueError for a network that takes far more memory or work than the task's own; nothing is computed."""
+    try:
+        largest, work = measure.planned(network, example)
+    except Exception:  # a module that looks at values can't be planned: it is run
+        return
+    if example.device.type == "cpu":
+        size = 4 * largest * scoring.at_a_time(example.shape[1:], example.device)
+        if size > MOST_SCORED:
+            msg = f"an activation takes {size:,} bytes, more than the {MOST_SCORED:,} that scoring allows"
+            raise ValueError(msg)
+    usual = _usual_work(task, name)
+    if usual is not None and work > MOST_WORK * usual:
+        msg = f"an item takes {work:,} multiply-accumulates, more than {MOST_WORK} times the {usual:,} of the reference"
+        raise ValueError(msg)
+
+
+@functools.cache
+def _usual_work(task: str, name: str) -> int | None:
+    """Multiply-accumulates of the task's reference for one item; None if they can't be counted without running it."""
+    try:
+        reference = tasks.load(task, name)
+        with torch.device("meta"):
+            network = networks.build(reference.architecture, reference.arguments).eval()
+        return measure.planned(network, tasks.get(task).test(name).example)[1]
+    except Exception:  # a task without a reference network, or one whose modules look at values
+        return None
 
 
 def _check_kinds(task: str, scores: Mapping[str, Sums]) -> None:
@@ -73,13 +126,16 @@ def _check_kinds(task: str, scores: Mapping[str, Sums]) -> None:
 def main(task: str, network: str, device: str, threads: str) -> None:
     torch.set_num_threads(int(threads))
     memory.keep()
+    answers = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what a library prints is no answer
     for line in sys.stdin:
         try:
             wanted = msgspec.json.decode(line, type=Wanted)
-            reply = msgspec.json.encode(score(wanted, task, network, torch.device(device)))
+            with _running(f"{wanted.artefact} can't be scored on {task}"):
+                reply = msgspec.json.encode(score(wanted, task, network, torch.device(device)))
         except RateBenchError as error:
             reply = msgspec.json.encode({"error": str(error)})
-        print(reply.decode(), flush=True)
+        print(reply.decode(), file=answers, flush=True)
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ Channels can then be followed through the module without running it.
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -30,7 +31,7 @@ def build(name: str, arguments: Mapping[str, Any]) -> nn.Module:
         network: nn.Module = getattr(registry.find(__name__, "architecture", name), name)(**arguments)
     except UnknownName as error:
         raise NetworkError(str(error)) from error
-    except (TypeError, ValueError) as error:
-        msg = f"architecture {name!r} can't be built with {dict(arguments)}: {error}"
+    except (ArithmeticError, LookupError, TypeError, ValueError, RuntimeError) as error:
+        msg = f"architecture {name!r} can't be built with {reprlib.repr(dict(arguments))}: {error}"
         raise NetworkError(msg) from error
     return network

@@ -46,6 +46,8 @@ class Knowledge:
 
     def place(self, gaps: Ints, counts: Ints) -> Ints:
         """Inverse of `gaps`."""
+        if not len(gaps):
+            return gaps
         starts, ends = self.starts(), np.cumsum(counts)
         total = np.concatenate([np.zeros(1, np.int64), np.cumsum(gaps + 1)])
         ranks = total[1:] - 1 + np.repeat(starts[:-1] - total[ends - counts], counts)
@@ -60,13 +62,13 @@ class Knowledge:
 
         `ask` gets coordinates and the probability of each in units of 1/LEVELS; it is called until none is open.
         """
-        joined = np.concatenate([self.coordinates, fresh])
-        order = np.argsort(joined, kind="stable")  # two ascending runs: a merge
-        self.coordinates = joined[order]
-        self.u_hat = np.concatenate([self.u_hat, np.full(len(fresh), threshold)])[order]
-        self.bounds = np.concatenate([self.bounds, np.full(len(fresh), self.last - threshold)])[order]
-        times = len(fresh)
-        while len(tried := np.flatnonzero(self.bounds > threshold)):
+        if len(fresh):
+            at = np.searchsorted(self.coordinates, fresh)
+            self.coordinates = np.insert(self.coordinates, at, fresh)
+            self.u_hat = np.insert(self.u_hat, at, threshold)
+            self.bounds = np.insert(self.bounds, at, self.last - threshold)
+        times, tried = len(fresh), np.flatnonzero(self.bounds > threshold)
+        while len(tried):
             bounds = self.bounds[tried]
             unbounded = np.isinf(bounds)
             share = np.where(unbounded, self.successes / self.tries, 1 - threshold / bounds)
@@ -76,5 +78,6 @@ class Knowledge:
             self.bounds[tried] = np.where(above, bounds - threshold, threshold)
             self.u_hat[tried[above]] += threshold
             times += int(above.sum())
+            tried = tried[self.bounds[tried] > threshold]
         self.mu, self.alpha = mean_after(self.mu, threshold, times, self.survivors), self.alpha * self.decay
         self.last = threshold

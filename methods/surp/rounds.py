@@ -29,12 +29,13 @@ from benchmarks.bitstream.bytesio import Ints, Reader, pack_bits, read_fields, u
 from benchmarks.bitstream.codecs.raw import from_floats, to_floats
 from benchmarks.bitstream.entropy import decode_integers, encode_integers
 from benchmarks.errors import BitstreamError
-from methods.interface import Coded, Part
+from methods.interface import Coded, Part, Role
 from methods.surp.knowledge import LEVELS, Knowledge, mean_after
 from methods.surp.source import FLOOR, Bools, Floats, Source, mean_magnitude, rice_bits, scalars, wanted, weights
 
 NAME = "surp.rounds"
 MAX_ROUNDS = 2**11
+WORK_PER_BYTE = 4096  # touched coordinates of all rounds: each takes a bit for its sign and others for its place
 _NONE: Ints = np.zeros(0, np.int64)
 _BITS = constriction.stream.model.Bernoulli(perfect=False)
 
@@ -175,19 +176,28 @@ def encode(part: Part) -> Coded:
     coder = constriction.stream.queue.RangeEncoder()
     coder.encode(np.concatenate(bits).astype(np.int32), _BITS, np.concatenate(levels) / LEVELS)
     norms = to_floats(source.norms, "float32", f"the norm of {part.targets[0]} or of a later tensor")
+    streams: tuple[tuple[Role, bytes], ...] = (
+        ("indices", varints(counted.ravel().tolist())),
+        ("indices", encode_integers(values >> low)),
+        ("indices", write_fields(values & ((1 << low) - 1), low)),
+        ("indices", coder.get_compressed().astype("<u4").tobytes()),
+        ("weights", pack_bits(source.negative[known.coordinates])),
+        ("weights", norms),
+    )
+    if len(bits) - 1 > _most_questions(known.n, [stream for _, stream in streams]):
+        raise BitstreamError("SuRP's first threshold is so low that no decoder would follow it: choose a higher alpha")
     meta = {"mu": made.mu, "alpha": made.alpha, "decay": made.decay, "rounds": mark.rounds, "last": mark.threshold}
     pruned = {"survivors": made.survivors} if made.survivors < len(source.u) else {}
-    return Coded(
-        {**meta, **pruned},
-        (
-            ("indices", varints(counted.ravel().tolist())),
-            ("indices", encode_integers(values >> low)),
-            ("indices", write_fields(values & ((1 << low) - 1), low)),
-            ("indices", coder.get_compressed().astype("<u4").tobytes()),
-            ("weights", pack_bits(source.negative[known.coordinates])),
-            ("weights", norms),
-        ),
-    )
+    return Coded({**meta, **pruned}, streams)
+
+
+def _most_questions(n: int, streams: Sequence[bytes]) -> int:
+    """How often the decoder of n values may ask which of the touched coordinates are above a threshold.
+
+    A round asks once for each time that a residual exceeds its threshold: about once, but more often in the first round, up to
+    n / alpha times for each tensor. An answer may take so few bits that they alone would limit nothing.
+    """
+    return min(2**11, n // 64) + 2 * sum(map(len, streams))
 
 
 def decode(
@@ -212,14 +222,20 @@ def decode(
     high = decode_integers(quotients, total)
     if total and not 0 <= int(high.min()) <= int(high.max()) <= known.n:
         raise BitstreamError("a SuRP gap is longer than its tensors: the file is damaged")
-    gaps = np.split((high << low) + read_fields(remainders, low), np.cumsum(table.sum(axis=1))[:-1])
+    if int(np.cumsum(table.sum(axis=1)).sum()) > WORK_PER_BYTE * sum(map(len, streams)):
+        raise BitstreamError("a SuRP part has too many rounds for its weights: the file is damaged or hostile")
+    values = (high << low) + read_fields(remainders, low)
+    if total and int(values.max()) > known.n:
+        raise BitstreamError("a SuRP gap is longer than its tensors: the file is damaged")
+    gaps = np.split(values, np.cumsum(table.sum(axis=1))[:-1])
     coder = constriction.stream.queue.RangeDecoder(np.frombuffer(refinements, "<u4").astype(np.uint32))
     answers = 45 * (8 * len(refinements) + 64)  # an answer of probability 63/64 takes 1/44 of a bit
+    questions = _most_questions(known.n, streams)
 
     def read(_: Ints, level: Ints) -> Bools:
-        nonlocal answers
-        answers -= len(level)
-        if answers < 0:
+        nonlocal answers, questions
+        answers, questions = answers - len(level), questions - 1
+        if min(answers, questions) < 0:
             raise BitstreamError("a SuRP part needs more bits than its stream contains: the file is damaged")
         try:
             return np.asarray(coder.decode(_BITS, level / LEVELS)).astype(bool)

@@ -33,6 +33,7 @@ from methods.surp.visiting import orders, smallest_prime
 
 NAME = "surp.sequential"
 BLOCK = 4096  # steps whose thresholds and orders are computed together
+TOGETHER = 2**16  # steps whose orders the decoder computes together
 RUN = 32  # steps that share a Rice parameter
 MAX_LOW_BITS = 31
 
@@ -268,8 +269,11 @@ def decode(
     positions = read_rice(unary, remainders, np.repeat(low_bits, RUN)[:steps])
     if steps and int(positions.max()) >= prime:
         raise BitstreamError("a SuRP position is beyond the last one: the file is damaged")
-    _, b, inverse = orders(seed, prime, steps)
-    coordinates = (positions + (prime - b)) % prime * inverse % prime
+    coordinates = np.empty(steps, np.int64)
+    for start in range(0, steps, TOGETHER):
+        own = positions[start : start + TOGETHER]
+        _, b, inverse = orders(seed, prime, len(own), start)
+        coordinates[start : start + TOGETHER] = (own + (prime - b)) % prime * inverse % prime
     if steps and int(coordinates.max()) >= n:
         raise BitstreamError("a SuRP position belongs to no weight: the file is damaged")
     touched = touches(coordinates)

@@ -7,7 +7,7 @@ the tensor before it. With a mask, only the values where it is True are coded.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -23,6 +23,10 @@ from methods.interface import Coded, Part, Role
 NAME = "codebook"
 Floats = npt.NDArray[np.float32]
 Kind = Literal["additive", "product"]
+# What a decoder adds up: 16 codewords for every vector, and more where the streams are long enough. Codewords of codebooks
+# with one entry take no bytes, so that nothing else limits their number.
+ADDITIONS_PER_VALUE = 16
+ADDITIONS_PER_BYTE = 1024
 Storage = Literal["float16", "float32"]
 
 
@@ -54,13 +58,21 @@ def part(
 
 def vectors(codes: npt.NDArray[np.integer[Any]], codebooks: Floats, kind: Kind) -> Floats:
     """(n, d) fp32 from codes (n, M) and codebooks (M, K, width); summed in the order of the codebooks."""
-    rows = [book[column] for book, column in zip(codebooks, codes.T, strict=True)]
-    if kind == "product":
-        return np.concatenate(rows, 1)
-    total: Floats = rows[0].copy()
-    for row in rows[1:]:
-        total += row
-    return total
+    return _joined(codes.T, codebooks, len(codes), kind)
+
+
+def _joined(columns: Iterable[npt.NDArray[np.integer[Any]]], codebooks: Floats, count: int, kind: Kind) -> Floats:
+    """`vectors` of one column of codes after the other, so that they are not all needed at once."""
+    books, _, width = codebooks.shape
+    joined = np.empty((count, width if kind == "additive" else books * width), np.float32)
+    for index, (book, column) in enumerate(zip(codebooks, columns, strict=True)):
+        if kind == "product":
+            joined[:, index * width : (index + 1) * width] = book[column]
+        elif index == 0:
+            joined[:] = book[column]
+        else:
+            joined += book[column]
+    return joined
 
 
 def tensor(flat: Floats, shape: tuple[int, ...], scale: Floats, mask: npt.NDArray[np.bool_] | None) -> Floats:
@@ -120,11 +132,17 @@ def decode(meta: Mapping[str, Any], streams: list[bytes], shapes: list[tuple[int
     dimension = width if kind == "additive" else books * width
     sizes = [math.prod(s) if m is None else int(m.sum()) for s, m in zip(shapes, masks, strict=True)]
     counts = [-(-n // dimension) for n in sizes]
-    columns = [
-        decode_indices(bool(packed), block, sum(counts), size)
+    count, read = sum(counts), sum(map(len, streams))
+    if books * width * count > ADDITIONS_PER_VALUE * sum(map(math.prod, shapes)) + ADDITIONS_PER_BYTE * read:
+        msg = (
+            f"{books} codebooks for {count} vectors are too much work for {read} bytes: the file is damaged or hostile"
+        )
+        raise BitstreamError(msg)
+    columns = (
+        decode_indices(bool(packed), block, count, size)
         for packed, block in zip(meta["packed"], split_blocks(streams[2], books), strict=True)
-    ]
-    flat = vectors(np.stack(columns, 1), values.reshape(books, size, width), kind)
+    )
+    flat = _joined(columns, values.reshape(books, size, width), count, kind)
     scales = _scales(streams[1], per_channel, shapes)
     pieces = np.split(flat, np.cumsum(counts)[:-1])
     return [

@@ -1,0 +1,116 @@
+"""Well-formed files whose networks are not for the task at hand: scoring them is refused in one sentence."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from benchmarks import bitstream, networks
+from benchmarks.bitstream import blueprint
+from benchmarks.bitstream.codecs import constant, index
+from benchmarks.bitstream.modules import avg_pool2d, batch_norm2d, conv2d, gather, linear, sequential
+from benchmarks.errors import BitstreamError, RateBenchError, first_line
+from benchmarks.evaluation import measure, shards, worker
+from benchmarks.evaluation.messages import Wanted
+from benchmarks.evaluation.scorer import Scorer
+from methods.interface import Compressed, ModuleSpec
+
+CPU = torch.device("cpu")
+PADDED = conv2d.spec(1, 16, kernel_size=3, padding=1024, bias=False)
+FOREIGN: dict[str, tuple[str, Mapping[str, Any], Mapping[str, ModuleSpec]]] = {
+    "three input channels": ("cifar_resnet", {"depth": 20}, {}),
+    "another width": ("digits_cnn", {}, {"3": conv2d.spec(16, 8, kernel_size=3)}),
+    "a window larger than the image": ("digits_cnn", {}, {"6": avg_pool2d.spec(100, 1)}),
+    "a kernel larger than the image": ("digits_cnn", {}, {"3": conv2d.spec(16, 32, kernel_size=30)}),
+    "another number of features": ("digits_cnn", {}, {"12": linear.spec(31, 10)}),
+    "a channel that is not there": ("digits_cnn", {}, {"2": gather.spec(16)}),
+    "another normalisation": ("digits_cnn", {}, {"1": batch_norm2d.spec(15)}),
+    "large images": ("digits_cnn", {}, {"0": PADDED}),
+    "ever larger images": (
+        "digits_cnn",
+        {},
+        {"2": sequential.spec(*[conv2d.spec(16, 16, kernel_size=1, padding=1000, groups=16)] * 20)},
+    ),
+    "much more work": ("digits_cnn", {}, {"0": conv2d.spec(1, 16, kernel_size=3, padding=60, bias=False)}),
+}
+
+
+def written(folder: Path, name: str) -> Path:
+    architecture, arguments, edits = FOREIGN[name]
+    tensors = blueprint.state(blueprint.skeleton(architecture, arguments, edits, {}))
+    parts = [constant.part([t for t in tensors if not t.endswith("index")], 0.5, "weights")]
+    if gathered := [t for t in tensors if t.endswith("index")]:
+        parts.append(index.part(gathered, [np.full(tensors[t].shape, 99) for t in gathered], 100))
+    path = folder / "foreign.rbn"
+    path.write_bytes(bitstream.encode(Compressed(architecture, arguments, tuple(parts), {}, edits)))
+    return path
+
+
+@pytest.mark.parametrize("name", FOREIGN)
+def test_a_network_that_is_not_for_the_task_is_refused(name: str, tmp_path: Path) -> None:
+    path = written(tmp_path, name)
+    bitstream.decode(path.read_bytes())  # well formed
+    with pytest.raises(BitstreamError) as refused:
+        worker.score(Wanted(str(path)), "digits", "digits_cnn", CPU)
+    assert str(refused.value).startswith(f"the network in {path} can't be run on the items of digits: ")
+    assert first_line(refused.value) == str(refused.value)
+
+
+@pytest.mark.parametrize("name", ["large images", "ever larger images", "much more work"])
+def test_what_is_far_too_large_is_not_even_tried(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shards, "scored", lambda *_: pytest.fail("it was run"))
+    with pytest.raises(BitstreamError, match=r"run on the items of digits: an (activation|item) takes"):
+        worker.score(Wanted(str(written(tmp_path, name))), "digits", "digits_cnn", CPU)
+
+
+def test_a_plan_counts_what_running_counts_and_computes_nothing() -> None:
+    for name, arguments, shape in (
+        ("digits_cnn", {}, (1, 1, 8, 8)),
+        ("digits_resnet", {"width": 4, "blocks": 1}, (1, 1, 8, 8)),
+        ("cifar_resnet", {"depth": 20}, (1, 3, 32, 32)),
+    ):
+        network, example = networks.build(name, arguments).eval(), torch.zeros(shape)
+        before = dict(network.state_dict())
+        assert measure.planned(network, example) == (
+            measure.largest_activation(network, example),
+            measure.macs(network, example),
+        )
+        assert all(
+            tensor is network.state_dict()[key] or tensor.equal(network.state_dict()[key])
+            for key, tensor in before.items()
+        )
+        assert {tensor.device for tensor in network.state_dict().values()} == {CPU}
+    with torch.device("meta"):
+        huge = nn.Conv2d(2**15, 2**15, 1)
+    assert measure.planned(huge, torch.zeros(1, 2**15, 1, 1)) == (2**15, 2**30)
+
+
+class Peeks(nn.Module):
+    """Looks at its values, which a plan can't."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if bool(x.sum() > 1e9):
+            raise KeyError("never")
+        return nn.functional.one_hot(x[:, 0, 0, 0].long() % 10, 10).float()
+
+
+def test_a_network_that_can_not_be_planned_is_run() -> None:
+    worker._check_size(Peeks(), torch.zeros(1, 1, 8, 8), "digits", "digits_cnn")
+
+
+def test_a_fresh_process_answers_with_a_sentence_and_goes_on(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    foreign = written(tmp_path, "three input channels")
+    with Scorer("digits", "digits_cnn", CPU) as scorer:
+        with pytest.raises(BitstreamError, match="can't be run on the items of digits"):
+            scorer.score(Wanted(str(foreign)))
+        with pytest.raises(RateBenchError, match="can't read"):
+            scorer.score(Wanted(str(tmp_path / "absent.rbn")))
+    with Scorer("nothing", "digits_cnn", CPU) as scorer, pytest.raises(RateBenchError, match="unknown task 'nothing'"):
+        scorer.score(Wanted(str(foreign)))
+    assert "Traceback" not in capfd.readouterr().err
