@@ -150,6 +150,8 @@ def _suite(name: str, entry: Any, budgets: Iterable[str]) -> Suite:
     if not _SUITE_NAME.fullmatch(name):
         msg = f"{where}: the name must consist of letters, digits, '.', '_' and '-', starting with a letter or a digit"
         raise RateBenchError(msg)
+    if isinstance(entry, dict):  # first, because its complaints name the place
+        _checked(entry.get(_CONFIGS, {}), budgets, f"{where}, {_CONFIGS}")
     found = _struct(entry, Suite, where)
     for field in ("networks", "methods", "seeds", "budgets"):
         _filled(getattr(found, field), f"{where}, {field}")
@@ -157,7 +159,6 @@ def _suite(name: str, entry: Any, budgets: Iterable[str]) -> Suite:
     _known("task", [found.task], tasks.names(), where)
     _known("method", found.methods, methods.names(), where)
     _known("budget", found.budgets, budgets, where)
-    _checked(found.configs, budgets, f"{where}, {_CONFIGS}")
     return found
 
 
