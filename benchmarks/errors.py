@@ -41,6 +41,13 @@ class MethodError(RateBenchError):
     """A method can't run with its configuration."""
 
 
+class BrokenModule(MethodError):
+    """A method, task, network, codec or decoder module fails on import, so that only what needs it can't run."""
+
+    def __init__(self, what: str, module: str, error: BaseException) -> None:
+        super().__init__(f"{what} can't be imported: {in_short(error)} (`python -c 'import {module}'` shows where)")
+
+
 class RecordError(RateBenchError):
     """A record can't be read, or does not follow the schema."""
 
@@ -50,10 +57,17 @@ class StaleCheckpoint(RateBenchError):
 
 
 class UnknownName(RateBenchError):
-    """An unknown name; the message suggests the nearest ones."""
+    """An unknown name, in the place `where`; the message suggests the nearest ones."""
 
-    def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
+    def __init__(self, kind: str, name: str, known: Iterable[str], where: str = "") -> None:
         names = sorted(known)
         close = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
         hint = f"did you mean {' or '.join(map(repr, close))}?" if close else f"known: {', '.join(names)}"
-        super().__init__(f"unknown {kind} {name!r}: {hint}")
+        place = f"{where}: " if where else ""
+        super().__init__(f"{place}unknown {kind} {name!r}: {hint}")
+
+
+def in_short(error: BaseException) -> str:
+    """The type of an error and the first line of its message."""
+    lines = str(error).strip().splitlines()
+    return ": ".join((type(error).__name__, *lines[:1]))

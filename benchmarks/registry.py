@@ -7,6 +7,7 @@ import importlib
 import pkgutil
 from types import ModuleType
 
+from benchmarks import importing
 from benchmarks.errors import UnknownName
 
 __fingerprint__ = False  # the modules found count, not this code
@@ -19,7 +20,10 @@ def names(package: str) -> list[str]:
 
 
 def find(package: str, kind: str, name: str) -> ModuleType:
-    """The module `name` of a package; raises UnknownName ("unknown <kind> …") with the nearest names."""
+    """The module `name` of a package.
+
+    Raises UnknownName ("unknown <kind> …") with the nearest names, and BrokenModule if the module fails on import.
+    """
     if name not in names(package):
         raise UnknownName(kind, name, names(package))
-    return importlib.import_module(f"{package}.{name}")
+    return importing.load(f"{package}.{name}", f"{kind} {name!r}")

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import functools
-import importlib
 import importlib.metadata
 import pkgutil
 from pathlib import Path
 from types import ModuleType
 from typing import cast
 
+from benchmarks import importing
 from benchmarks.errors import MethodError, UnknownName
 from methods.interface import Method
 
@@ -35,14 +35,10 @@ def names() -> list[str]:
 
 
 def get(key: str) -> Method:
-    """The method called `key`; raises UnknownName with the nearest keys, MethodError if it is broken."""
+    """The method called `key`; raises UnknownName with the nearest keys, MethodError if it is broken in any way."""
     if key not in _locations():
         raise UnknownName("method", key, _locations())
-    try:
-        module = importlib.import_module(_locations()[key])
-    except ImportError as error:
-        msg = f"method {key!r} can't be imported: {error}"
-        raise MethodError(msg) from error
+    module = importing.load(_locations()[key], f"method {key!r}")
     missing = [name for name in ("CARD", "Config", "unsupported", "compress") if not hasattr(module, name)]
     if hasattr(module, "Config") and not hasattr(module.Config, "operating_points"):
         missing.append("Config.operating_points")

@@ -47,7 +47,7 @@ def laboratory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Laboratory]
         packages = made.folder / "packages"
         shutil.copytree(FOLDER / "methods", packages, dirs_exist_ok=True)
         entries = packages / "tiny-1.0.dist-info" / "entry_points.txt"
-        entries.write_text("[ratebench.methods]\nshrunk = shrunk\ndrawn = drawn\n")
+        entries.write_text("[ratebench.methods]\ntiny = tiny\nshrunk = shrunk\ndrawn = drawn\n")
         for package in (benchmarks.tasks, benchmarks.networks):
             folder = FOLDER / package.__name__.rpartition(".")[2]
             patch.setattr(package, "__path__", [*package.__path__, str(folder)])

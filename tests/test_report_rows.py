@@ -11,6 +11,7 @@ import msgspec
 import pytest
 from invented import SUITE, made, reference, several, store
 
+import methods
 from benchmarks import records as recorded
 from benchmarks.configuration import config_hash
 from benchmarks.evaluation.metrics import wilson
@@ -134,6 +135,9 @@ def test_cells_without_a_result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         "budgets: {post-training: {epochs: 0}}\nconfigs: {}\n"
     )
     monkeypatch.setattr(params, "PARAMS", tmp_path / "params.yaml")
+    monkeypatch.setattr(
+        methods, "_locations", lambda: {"gone": "nowhere.gone", "reference": "methods.baselines.reference"}
+    )
     params._params.cache_clear()
     failed = CellState(recorded.SCHEMA, "x", "failed", 0, 1.0, "out of <b>memory</b>")
     results = store(tmp_path / "results", [made(), made("beta")])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -14,8 +14,9 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-console = Console(highlight=False)
-errors = Console(stderr=True, highlight=False)
+_PLAIN: dict[str, Any] = {"highlight": False, "markup": False, "emoji": False}
+console = Console(**_PLAIN)
+errors = Console(stderr=True, **_PLAIN)
 
 Suite = Annotated[str, typer.Argument(help="digits, cifar10, … (params.yaml)")]
 Methods = Annotated[list[str] | None, typer.Option("--method", "-m", help="Only this method (repeatable).")]
@@ -28,7 +29,7 @@ AllConfigs = Annotated[
     bool, typer.Option("--all-configs", "-a", help="All configurations in params.yaml, not only each method's first.")
 ]
 AllBudgets = Annotated[bool, typer.Option("--all-budgets", help="Every budget of the suite in params.yaml.")]
-Seeds = Annotated[list[int] | None, typer.Option("--seed", "-s", help="Only this seed (repeatable).")]
+Seeds = Annotated[list[int] | None, typer.Option("--seed", "-s", min=0, help="Only this seed (repeatable).")]
 Results = Annotated[Path, typer.Option(help="The folder of records and artefacts.")]
 Note = Annotated[Path | None, typer.Option(help="Write names and hashes of the results to this file, for pipelines.")]
 
@@ -36,3 +37,13 @@ Note = Annotated[Path | None, typer.Option(help="Write names and hashes of the r
 def counted(number: int, noun: str) -> str:
     """`1 cell`, `2 cells`."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def say(text: str) -> None:
+    """Print text as it is; where a line is too long, the terminal breaks it, and a pipe gets it whole."""
+    console.print(text, soft_wrap=True)
+
+
+def warn(text: str) -> None:
+    """`say` to the error stream."""
+    errors.print(text, soft_wrap=True)

@@ -6,9 +6,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from rich.table import Column, Table
 
 from benchmarks.cli.app import (
     AllBudgets,
@@ -23,11 +21,15 @@ from benchmarks.cli.app import (
     app,
     console,
     counted,
+    say,
+    warn,
 )
-from benchmarks.errors import RateBenchError, UnknownName
+from benchmarks.cli.tables import Column, Table
+from benchmarks.errors import MethodError, RateBenchError, UnknownName
 from benchmarks.running import environment, forecast, params, schedule
 from benchmarks.running.cell import Cell
 from benchmarks.running.plan import cells as planned_cells
+from benchmarks.running.plan import usable
 from benchmarks.running.state import leave_out, state
 from benchmarks.training import processes
 
@@ -41,10 +43,17 @@ def _plan(
     budget: str,
     all_budgets: bool,
     seed: list[int] | None,
-) -> list[tuple[Cell, str | None]]:
-    """Cells, each with the reason why it can't be run, or None; by default each method's first configuration."""
+) -> tuple[list[tuple[Cell, str | None]], dict[str, MethodError]]:
+    """Cells, each with the reason why it can't be run, or None; by default each method's first configuration.
+
+    Also the methods that are broken: they have no cells. If there are no others, the first one's error is raised.
+    """
+    keys, broken = usable(suite, method or ())
+    if not keys:
+        raise next(iter(broken.values()))
     budgets = params.suite(suite).budgets if all_budgets else [budget]
-    cells = [cell for one in budgets for cell in planned_cells(suite, method or (), network or (), one, seed or ())]
+    planned = (planned_cells(suite, keys, network or (), one, seed or ()) for one in budgets)
+    cells = [cell for found in planned for cell in found]
     for wanted in config or ():
         if all(cell.config_hash != wanted for cell in cells):
             raise UnknownName("configuration", wanted, {cell.config_hash for cell in cells})
@@ -52,7 +61,7 @@ def _plan(
         cells = [cell for cell in cells if cell.config_hash in config]
     elif not all_configs:
         cells = [cell for cell in cells if cell.config == params.configs(suite, cell.method, cell.budget.name)[0]]
-    return [(cell, cell.unsupported()) for cell in cells]
+    return [(cell, cell.unsupported()) for cell in cells], broken
 
 
 @app.command()
@@ -68,28 +77,29 @@ def plan(
     results: Results = Path("results"),
 ) -> None:
     """List the cells of a suite, the status of each, and its expected cost on this machine."""
-    table = Table(
-        Column("cell", no_wrap=True), "status", Column("hours", justify="right"), Column("MB", justify="right")
-    )
+    table = Table(Column("cell"), Column("status", "prose"), Column("hours", "right"), Column("MB", "right"))
+    planned, broken = _plan(suite, method, network, config, all_configs, budget, all_budgets, seed)
     known, device, costs = forecast.records_at_hand(results), environment.device(), []
-    for cell, reason in _plan(suite, method, network, config, all_configs, budget, all_budgets, seed):
+    for cell, reason in planned:
         ended = None if reason else state(cell, results)
         if reason is not None:
-            table.add_row(cell.id, escape(f"not run: {reason}"))
+            table.add(cell.id, f"not run: {reason}", "", "")
         elif ended is None or ended.status == "failed":
             found = forecast.cost(cell, known, device)
             costs.append(found)
             status = "to run" if ended is None else f"to run again, failed: {ended.error}"
-            table.add_row(cell.id, escape(status), *_hours_and_megabytes(found))
+            table.add(cell.id, status, *_hours_and_megabytes(found))
         else:
-            table.add_row(cell.id, f"{ended.status}, {counted(ended.points, 'point')}, {ended.wall_s:.0f} s")
-    console.print(table)
+            table.add(cell.id, f"{ended.status}, {counted(ended.points, 'point')}, {ended.wall_s:.0f} s", "", "")
+    for key, error in broken.items():
+        table.add(f"{suite}/*/{key}", f"not run: {error}", "", "")
+    table.print(console)
     if costs:
         total = [sum(getattr(c, name) for c in costs if c) for name in ("seconds", "disk_bytes")]
         unknown = f"; {costs.count(None)} without a record to estimate from" if None in costs else ""
         where = environment.gpu() or environment.cpu()
         hours, megabytes = f"{total[0] / 3600:,.1f} h", f"{total[1] / 1e6:,.0f} MB"
-        console.print(f"{counted(len(costs), 'cell')}: about {hours} on {where}, {megabytes}{unknown}")
+        say(f"{counted(len(costs), 'cell')}: about {hours} on {where}, {megabytes}{unknown}")
 
 
 def _hours_and_megabytes(cost: forecast.Cost | None) -> tuple[str, str]:
@@ -119,7 +129,9 @@ def run(
     if processes.count() > 1 and (jobs > 1 or address is not None):
         raise RateBenchError("torchrun starts the processes: leave out --jobs and --cluster")
     console.quiet = processes.rank() > 0
-    planned = _plan(suite, method, network, config, all_configs, budget, all_budgets, seed)
+    planned, broken = _plan(suite, method, network, config, all_configs, budget, all_budgets, seed)
+    for error in broken.values():
+        warn(f"left out: {error}")
     todo = []
     for cell, reason in planned:
         ended = None if reason else state(cell, results)
@@ -129,7 +141,7 @@ def run(
             todo.append(cell)
     todo = processes.broadcast(lambda: todo)
     done = len(planned) - len(todo)
-    console.print(f"{counted(len(planned), 'cell')}: {len(todo)} to run, {done} already recorded or not supported")
+    say(f"{counted(len(planned), 'cell')}: {len(todo)} to run, {done} already recorded or not supported")
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -141,17 +153,17 @@ def run(
     with Progress(*columns, console=console, disable=not todo) as progress:
         bar = progress.add_task(suite, total=len(todo))
 
-        def say(line: str) -> None:
-            progress.console.print(escape(line), soft_wrap=True)
-
         for _, outcome in schedule.run(todo, results, say, jobs, fresh, address):
             failed += outcome == "failed"
             busy += outcome == "busy"
             progress.advance(bar)
     if busy:
-        console.print(f"skipped {counted(busy, 'cell')} that another process is running: run again when it has ended")
+        say(f"skipped {counted(busy, 'cell')} that another process is running: run again when it has ended")
     if failed:
         cells = f"{failed} of {counted(len(todo), 'cell')}"
         msg = f"{cells} failed: cell.json and the lines above give the reasons; run again to retry"
+        raise RateBenchError(msg)
+    if broken:
+        msg = f"{' and '.join(map(repr, broken))} could not be loaded and did not run: the lines above give the reasons"
         raise RateBenchError(msg)
     processes.end()

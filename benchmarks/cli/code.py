@@ -5,12 +5,11 @@ from __future__ import annotations
 from typing import Annotated
 
 import typer
-from rich.markup import escape
-from rich.table import Table
 
 import methods
 from benchmarks import scaffold
-from benchmarks.cli.app import app, console
+from benchmarks.cli.app import app, console, say
+from benchmarks.cli.tables import Column, Table
 from benchmarks.errors import RateBenchError
 
 
@@ -18,18 +17,19 @@ from benchmarks.errors import RateBenchError
 def new_method(key: Annotated[str, typer.Argument(help="Short lower-case name, e.g. the paper's acronym.")]) -> None:
     """Write a template package for a method, with tests that fail until it is filled in."""
     for path in scaffold.new_method(key):
-        console.print(f"wrote {path}")
+        say(f"wrote {path}")
 
 
 @app.command("methods")
 def list_methods() -> None:
     """List the installed methods."""
-    table = Table("method", "title", "year", "fidelity", "budgets")
+    names = Column("method"), Column("title", "prose"), Column("year"), Column("fidelity"), Column("budgets", "prose")
+    table = Table(*names)
     for key in methods.names():
         try:
             card = methods.get(key).CARD
         except RateBenchError as error:  # one broken plug-in must not hide the others
-            table.add_row(key, escape(str(error)), "", "", "")
+            table.add(key, str(error), "", "", "")
         else:
-            table.add_row(key, escape(card.title), str(card.year), card.fidelity, ", ".join(card.budgets))
-    console.print(table)
+            table.add(key, card.title, str(card.year), card.fidelity, ", ".join(card.budgets))
+    table.print(console)

@@ -7,12 +7,11 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.markup import escape
 
 from benchmarks import storage, tasks
-from benchmarks.cli.app import Networks, Note, Suite, app, console
+from benchmarks.cli.app import Networks, Note, Suite, app, console, say, warn
 from benchmarks.data import download
-from benchmarks.running import stages
+from benchmarks.running import plan, stages
 
 
 @app.command()
@@ -24,9 +23,9 @@ def fetch(task: Annotated[str, typer.Argument(help="cifar10, …")], network: Ne
     wanted = [f for n in network for f in module.files(n)] if network else module.files()
     for file in dict.fromkeys(f.name for f in wanted):
         place = download.fetch(next(f for f in wanted if f.name == file))
-        console.print(escape(f"{file}: verified in {place if place.is_dir() else place.parent}"), soft_wrap=True)
+        say(f"{file}: verified in {place if place.is_dir() else place.parent}")
     if not wanted:
-        console.print(f"{task} is embedded: nothing to fetch")
+        say(f"{task} is embedded: nothing to fetch")
     _write(note, {file.name: file.known_hash for file in wanted})
 
 
@@ -35,9 +34,9 @@ def prepare(task: Annotated[str, typer.Argument(help="imagenet")], note: Note = 
     """Unpack archives whose licence forbids automatic download (data.dvc); resumes after an interruption."""
     module = tasks.get(task)
     if not hasattr(module, "prepare"):
-        console.print(f"{task} needs no preparation")
+        say(f"{task} needs no preparation")
         return
-    module.prepare(lambda text: console.print(escape(text), soft_wrap=True))
+    module.prepare(say)
     _write(note, {"data": module.provenance(next(iter(module.NETWORKS)))["data"]})
 
 
@@ -45,6 +44,8 @@ def prepare(task: Annotated[str, typer.Argument(help="imagenet")], note: Note = 
 def fingerprints(suite: Suite, note: Note = None) -> None:
     """Print a fingerprint for each method and network of a suite; the stages of dvc.yaml depend on them."""
     found = stages.fingerprints(suite)
+    for error in plan.usable(suite)[1].values():
+        warn(f"left out: {error}")
     if note is None:
         console.print_json(data=found)
     _write(note, found)

@@ -6,12 +6,11 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.markup import escape
-from rich.table import Column, Table
 
 import methods
 from benchmarks import bitstream, records, storage
-from benchmarks.cli.app import Methods, Results, Suite, app, console, counted, errors
+from benchmarks.cli.app import Methods, Results, Suite, app, console, counted, say, warn
+from benchmarks.cli.tables import Column, Table
 from benchmarks.errors import RateBenchError, UnknownName
 from benchmarks.evaluation.verify import verify as verified
 from benchmarks.records import described
@@ -29,16 +28,18 @@ def show(suite: Suite, results: Results = Path("results")) -> None:
     metrics = described.all_metrics(known)
     columns = [column for m in metrics for column in (m.name, "95 % interval")]
     weighed = ["bits/weight"] if any(r.rate.bits_per_weight is not None for r in known) else []
-    table = Table("record", "point", "bytes", "ratio", *weighed, *columns)
+    numbers = (Column(name, "right") for name in ("bytes", "ratio", *weighed, *columns))
+    table = Table(Column("record"), Column("point", "prose"), *numbers)
     for r in known:
         point = ", ".join(f"{k} {v}" for k, v in r.point.items())
         bits = ["–" if r.rate.bits_per_weight is None else f"{r.rate.bits_per_weight:.3f}" for _ in weighed]
         scores = [text for metric in metrics for text in _score(metric, r.metrics.get(metric.name))]
         name = r.id.removeprefix(f"{suite}/")
-        table.add_row(name, escape(point), f"{r.rate.file_bytes:,}", f"{r.rate.ratio:.2f}", *bits, *scores)
-    console.print(table)
-    if caution := params.caution(suite):
-        console.print(caution)
+        table.add(name, point, f"{r.rate.file_bytes:,}", f"{r.rate.ratio:.2f}", *bits, *scores)
+    caution = params.caution(suite)
+    table.print(console)
+    if caution:
+        say(caution)
 
 
 def _score(metric: Metric, score: records.Score | None) -> tuple[str, str]:
@@ -61,8 +62,8 @@ def verify(suite: Suite, method: Methods = None, results: Results = Path("result
     for verdict in verified(known, results, environment.device()):
         counts[verdict.outcome] += 1
         if verdict.outcome == "differs":
-            errors.print(escape(f"{verdict.record.id} differs: {verdict.detail}"))
-    console.print(", ".join(f"{n} {outcome}" for outcome, n in counts.items()))
+            warn(f"{verdict.record.id} differs: {verdict.detail}")
+    say(", ".join(f"{n} {outcome}" for outcome, n in counts.items()))
     if counts["differs"] or not counts["same"]:
         raise RateBenchError(
             f"{counted(counts['differs'], 'artefact')} with a difference from the record: see the lines above"
@@ -79,7 +80,7 @@ def report(
     from benchmarks.report import render
 
     page = render(suite, results, reports)
-    console.print(escape(f"report: {page.resolve()}"), soft_wrap=True)
+    say(f"report: {page.resolve()}")
 
 
 @app.command()
@@ -92,17 +93,17 @@ def compare(
     from benchmarks.records.compare import compare as compared
 
     found = compared(suite, before, after)
-    table = Table("record", Column("bytes", justify="right"), Column("score", justify="right"))
+    table = Table(Column("record"), Column("bytes", "right"), Column("score", "right"))
     for sign, ones in (("−", found.gone), ("+", found.new)):
         for r in ones:
-            table.add_row(escape(f"{sign} {r.id}"), f"{r.rate.file_bytes:,}", _total(r))
+            table.add(f"{sign} {r.id}", f"{r.rate.file_bytes:,}", _total(r))
     for a, b in found.changed:
         sizes = f"{a.rate.file_bytes:,} → {b.rate.file_bytes:,}"
-        table.add_row(escape(f"  {a.id}"), sizes, f"{_total(a)} → {_total(b)}")
-    if table.row_count:
-        console.print(table)
+        table.add(f"± {a.id}", sizes, f"{_total(a)} → {_total(b)}")
+    if table.rows:
+        table.print(console)
     counts = f"{len(found.new)} new, {len(found.gone)} removed, {len(found.changed)} changed, {found.same} equal"
-    console.print(f"{found.before} → {found.after}: {counts}")
+    say(f"{found.before} → {found.after}: {counts}")
 
 
 def _total(r: records.Record) -> str:
@@ -126,12 +127,12 @@ def decode(
     roles = ", ".join(f"{role} {size:,}" for role, size in bitstream.bytes_by_role(data).items())
     tensors = {name: tensor.contiguous() for name, tensor in network.state_dict().items()}
     values = sum(tensor.numel() for tensor in tensors.values())
-    console.print(escape(f"{file}: {counted(len(data), 'byte')} ({roles}), {counted(values, 'value')}"), soft_wrap=True)
+    say(f"{file}: {counted(len(data), 'byte')} ({roles}), {counted(values, 'value')}")
     if to is None:
-        console.print(escape(str(network)))
+        say(str(network))
     else:
         storage.write(to, save({name: tensor.clone() for name, tensor in tensors.items()}))
-        console.print(escape(f"wrote {to}"), soft_wrap=True)
+        say(f"wrote {to}")
 
 
 @app.command()
@@ -144,10 +145,10 @@ def accept(
     """Show that a change of the code gives the same results, and keep existing records valid."""
     from benchmarks.running.accept import accept as accepted
 
-    evidence = accepted(revision, why, results, lambda text: console.print(escape(text), soft_wrap=True), jobs)
+    evidence = accepted(revision, why, results, say, jobs)
     if not evidence:
-        console.print("no record depends on the change: there is nothing to accept")
+        say("no record depends on the change: there is nothing to accept")
         return
     points = sum(one.points for one in evidence)
     compared = f"{counted(points, 'artefact')} of {counted(len(evidence), 'cell')}"
-    console.print(f"accepted: {compared} {'is' if points == 1 else 'are'} the same; commit benchmarks/equivalents.toml")
+    say(f"accepted: {compared} {'is' if points == 1 else 'are'} the same; commit benchmarks/equivalents.toml")

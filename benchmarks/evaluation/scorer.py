@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from types import TracebackType
@@ -39,7 +40,8 @@ class Scorer:
                 self._command,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
-                text=True,
+                encoding="utf-8",  # whatever the terminal has
+                env=os.environ | {"PYTHONIOENCODING": "utf-8"},
                 process_group=0,  # the suite handles ctrl-C: this process ends with its pipe
             )
         assert self._process.stdin is not None and self._process.stdout is not None

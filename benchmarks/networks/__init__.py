@@ -16,7 +16,7 @@ from typing import Any
 from torch import nn
 
 from benchmarks import registry
-from benchmarks.errors import RateBenchError, UnknownName
+from benchmarks.errors import RateBenchError, UnknownName, in_short
 
 __fingerprint__ = False  # finds architectures by name; their own files count
 
@@ -26,12 +26,19 @@ class NetworkError(RateBenchError):
 
 
 def build(name: str, arguments: Mapping[str, Any]) -> nn.Module:
-    """The architecture `name` with `arguments`, untrained; raises NetworkError for an unknown name or bad arguments."""
+    """The architecture `name` with `arguments`, untrained.
+
+    Raises NetworkError for an unknown name, bad arguments, or a library that the architecture needs and that can't be
+    imported; BrokenModule if its own module can't.
+    """
     try:
         network: nn.Module = getattr(registry.find(__name__, "architecture", name), name)(**arguments)
     except UnknownName as error:
         raise NetworkError(str(error)) from error
     except (ArithmeticError, LookupError, TypeError, ValueError, RuntimeError) as error:
         msg = f"architecture {name!r} can't be built with {reprlib.repr(dict(arguments))}: {error}"
+        raise NetworkError(msg) from error
+    except (ImportError, OSError, RuntimeError) as error:
+        msg = f"architecture {name!r} can't be built here: {in_short(error)}"
         raise NetworkError(msg) from error
     return network

@@ -10,6 +10,7 @@ import msgspec
 
 import methods
 from benchmarks import configuration, tasks
+from benchmarks.errors import in_short
 from benchmarks.fingerprint import Code, code_hash, here, json_hash
 from methods.interface import Budget
 
@@ -69,7 +70,10 @@ class Cell:
             return f"works on {' and '.join(method.CARD.kinds)}, not on {task.kind}"
         if self.budget.name not in method.CARD.budgets:
             return f"has no {self.budget.name} recipe, only {', '.join(method.CARD.budgets)}"
-        return method.unsupported(task, self.make_config())
+        try:
+            return method.unsupported(task, self.make_config())
+        except (Exception, SystemExit) as error:  # it may import a library that fails in any way
+            return f"could not say whether it works here: {in_short(error)}"
 
 
 def code(known: Code, method: Path, task: str, network: str) -> frozenset[Path]:

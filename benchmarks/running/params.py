@@ -1,21 +1,37 @@
-"""Reads and checks `params.yaml`: suites, budgets and configurations of methods."""
+"""Reads and checks `params.yaml`: suites, budgets and configurations of methods.
+
+The whole file is checked when it is read, whichever suite is asked for: a name that is wrong anywhere is an error, and so is a
+list that is empty or has an entry twice. Two checks wait, because they need code that may not work on this machine: networks
+are checked when their suite is asked for, and the settings of a method that can't be imported when its cells are planned.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import re
+import typing
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias, cast
+from typing import Annotated, Any, TypeAlias, cast
 
 import msgspec
-import yaml
+from msgspec import Meta
 
 import methods
+from benchmarks import tasks
 from benchmarks.configuration import plain
-from benchmarks.errors import RateBenchError, UnknownName
-from methods.interface import Budget, BudgetName, Method
+from benchmarks.errors import BrokenModule, MethodError, RateBenchError, UnknownName, in_short
+from benchmarks.running import strict_yaml
+from methods.interface import Budget, BudgetName
 
 PARAMS = Path("params.yaml")
-Configs: TypeAlias = dict[str, dict[str, list[dict[str, Any]]]]  # by budget and method
+Changes: TypeAlias = dict[str, Any]
+Configs: TypeAlias = dict[str, dict[str, list[Changes]]]  # by budget and method
+Seed: TypeAlias = Annotated[int, Meta(ge=0, le=2**63 - 1)]
+_BUDGETS, _CONFIGS = "budgets", "configs"
+_SUITE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")  # also a folder of results
 
 
 class Suite(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -28,93 +44,182 @@ class Suite(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     task: str
     networks: list[str]
     methods: list[str]
-    seeds: list[int]
-    budgets: tuple[BudgetName, ...] = ("post-training",)
+    seeds: list[Seed]
+    budgets: tuple[str, ...] = ("post-training",)
     configs: Configs = {}
     caution: str = ""
 
 
 class _Spent(msgspec.Struct, forbid_unknown_fields=True):
-    epochs: float | None
+    epochs: Annotated[float, Meta(ge=0)] | None
 
 
-class _Params(msgspec.Struct):
-    """The entries of params.yaml besides suites."""
-
-    budgets: dict[str, _Spent]
+@dataclass(frozen=True)
+class _Params:
+    suites: dict[str, Suite]
+    budgets: dict[str, Budget]
     configs: Configs
-
-
-@functools.cache
-def _params() -> dict[str, Any]:
-    try:
-        found = yaml.safe_load(PARAMS.read_text(encoding="utf-8"))
-        msgspec.convert(found, _Params)
-        return cast(dict[str, Any], found)
-    except msgspec.ValidationError as error:
-        msg = f"{PARAMS}: {error}"
-        raise RateBenchError(msg) from error
-    except FileNotFoundError as error:
-        msg = f"there is no {PARAMS} in {Path.cwd()}: run in the root of the RateBench checkout"
-        raise RateBenchError(msg) from error
-    except yaml.YAMLError as error:
-        msg = f"{PARAMS} is not valid YAML: {error}"
-        raise RateBenchError(msg) from error
 
 
 def names() -> list[str]:
     """The names of the suites."""
-    return [name for name in _params() if name not in ("budgets", "configs")]
+    return list(_params().suites)
 
 
 def suite(name: str) -> Suite:
-    """The suite called `name`; raises UnknownName, or RateBenchError if params.yaml describes it wrongly."""
+    """The suite called `name`; raises UnknownName for it or one of its networks, RateBenchError if params.yaml is wrong."""
     if name not in names():
         raise UnknownName("suite", name, names())
-    try:
-        return msgspec.convert(_params()[name], Suite)
-    except msgspec.ValidationError as error:
-        msg = f"{PARAMS}, suite {name!r}: {error}"
-        raise RateBenchError(msg) from error
+    found = _params().suites[name]
+    with contextlib.suppress(BrokenModule):  # its cells can't run, but its records can be shown
+        known = tasks.get(found.task).NETWORKS
+        _known(f"network of task {found.task!r}", found.networks, known, f"{PARAMS}, suite {name!r}")
+    return found
 
 
 def caution(name: str) -> str:
-    """The suite's caution, or "" if params.yaml does not have the suite."""
-    try:
-        return suite(name).caution
-    except RateBenchError:
-        return ""
+    """The suite's caution, or "" if there is no params.yaml or if it does not have the suite."""
+    return suite(name).caution if PARAMS.exists() and name in names() else ""
 
 
 def budget(name: str) -> Budget:
     """The budget called `name`; raises UnknownName."""
-    known: dict[str, dict[str, float | None]] = _params()["budgets"]
+    known = _params().budgets
     if name not in known:
         raise UnknownName("budget", name, known)
-    epochs = known[name]["epochs"]
-    return Budget(cast(BudgetName, name), None if epochs is None else float(epochs))
+    return known[name]
 
 
-def configs(suite_name: str, key: str, budget_name: str) -> list[dict[str, Any]]:
-    """The configurations of a method at a budget, complete (defaults filled in) and checked field by field."""
+def configs(suite_name: str, key: str, budget_name: str) -> list[Changes]:
+    """The configurations of a method at a budget, complete (defaults filled in) and checked field by field.
+
+    Raises MethodError if the method is broken.
+    """
+    own, shared = suite(suite_name).configs.get(budget_name, {}), _params().configs.get(budget_name, {})
+    return _complete(key, own.get(key) or shared.get(key) or [{}], f"{PARAMS}, {budget_name}")
+
+
+def defaults(key: str) -> Changes:
+    """The default configuration of a method; raises MethodError if the method is broken."""
     method = methods.get(key)
-    shared: Configs = _params()["configs"]
-    own = suite(suite_name).configs.get(budget_name, {})
-    complete = []
-    for changes in own.get(key) or shared.get(budget_name, {}).get(key, [{}]):
-        known = plain(method.Config())
-        for field in changes:
-            if field not in known:
-                kind = f"field of {key}'s Config in {PARAMS}"
-                raise UnknownName(kind, field, known)
-        complete.append(_complete(method, key, changes))
+    try:
+        return plain(method.Config())
+    except Exception as error:  # a method of a third party can fail in any way
+        msg = f"method {key!r} has no default configuration ({in_short(error)}): correct its Config"
+        raise MethodError(msg) from error
+
+
+@functools.cache
+def _params() -> _Params:
+    try:
+        found = strict_yaml.read(PARAMS)
+    except FileNotFoundError as error:
+        msg = f"there is no {PARAMS} in {Path.cwd()}: run in the root of the RateBench checkout"
+        raise RateBenchError(msg) from error
+    if not found or not isinstance(found, dict):
+        msg = f"{PARAMS} is empty or no mapping: it must name suites, {_BUDGETS} and {_CONFIGS}"
+        raise RateBenchError(msg)
+    for missing in {_BUDGETS, _CONFIGS} - found.keys():
+        for name, entry in found.items():
+            if name not in (_BUDGETS, _CONFIGS) and not (isinstance(entry, dict) and "task" in entry):
+                _known("entry", [name], [missing], str(PARAMS))
+        msg = f"{PARAMS} has no entry {missing!r}"
+        raise RateBenchError(msg)
+    budgets = dict(_budgets(found.pop(_BUDGETS)))
+    shared = _checked(found.pop(_CONFIGS), budgets, f"{PARAMS}, {_CONFIGS}")
+    if not found:
+        msg = f"{PARAMS} has no suite"
+        raise RateBenchError(msg)
+    return _Params({name: _suite(name, entry, budgets) for name, entry in found.items()}, budgets, shared)
+
+
+def _budgets(entry: Any) -> Iterator[tuple[str, Budget]]:
+    where = f"{PARAMS}, {_BUDGETS}"
+    _filled(_converted(entry, dict[str, Any], where), where)
+    _known("budget", entry, typing.get_args(BudgetName), where)
+    for name, value in entry.items():
+        spent = _struct(value, _Spent, f"{where}, {name}").epochs
+        if name == "post-training" and spent != 0:
+            msg = f"{where}, {name}: it has no training, so its epochs are 0"
+            raise RateBenchError(msg)
+        yield name, Budget(cast(BudgetName, name), spent)
+
+
+def _suite(name: str, entry: Any, budgets: Iterable[str]) -> Suite:
+    where = f"{PARAMS}, suite {name!r}"
+    if not _SUITE_NAME.fullmatch(name):
+        msg = f"{where}: the name must consist of letters, digits, '.', '_' and '-', starting with a letter or a digit"
+        raise RateBenchError(msg)
+    if isinstance(entry, dict):  # first, because its complaints name the place
+        _checked(entry.get(_CONFIGS, {}), budgets, f"{where}, {_CONFIGS}")
+    found = _struct(entry, Suite, where)
+    for field in ("networks", "methods", "seeds", "budgets"):
+        _filled(getattr(found, field), f"{where}, {field}")
+        _unique(getattr(found, field), f"{where}, {field}")
+    _known("task", [found.task], tasks.names(), where)
+    _known("method", found.methods, methods.names(), where)
+    _known("budget", found.budgets, budgets, where)
+    return found
+
+
+def _checked(entry: Any, budgets: Iterable[str], where: str) -> Configs:
+    """Configurations by budget and method; raises RateBenchError for wrong names and settings."""
+    _known("budget", _converted(entry, dict[str, Any], where), budgets, where)
+    for budget_name, by_method in entry.items():
+        place = f"{where}, {budget_name}"
+        _known("method", _converted(by_method, dict[str, Any], place), methods.names(), place)
+        for key, listed in by_method.items():
+            _filled(_converted(listed, list[Changes], f"{place}, {key}"), f"{place}, {key}")
+            with contextlib.suppress(MethodError):
+                _complete(key, listed, place)
+    return cast(Configs, entry)
+
+
+def _complete(key: str, listed: Sequence[Changes], where: str) -> list[Changes]:
+    """Configurations with the defaults filled in; raises MethodError if the method is broken, else RateBenchError."""
+    known, kind = defaults(key), methods.get(key).Config
+    complete: list[Changes] = []
+    for changes in listed:
+        _known(f"field of {key}'s Config", changes, known, where)
+        full = plain(_converted({**known, **changes}, kind, f"{where}, configuration {changes} of {key!r}"))
+        if full in complete:
+            msg = f"{where}, {key}: entry {len(complete) + 1}, {changes}, is the same configuration as an earlier one"
+            raise RateBenchError(msg)
+        complete.append(full)
     return complete
 
 
-def _complete(method: Method, key: str, changes: dict[str, Any]) -> dict[str, Any]:
+def _struct(value: Any, kind: type[Any], where: str) -> Any:
+    """`_converted` for a struct, with a hint for an unknown field."""
+    if isinstance(value, dict):
+        _known("field", value, kind.__struct_fields__, where)
+    return _converted(value, kind, where)
+
+
+def _converted(value: Any, kind: Any, where: str) -> Any:
     try:
-        config = msgspec.convert({**plain(method.Config()), **changes}, method.Config)
+        return msgspec.convert(value, kind)
     except msgspec.ValidationError as error:
-        msg = f"{PARAMS}, configuration {changes} of {key!r}: {error}"
+        msg = f"{where}: {error}"
         raise RateBenchError(msg) from error
-    return plain(config)
+
+
+def _known(kind: str, given: Iterable[str], known: Iterable[str], where: str) -> None:
+    """Raise UnknownName for a name that is not known."""
+    allowed = list(known)
+    for name in given:
+        if name not in allowed:
+            raise UnknownName(kind, name, allowed, where)
+
+
+def _filled(values: typing.Sized, where: str) -> None:
+    if not len(values):
+        msg = f"{where}: it is empty, so that nothing would run: name at least one"
+        raise RateBenchError(msg)
+
+
+def _unique(values: Sequence[Any], where: str) -> None:
+    for index, value in enumerate(values):
+        if value in values[:index]:
+            msg = f"{where}: {value!r} is there twice: remove one"
+            raise RateBenchError(msg)

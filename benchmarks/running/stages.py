@@ -11,13 +11,15 @@ from benchmarks.running import params, plan
 def fingerprints(suite_name: str) -> dict[str, Any]:
     """For each network and method, one hash of all cells at the suite's budgets that can be run.
 
-    It changes if the result of one of these cells can change, and if a cell is added or removed. A hash is stored where DVC
-    looks for the key `network.method`: DVC treats every dot as a nesting level, even a dot in a network's name.
+    It changes if the result of one of these cells can change, and if a cell is added or removed. A method that is broken has
+    none, so that only its own stages fail. A hash is stored where DVC looks for the key `network.method`: DVC treats every dot
+    as a nesting level, even a dot in a network's name.
     """
     suite = params.suite(suite_name)
-    cells: dict[str, dict[str, str]] = {f"{network}.{key}": {} for network in suite.networks for key in suite.methods}
+    keys, _ = plan.usable(suite_name)
+    cells: dict[str, dict[str, str]] = {f"{network}.{key}": {} for network in suite.networks for key in keys}
     for budget in suite.budgets:
-        for cell in plan.cells(suite_name, budget_name=budget):
+        for cell in plan.cells(suite_name, keys, budget_name=budget) if keys else ():
             if cell.unsupported() is None:
                 cells[f"{cell.network}.{cell.method}"][cell.id] = cell.fingerprint()
     found: dict[str, Any] = {}
