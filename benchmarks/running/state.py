@@ -1,7 +1,9 @@
 """The state of a cell in the results folder: its records, how it ended, and the folder of work in progress.
 
 A cell's folder under the results folder holds one record and one artefact per operating point, the log of the run, and
-`cell.json`, written last. Records with the current fingerprint are kept; others are measured again.
+`cell.json`, written last. Records with the current fingerprint are kept, others are measured again, and damaged files count
+as absent. Files that may be fine stop the run before anything is written: those that can't be read, are from a newer release,
+in another encoding, or records of another place.
 """
 
 from __future__ import annotations
@@ -9,7 +11,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from benchmarks import records, storage
-from benchmarks.errors import RecordError
+from benchmarks.errors import DamagedRecord
 from benchmarks.records import CellState, Record
 from benchmarks.running.cell import Cell
 
@@ -18,23 +20,28 @@ LOG = "log.txt"
 
 
 def state(cell: Cell, results: Path) -> CellState | None:
-    """How the cell ended with the current fingerprint; None if it must be run. A damaged file counts as absent."""
-    folder = results / cell.id
+    """How the cell ended with the current fingerprint; None if it must be run.
+
+    Raises RecordError for any file in the cell's folder that may be fine but can't be used.
+    """
+    folder, fingerprint = results / cell.id, cell.fingerprint()
+    fresh = {path.name for path in records.points(folder) if valid(path, fingerprint)}
     try:
-        ended = records.read_cell(folder / "cell.json")
-        points = [records.read(folder / f"p{i:02d}.json") for i in range(ended.points)]
-    except RecordError:
+        ended = records.read_cell(folder / "cell.json") if (folder / "cell.json").exists() else None
+    except DamagedRecord:
         return None
-    fingerprint = cell.fingerprint()
-    fresh = all(p.provenance.fingerprint == fingerprint for p in points)
-    return ended if ended.fingerprint == fingerprint and fresh else None
+    if ended is None or ended.fingerprint != fingerprint:
+        return None
+    return ended if all(f"p{i:02d}.json" in fresh for i in range(ended.points)) else None
 
 
 def valid(path: Path, fingerprint: str) -> Record | None:
-    """The existing record, if it has the current fingerprint."""
+    """The existing record, if it has the current fingerprint; raises RecordError as `state` does."""
     try:
-        known = records.read(path)
-    except RecordError:
+        known = records.read_in_place(path) if path.exists() else None
+    except DamagedRecord:
+        return None
+    if known is None:
         return None
     return known if known.provenance.fingerprint == fingerprint else None
 
