@@ -49,7 +49,11 @@ class BrokenModule(MethodError):
 
 
 class RecordError(RateBenchError):
-    """A record can't be read, or does not follow the schema."""
+    """A record can't be read, or records do not fit together. Nothing is measured in its place: it may be fine."""
+
+
+class DamagedRecord(RecordError):
+    """A file is no record, or its values contradict each other: `run` measures that point again."""
 
 
 class StaleCheckpoint(RateBenchError):

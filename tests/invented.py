@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import gzip
-import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ import torch
 import methods
 from benchmarks import records as recorded
 from benchmarks import tasks
+from benchmarks.configuration import config_hash
 from benchmarks.evaluation.metrics import interval, sums, wilson
 from benchmarks.records import CellState, Record, Score, described
 from methods.interface import Card, Metric
@@ -62,17 +62,17 @@ def made(method: str = "alpha", seed: int = 0, index: int = 0, **changes: Any) -
     correct, size = changes.pop("correct", 900 - 50 * index), changes.pop("file_bytes", 10_000 // (index + 1) + seed)
     network, budget = changes.pop("network", "net"), changes.pop("budget", "post-training")
     config = changes.pop("config", {"mode": "plain", "steps": 3})
-    config_hash = hashlib.sha256(json.dumps(config).encode()).hexdigest()[:8]
+    suite, cell_hash = changes.get("suite", SUITE), changes.get("config_hash", config_hash(config))
     fields: dict[str, Any] = {
         "schema": recorded.SCHEMA,
-        "id": f"{SUITE}/{network}/{method}/{config_hash}-{budget}-s{seed}/p{index:02d}",
-        "suite": SUITE,
+        "id": f"{suite}/{network}/{method}/{cell_hash}-{budget}-s{seed}/p{index:02d}",
+        "suite": suite,
         "task": "digits",
         "network": network,
         "method": method,
         "fidelity": "reconstruction",
         "config": config,
-        "config_hash": config_hash,
+        "config_hash": cell_hash,
         "budget": budget,
         "epochs": 0,
         "seed": seed,
@@ -100,12 +100,12 @@ def made(method: str = "alpha", seed: int = 0, index: int = 0, **changes: Any) -
             fingerprint="0123456789abcdef",
             commit="c" * 40,
             dirty=False,
-            command=f"ratebench run {SUITE} --method {method}",
+            command=f"ratebench run {suite} --method {method} --network {network} --budget {budget} --seed {seed}",
             started=f"2026-01-0{seed + 1}T10:00:00+00:00",
             versions={"python": "3.11"},
             cpu="a processor",
             gpu=None,
-            data={"data": "md5:0"},
+            data={"data": f"md5:{'0' * 32}"},
             artefact_sha256="a" * 64,
         ),
     }
@@ -143,7 +143,8 @@ def everything() -> list[Record]:
     """`several` and more: another configuration, a narrower network on another machine, times that are not known."""
     slim = recorded.Counted(elements=9_000, nonzero=9_000, macs=700_000)
     elsewhere = msgspec.structs.replace(made().speed, device="another processor", threads=1, latency_ms_batch128=None)
-    extra = {"counted": slim, "speed": elsewhere, "notes": {"redundancy_macs": 0.3}}
+    origin = msgspec.structs.replace(made().provenance, cpu="another processor")
+    extra = {"counted": slim, "speed": elsewhere, "notes": {"redundancy_macs": 0.3}, "provenance": origin}
     beta = [made("beta", seed=seed, correct=870, file_bytes=9000, fidelity="baseline", **extra) for seed in (0, 1)]
     unlike = [made("gamma", seed=seed, correct=correct) for seed, correct in ((0, 700), (1, 940))]
     return [*several(), *beta, *unlike, made(config={"mode": "plain", "steps": 4}, correct=910)]
@@ -237,12 +238,15 @@ def publish(package: Path, patch: pytest.MonkeyPatch) -> None:
 
 
 def store(results: Path, records: list[Record]) -> Path:
-    """Write records and the states of their cells; names that are no path are stored under another one."""
-    for number, known in enumerate(records):
-        parts = known.id.split("/")
-        place = known.id if len(parts) == 5 and "<" not in known.id else f"{SUITE}/x/y{number}/z-s0/p00"
-        recorded.write(results / f"{place}.json", known)
-        recorded.write((results / place).parent / "cell.json", CellState(recorded.SCHEMA, "x", "complete", 1, 1.0))
+    """Write records and the states of their cells."""
+    points: dict[Path, int] = {}
+    for known in records:
+        path = results / f"{known.id}.json"
+        recorded.write(path, known)
+        points[path.parent] = max(points.get(path.parent, 0), known.index + 1)
+    for folder, count in points.items():
+        ended = CellState(recorded.SCHEMA, known.provenance.fingerprint, "complete", count, 1.0)
+        recorded.write(folder / "cell.json", ended)
     return results
 
 

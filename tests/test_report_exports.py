@@ -20,6 +20,7 @@ from benchmarks.running import params
 HOSTILE = (
     "</script><script>document.title='ran'</script><img src=x onerror=\"document.title='ran'\"> 100 % of $\\_{x}^~ & #1"
 )
+NAME = re.sub(r"[/\\]", "", HOSTILE)  # what a folder can be called
 pytest_plugins = ["chromium"]
 
 
@@ -28,11 +29,11 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("hostile")
     records = [
         made(
-            HOSTILE,
+            NAME,
             index=i,
             point={HOSTILE: HOSTILE},
             config={HOSTILE: HOSTILE},
-            budget=HOSTILE,
+            budget=NAME,
             notes={HOSTILE: HOSTILE},
         )
         for i in (0, 1)

@@ -183,7 +183,7 @@ def test_a_task_that_is_gone_leaves_numbers_without_a_unit(tmp_path: Path) -> No
 
 def test_one_metric_compares_a_suite(tmp_path: Path) -> None:
     results = store(tmp_path / "results", [*positions(), reference()])
-    with pytest.raises(RateBenchError, match=r"are compared by different metrics \(rmse, top-1\): remove the records"):
+    with pytest.raises(RateBenchError, match=r"are compared by different metrics \(rmse, top-1\): run the cells"):
         render(SUITE, results, tmp_path / "reports")
 
 

@@ -139,10 +139,10 @@ def test_cells_without_a_result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         methods, "_locations", lambda: {"gone": "nowhere.gone", "reference": "methods.baselines.reference"}
     )
     params._params.cache_clear()
-    failed = CellState(recorded.SCHEMA, "x", "failed", 0, 1.0, "out of <b>memory</b>")
+    failed = CellState(recorded.SCHEMA, "0" * 16, "failed", 0, 1.0, "out of <b>memory</b>")
     results = store(tmp_path / "results", [made(), made("beta")])
     for seed in (0, 1):
-        recorded.write(results / SUITE / f"net/alpha/abc-short-s{seed}/cell.json", failed)
+        recorded.write(results / SUITE / f"net/alpha/abcdef01-short-s{seed}/cell.json", failed)
     next((results / SUITE / "net" / "beta").glob("*/cell.json")).unlink()
     try:
         gaps = cells.gaps(results, SUITE, [made()])

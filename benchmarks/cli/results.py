@@ -13,7 +13,7 @@ from benchmarks.cli.app import Methods, Results, Suite, app, console, counted, s
 from benchmarks.cli.tables import Column, Table
 from benchmarks.errors import RateBenchError, UnknownName
 from benchmarks.evaluation.verify import verify as verified
-from benchmarks.records import described
+from benchmarks.records import comparable, described
 from benchmarks.running import environment, params
 from methods.interface import Metric
 
@@ -21,10 +21,11 @@ from methods.interface import Metric
 @app.command()
 def show(suite: Suite, results: Results = Path("results")) -> None:
     """Print the records of a suite as a table."""
-    known = list(records.load(results, suite))
+    known = records.load(results, suite)
     if not known:
         msg = f"there are no records of {suite!r} in {results}: `ratebench run {suite}` makes them"
         raise RateBenchError(msg)
+    comparable.check(known)
     metrics = described.all_metrics(known)
     columns = [column for m in metrics for column in (m.name, "95 % interval")]
     weighed = ["bits/weight"] if any(r.rate.bits_per_weight is not None for r in known) else []
@@ -52,14 +53,14 @@ def _score(metric: Metric, score: records.Score | None) -> tuple[str, str]:
 @app.command()
 def verify(suite: Suite, method: Methods = None, results: Results = Path("results")) -> None:
     """Decode and score existing artefacts again, and compare the results with their records."""
-    recorded = list(records.load(results, suite))
-    names = {*methods.names(), *(r.method for r in recorded)}
+    recorded = records.stored(results, suite)
+    names = {*methods.names(), *(r.method for r in recorded.values())}
     for key in method or ():
         if key not in names:
             raise UnknownName("method", key, names)
-    known = [r for r in recorded if not method or r.method in method]
+    known = {path: r for path, r in recorded.items() if not method or r.method in method}
     counts = {"same": 0, "differs": 0, "no artefact": 0}
-    for verdict in verified(known, results, environment.device()):
+    for verdict in verified(known, environment.device()):
         counts[verdict.outcome] += 1
         if verdict.outcome == "differs":
             warn(f"{verdict.record.id} differs: {verdict.detail}")
@@ -68,7 +69,7 @@ def verify(suite: Suite, method: Methods = None, results: Results = Path("result
         raise RateBenchError(
             f"{counted(counts['differs'], 'artefact')} with a difference from the record: see the lines above"
             if counts["differs"]
-            else f"no artefact of {suite!r} is in {results}: delete its records, if any, and run `ratebench run {suite}`"
+            else f"no artefact of {suite!r} is in {results}: artefacts are not in git; `ratebench run {suite} --results FOLDER` with another folder makes them"
         )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -25,13 +25,13 @@ class Verdict:
     detail: str = ""
 
 
-def verify(records: Sequence[Record], results: Path, device: torch.device) -> Iterator[Verdict]:
-    """Decode and score the artefacts again, each in a new process, and compare with their records.
+def verify(records: Mapping[Path, Record], device: torch.device) -> Iterator[Verdict]:
+    """Decode and score the artefacts beside records' files again, each in a new process, and compare with the records.
 
     Proportions must be exactly equal; means may differ by rounding.
     """
-    for known in records:
-        path = results / f"{known.id}.rbn"
+    for place, known in records.items():
+        path = place.with_suffix(".rbn")
         if not path.exists():
             yield Verdict(known, "no artefact")
             continue

@@ -79,8 +79,9 @@ def observed(rows: Sequence[Row], tasks: set[str]) -> Iterator[Observed]:
             if observation.task not in tasks:
                 continue
             for row in _fitting(observation.of, observation, rows, claims.BYTES):
-                if all(observation.note in record.notes for record in row.records):
-                    note = spread(record.notes[observation.note] for record in row.records)
+                notes = [described.number(record.notes.get(observation.note)) for record in row.records]
+                if None not in notes:
+                    note = spread(value for value in notes if value is not None)
                     outcome: Outcome = "supported" if note.low > observation.above else "not supported"
                     place = described.named(row.first.point)
                     yield Observed(key, observation, row.first.network, place, note, outcome)
@@ -97,7 +98,7 @@ def _fitting(side: Side, claim: Claim | Observation, rows: Sequence[Row], at: st
         for row in rows
         if (row.first.method, row.first.task, row.first.budget) == (side.method, claim.task, claim.budget)
         and has(row.first.config, side.config)
-        and (at in row.first.point or at == claims.BYTES)
+        and (at == claims.BYTES or isinstance(row.first.point.get(at), str | int | float))
     ]
     if not fitting:
         return []
@@ -120,7 +121,7 @@ def _at_a_label(claim: Claim, better: Sequence[Row], worse: Sequence[Row]) -> It
         {(row.first.network, row.first.point[label]): _point(row, side) for row in rows}
         for rows, side in ((better, claim.better), (worse, claim.worse))
     )
-    for network, value in sorted(first.keys() & second.keys()):
+    for network, value in sorted(first.keys() & second.keys(), key=lambda known: (known[0], str(type(known[1])), known[1])):
         place = f"{label} {value:g}" if isinstance(value, int | float) else f"{label} {value}"
         yield network, place, first[network, value], second[network, value]
 

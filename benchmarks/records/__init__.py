@@ -1,6 +1,7 @@
 """Records of operating points: their schema, their files, and rows of records that differ only in their seed."""
 
-from benchmarks.records.files import load, paths, read, read_cell, write
+from benchmarks.records.files import read, read_cell, read_in_place, write
+from benchmarks.records.folders import cells, load, paths, points, stored
 from benchmarks.records.schema import SCHEMA, CellState, Counted, Provenance, Rate, Record, Score, Speed
 
 __all__ = [
@@ -12,9 +13,13 @@ __all__ = [
     "Record",
     "Score",
     "Speed",
+    "cells",
     "load",
     "paths",
+    "points",
     "read",
     "read_cell",
+    "read_in_place",
+    "stored",
     "write",
 ]

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from benchmarks.data import unpacking
 from benchmarks.errors import RateBenchError
-from benchmarks.records import files
+from benchmarks.records import folders
 from benchmarks.records.schema import Record
 from benchmarks.records.snapshot import snapshot
 
@@ -55,11 +55,11 @@ def _differ(a: Record, b: Record) -> bool:
 def load(place: str, suite: str) -> list[Record]:
     """The records of a suite in a results folder or at a git revision."""
     if Path(place).is_dir():
-        found = list(files.load(Path(place), suite))
+        found = folders.load(Path(place), suite)
     else:
         with tempfile.TemporaryDirectory() as folder:
             _checkout(place, suite, Path(folder))
-            found = list(files.load(Path(folder) / "results", suite))
+            found = folders.load(Path(folder) / "results", suite)
     if not found:
         msg = f"there are no records of {suite!r} in {place}"
         raise RateBenchError(msg)

@@ -102,6 +102,11 @@ def _short(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
+def number(value: Any) -> float | None:
+    """A value of a record's notes as a number; None if it is missing or something else."""
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+
+
 def named(values: dict[str, Any]) -> str:
     """`a=1, b=x`: a point or a configuration on one line."""
     return ", ".join(f"{name}={_short(value)}" for name, value in values.items())

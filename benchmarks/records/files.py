@@ -1,61 +1,134 @@
-"""Records as JSON files, one for each operating point, written atomically."""
+"""Records as JSON files, one for each operating point, written atomically and checked when they are read."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+import os
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from benchmarks import storage
-from benchmarks.errors import RecordError
-from benchmarks.records import migration
+from benchmarks.errors import DamagedRecord, RecordError
+from benchmarks.records import migration, regular, sense
 from benchmarks.records.schema import SCHEMA, CellState, Record
 
+LIMIT = 64 * 2**20  # bytes of a record
+_WRONG = (msgspec.MsgspecError, DamagedRecord, RecursionError, LookupError, TypeError, ValueError, ArithmeticError)
 
-def _read(path: Path, kind: type[Any]) -> Any:
-    try:
-        plain = msgspec.json.decode(path.read_bytes())
-        while (schema := plain["schema"]) != SCHEMA:
-            if schema not in migration.STEPS:
-                msg = f"this release does not know schema {schema}"
-                raise TypeError(msg)
-            plain = migration.STEPS[schema](plain)
-        found = msgspec.convert(plain, kind)
-        if isinstance(found, Record) and not found.metrics:
-            raise TypeError("it has no metric")
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, KeyError, TypeError, ValueError) as error:
-        msg = f"{path} is not a valid record ({error}): delete it and run again to measure that point"
-        raise RecordError(msg) from error
-    except OSError as error:
-        msg = f"can't read {path}: {error.strerror or error}"
-        raise RecordError(msg) from error
-    return found
+
+class _Newer(Exception):
+    """The data follows a schema of a later release."""
+
+
+class _Versioned(msgspec.Struct):
+    """What a file of any schema has."""
+
+    schema: Any
 
 
 def read(path: Path) -> Record:
-    """The record in a file; raises RecordError with the file's name and the reason."""
+    """The record in a file, wherever the file is.
+
+    Raises DamagedRecord if the content is no record, and RecordError if it may be fine: it can't be read now, was written
+    by a newer release, or is stored in another encoding. Both name the file and the reason.
+    """
     record: Record = _read(path, Record)
     return record
 
 
+def read_in_place(path: Path) -> Record:
+    """The record in a file of a results folder; also raises RecordError if it belongs to another place there."""
+    record = read(path)
+    if not f"{os.sep}{path}".endswith(f"{os.sep}{record.id.replace('/', os.sep)}.json"):
+        own = path.parents[4] / f"{record.id}.json"
+        there = f"{own}, which exists as well" if own.exists() else f"{own}"
+        msg = f"{path} is the record of {there}: move it out of {path.parents[4]}, or back to its place"
+        raise RecordError(msg)
+    return record
+
+
 def read_cell(path: Path) -> CellState:
-    """The cell state in a file; raises RecordError as `read` does."""
+    """The cell state in a file; raises as `read` does."""
     state: CellState = _read(path, CellState)
     return state
 
 
 def write(path: Path, record: Record | CellState) -> None:
-    """Store a record atomically, indented so that people can read it and compare versions."""
-    storage.write(path, msgspec.json.format(msgspec.json.encode(record), indent=1) + b"\n")
+    """Store a record atomically, indented so that people can read it and compare versions.
+
+    Raises DamagedRecord, and writes nothing, if it could not be read again.
+    """
+    data = msgspec.json.encode(record)
+    try:
+        _decoded(data, type(record))
+    except _WRONG as error:
+        msg = f"the values for {path} contradict each other: {error}"
+        raise DamagedRecord(msg) from error
+    storage.write(path, msgspec.json.format(data, indent=1) + b"\n")
 
 
-def paths(results: Path, suite: str) -> list[Path]:
-    """All point records of a suite, in the order of their ids."""
-    return sorted((results / suite).glob("*/*/*/p*.json"))
+def _read(path: Path, kind: type[Any]) -> Any:
+    try:
+        data = regular.read(path, LIMIT)
+    except OSError as error:
+        msg = f"can't read {path}: {error.strerror or error}"
+        raise RecordError(msg) from error
+    try:
+        return _decoded(data, kind)
+    except _Newer as error:
+        msg = f"{path} was written by a newer release of RateBench ({error}): update this checkout to use it"
+        raise RecordError(msg) from error
+    except _WRONG as error:
+        if (encoding := _encoding(data)) != "utf-8":
+            msg = f"{path} is stored as {encoding}: save it as UTF-8 without a byte order mark, as it was written"
+            raise RecordError(msg) from error
+        again = "completes the cell" if kind is CellState else "measures that point"
+        msg = f"{path} is not a valid record ({error}): restore it from a copy, or `ratebench run` {again} again"
+        raise DamagedRecord(msg) from error
 
 
-def load(results: Path, suite: str) -> Iterator[Record]:
-    """All records of a suite; raises RecordError at the first damaged file."""
-    return map(read, paths(results, suite))
+def _decoded(data: bytes, kind: type[Any]) -> Any:
+    """A record or a cell state; raises _Newer or one of _WRONG."""
+    schema = msgspec.json.decode(data, type=_Versioned).schema
+    known = f"schema {schema}, this release knows {SCHEMA}"
+    if type(schema) is int and schema > SCHEMA:
+        raise _Newer(known)
+    try:
+        current = type(schema) is int and schema == SCHEMA
+        found = msgspec.json.decode(data, type=kind) if current else _migrated(data, kind)
+    except msgspec.ValidationError as error:
+        if "unknown field" in str(error):
+            msg = f"{known}, {error}"
+            raise _Newer(msg) from error
+        raise
+    sense.check(found)
+    return found
+
+
+def _migrated(data: bytes, kind: type[Any]) -> Any:
+    """Data of an older schema, converted step by step."""
+    plain = msgspec.json.decode(data)
+    while (schema := plain["schema"]) != SCHEMA or type(schema) is not int:
+        if type(schema) is not int or schema not in migration.STEPS:
+            msg = f"this release does not know schema {schema!r}"
+            raise TypeError(msg)
+        plain = migration.STEPS[schema](plain)
+    return msgspec.convert(plain, kind)
+
+
+def _encoding(data: bytes) -> str:
+    """The encoding in which the data is JSON with a schema, if that is not UTF-8; "utf-8" also if there is none."""
+    try:
+        data.decode()
+        likely = [json.detect_encoding(data)]
+    except UnicodeDecodeError:
+        likely = [json.detect_encoding(data), "latin-1"]
+    for name in likely:
+        try:
+            if name != "utf-8" and "schema" in json.loads(data.decode(name)):
+                return name
+        except (ValueError, TypeError, RecursionError):
+            continue
+    return "utf-8"

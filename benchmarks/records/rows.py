@@ -9,7 +9,7 @@ import statistics
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from benchmarks.records import described
+from benchmarks.records import comparable, described
 from benchmarks.records.quality import Quality, Spread, spread
 from benchmarks.records.schema import ROLES, Record
 
@@ -78,19 +78,22 @@ class Row:
         return statistics.median(times) if times else None
 
 
-def _group(record: Record) -> tuple[str, str, str, str, float, int, str]:
+def _group(record: Record) -> tuple[str, str, str, str, int, str]:
     # The label is needed: if seeds yield different curves, the same index may refer to different points.
     point = json.dumps(record.point, sort_keys=True)
-    epochs = -1 if record.epochs is None else record.epochs
-    return record.network, record.method, record.config_hash, record.budget, epochs, record.index, point
+    return record.network, record.method, record.config_hash, record.budget, record.index, point
 
 
 def aggregate(records: Sequence[Record]) -> list[Row]:
-    """Records that differ only in their seed become one row; rows are sorted by network, method, config and point."""
+    """Records that differ only in their seed become one row; rows are sorted by network, method, config and point.
+
+    Raises RecordError if records were measured on different things, such as other test items or another number of epochs.
+    """
+    comparable.check(records)
     rows: list[Row] = []
     taken: dict[str, int] = {}
     for group, members in itertools.groupby(sorted(records, key=lambda r: (_group(r), r.seed, r.id)), key=_group):
-        network, method, config_hash, budget, _, index, _ = group
+        network, method, config_hash, budget, index, _ = group
         key = f"{network}/{method}/{config_hash}-{budget}/p{index:02d}"
         taken[key] = taken.get(key, 0) + 1
         rows.append(Row(key if taken[key] == 1 else f"{key}-{taken[key]}", tuple(members)))

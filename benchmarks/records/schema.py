@@ -1,18 +1,30 @@
 """The schema of records and of cell states. Files of older versions are migrated when they are read.
 
-Names of quantities contain their unit, times are in ISO 8601 and UTC, and unknown values are null.
+Names of quantities contain their unit, times are in ISO 8601 and UTC, and unknown values are null. The types contain the
+bounds of single values; `sense.py` checks the values against each other.
 """
 
 from __future__ import annotations
 
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal, TypeAlias, get_args
 
 import msgspec
+from msgspec import Meta
 
 from methods.interface import Fidelity, Role
 
 SCHEMA = 2
 ROLES: tuple[str, ...] = get_args(Role)  # roles of the bytes of a file, in the order in which they are shown
+LARGEST = 2**53  # the largest integer that every reader of JSON takes exactly
+
+Name: TypeAlias = Annotated[str, Meta(pattern=r"\A(?!\.)[^/\\\x00-\x1f]+\Z")]  # one level of a path
+Positive: TypeAlias = Annotated[int, Meta(ge=1, le=LARGEST)]
+Count: TypeAlias = Annotated[int, Meta(ge=0, le=LARGEST)]
+Sum: TypeAlias = Annotated[int, Meta(ge=-LARGEST, le=LARGEST)] | float
+Amount: TypeAlias = Annotated[float, Meta(ge=0)]
+Fingerprint: TypeAlias = Annotated[str, Meta(pattern=r"\A[0-9a-f]{16}\Z")]
+Sha256: TypeAlias = Annotated[str, Meta(pattern=r"\A[0-9a-f]{64}\Z")]
+Commit: TypeAlias = Annotated[str, Meta(pattern=r"\A([0-9a-f]{40}|[0-9a-f]{64})\Z")]
 
 
 class _Strict(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -26,19 +38,19 @@ class Rate(_Strict, frozen=True):
     bits of the file / values of that network; None without a reference network.
     """
 
-    file_bytes: int
-    by_role: dict[str, int]
-    uncompressed_bytes: int
-    ratio: float
-    bits_per_weight: float | None
+    file_bytes: Positive
+    by_role: dict[str, Count]
+    uncompressed_bytes: Positive
+    ratio: Amount
+    bits_per_weight: Amount | None
 
 
 class Counted(_Strict, frozen=True):
     """Counts on the decoded network: tensor elements, non-zero ones, multiply-accumulates for one item."""
 
-    elements: int
-    nonzero: int
-    macs: int
+    elements: Count
+    nonzero: Count
+    macs: Count
 
 
 class Score(_Strict, frozen=True):
@@ -47,9 +59,9 @@ class Score(_Strict, frozen=True):
     `value`, `low` and `high` are not multiplied by the metric's scale: a proportion is between 0 and 1.
     """
 
-    items: int
-    total: int | float
-    squares: int | float
+    items: Positive
+    total: Sum
+    squares: Sum
     value: float
     low: float
     high: float
@@ -62,11 +74,11 @@ class Speed(_Strict, frozen=True):
     """
 
     device: str
-    threads: int
-    encode_s: float
-    decode_s: float
-    latency_ms_batch1: float
-    latency_ms_batch128: float | None
+    threads: Positive
+    encode_s: Amount
+    decode_s: Amount
+    latency_ms_batch1: Amount
+    latency_ms_batch128: Amount | None
 
 
 class Provenance(_Strict, frozen=True):
@@ -75,8 +87,8 @@ class Provenance(_Strict, frozen=True):
     `processes` trained and scored together, each with at most `micro` items in its network at once (None: no limit).
     """
 
-    fingerprint: str
-    commit: str | None
+    fingerprint: Fingerprint
+    commit: Commit | None
     dirty: bool | None
     command: str
     started: str
@@ -84,9 +96,9 @@ class Provenance(_Strict, frozen=True):
     cpu: str
     gpu: str | None
     data: dict[str, str]
-    artefact_sha256: str
-    processes: int = 1
-    micro: int | None = None
+    artefact_sha256: Sha256
+    processes: Positive = 1
+    micro: Positive | None = None
 
 
 class Record(_Strict, frozen=True, kw_only=True):
@@ -99,24 +111,24 @@ class Record(_Strict, frozen=True, kw_only=True):
 
     schema: int
     id: str
-    suite: str
-    task: str
-    network: str
-    method: str
+    suite: Name
+    task: Name
+    network: Name
+    method: Name
     fidelity: Fidelity
     config: dict[str, Any]
     config_hash: str
-    budget: str
-    epochs: float | None
+    budget: Name
+    epochs: Amount | None
     seed: int
-    index: int
+    index: Count
     point: dict[str, Any]
     rate: Rate
     counted: Counted
     metrics: dict[str, Score]
     selection: Literal["last"] = "last"
     speed: Speed
-    wall_s: float
+    wall_s: Amount
     provenance: Provenance
     notes: dict[str, Any] = {}
 
@@ -135,8 +147,8 @@ class CellState(_Strict, frozen=True):
     """How a cell (method × config × network × budget × seed) ended: complete, or failed for the reason `error`."""
 
     schema: int
-    fingerprint: str
+    fingerprint: Fingerprint
     status: Literal["complete", "failed"]
-    points: int
-    wall_s: float
+    points: Count
+    wall_s: Amount
     error: str | None = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable
 from typing import Any
 
@@ -12,6 +13,7 @@ import pandas as pd
 from benchmarks.records.schema import ROLES, Record
 
 # Each of these dicts stays one column of JSON, because its keys differ from method to method.
+_FORMULA = re.compile(r"[=+\-@\t\r\n＝＋－＠]")  # the page's script has the same
 _AS_JSON = {"config", "point", "notes", "versions", "data"}
 
 
@@ -44,13 +46,19 @@ def _flatten(fields: dict[str, Any], prefix: str = "") -> Iterable[tuple[str, An
             yield prefix + name, value
 
 
+def _harmless(value: Any) -> Any:
+    return f"'{value}" if isinstance(value, str) and _FORMULA.match(value) else value
+
+
 def csv(records: Iterable[Record], caution: str = "") -> bytes:
     """UTF-8 CSV of `flat`; floats are written so that they read back as the same double.
 
+    A text that a spreadsheet would take for a formula begins with an apostrophe, which makes it text there.
     A suite's caution becomes the last column, because rows may be read without the page that shows it.
     """
-    table = flat(records)
+    whole = flat(records)
+    table = pd.DataFrame({name: pd.Series(map(_harmless, whole[name]), dtype=object) for name in whole})
     if caution:
-        table["caution"] = caution
+        table["caution"] = _harmless(caution)
     text: str = table.to_csv(index=False, lineterminator="\n")
     return text.encode()

@@ -95,7 +95,7 @@ def _account(row: Row, reference: Row) -> Account:
         row.over_seeds(lambda r: r.counted.nonzero).mean,
     )
     point = {**row.first.point, "budget": row.first.budget}
-    return Account(row.first.network, point, row.ratio, whole / elements, whole / max(nonzero, 1))
+    return Account(row.first.network, point, row.ratio, whole / max(elements, 1), whole / max(nonzero, 1))
 
 
 def _arxiv_url(known: Card) -> str | None:

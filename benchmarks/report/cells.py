@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
+import re
 import typing
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -12,11 +14,14 @@ from typing import Literal
 from benchmarks import configuration
 from benchmarks import records as recorded
 from benchmarks.errors import RateBenchError
-from benchmarks.records import Record, described
+from benchmarks.records import Record, described, regular
 from benchmarks.records.table import plain_json
 from benchmarks.running import params, plan, state
 from benchmarks.running.cell import Cell
 from methods.interface import BudgetName
+
+LOG_BYTES = 2**20  # of a log are shown
+_LABEL = re.compile(r"([0-9a-f]{8})-(.+)-s(-?\d+)")  # the folder of a cell
 
 Status = Literal["failed", "unfinished", "not applicable", "not run"]
 
@@ -34,11 +39,17 @@ class Gap:
     seeds: tuple[int, ...]
 
 
-def logs(results: Path, records: Sequence[Record]) -> dict[str, str]:
-    """Id of each record's cell -> the log of its run; cells without a log are left out."""
-    ids = {record_id.rpartition("/")[0] for record_id in (r.id for r in records)}
-    files = {cell_id: results / cell_id / state.LOG for cell_id in sorted(ids)}
-    return {cell_id: file.read_text("utf-8", "replace") for cell_id, file in files.items() if file.exists()}
+def logs(results: Path, suite: str) -> dict[str, str]:
+    """Id of each recorded cell -> the log of its run, of a long one the end; cells without a log file are left out.
+
+    Logs are found in the folders of records. What is no regular file there, such as a link, is no log.
+    """
+    found = {}
+    for folder in dict.fromkeys(path.parent for path in recorded.paths(results, suite)):
+        with contextlib.suppress(OSError):
+            text = regular.read_end(folder / state.LOG, LOG_BYTES).decode("utf-8", "replace")
+            found[folder.relative_to(results).as_posix()] = text
+    return found
 
 
 def first_configs(suite: str, records: Sequence[Record]) -> set[tuple[str, str, str]]:
@@ -65,17 +76,19 @@ def _kind(known: Record) -> tuple[str, str]:
 
 def _ended_badly(results: Path, suite: str, configs: dict[str, str]) -> Iterator[Gap]:
     """Failed and unfinished cells, found by the files in their folders; raises RecordError for a damaged cell.json."""
-    for folder in sorted(path for path in (results / suite).glob("*/*/*") if path.is_dir()):
+    for folder in recorded.cells(results, suite):
         network, method, label = folder.relative_to(results / suite).parts
-        config_hash, _, rest = label.partition("-")
-        budget, _, seed = rest.rpartition("-s")
+        parts = _LABEL.fullmatch(label)
+        if parts is None:  # nobody's cell, such as a copy
+            continue
+        config_hash, budget, seed = parts.groups()
         config = configs.get(f"{network}/{method}/{config_hash}", config_hash)
-        gap = Gap(network, method, config, budget, "failed", "", (int(seed),) if seed.isdigit() else ())
+        gap = Gap(network, method, config, budget, "failed", "", (int(seed),))
         if (folder / "cell.json").exists():
             ended = recorded.read_cell(folder / "cell.json")
             if ended.status == "failed":
                 yield replace(gap, reason=ended.error or "no reason was recorded")
-        elif any(folder.glob("p*.json")):
+        elif recorded.points(folder):
             yield replace(
                 gap, status="unfinished", reason="the cell has points, but was interrupted or is still running"
             )

@@ -35,11 +35,14 @@ def estimates(line: Series) -> list[float]:
     """
     card = described.card(line.method)
     note = card.estimate if card else ""
-    return [100 * row.first.notes[note] for row in line.rows if note in row.first.notes]
+    noted = [described.number(row.first.notes.get(note)) for row in line.rows]
+    return [100 * value for value in noted if value is not None]
 
 
 def removed(reference: Row, row: Row) -> float:
-    """Multiply-accumulates removed, in per cent of the reference's."""
+    """Multiply-accumulates removed, in per cent of the reference's; 0 if it has none."""
+    if reference.first.counted.macs == 0:
+        return 0.0
     return 100 * (1 - row.over_seeds(lambda r: r.counted.macs).mean / reference.first.counted.macs)
 
 

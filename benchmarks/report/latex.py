@@ -24,7 +24,7 @@ TEX = {
     "−": "$-$",
     "√": "$\\surd$",
     "⁶": "$^6$",
-    "\n": " ",
+    **dict.fromkeys("\n\r\t", " "),
 }
 LAST = 0x17F  # the last letter that plain pdflatex supports; later ones become question marks
 

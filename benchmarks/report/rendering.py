@@ -50,14 +50,14 @@ def render(suite: str, results: Path, reports: Path) -> Path:
 
 def _load(suite: str, results: Path) -> list[Record]:
     """The records of a suite in the order of their ids; raises RateBenchError if no report can be made of them."""
-    records = sorted(recorded.load(results, suite), key=lambda r: r.id)
+    records = recorded.load(results, suite)
     if not records:
         msg = f"there are no records of {suite!r} in {results}: `ratebench run {suite}` makes them"
         raise RateBenchError(msg)
     if len(compared := {r.metric for r in records}) > 1:
         msg = (
             f"records of {suite!r} in {results} are compared by different metrics ({', '.join(sorted(compared))}): "
-            "remove the records whose metric the task no longer defines, or run them again"
+            "run the cells whose metric the task no longer defines again, or move their records out of the results"
         )
         raise RateBenchError(msg)
     return records
@@ -90,7 +90,7 @@ def _contents(suite: str, results: Path, records: Sequence[Record]) -> tuple[Con
         first=first,
         references=known,
         gaps=cells.gaps(results, suite, records),
-        logs=cells.logs(results, records),
+        logs=cells.logs(results, suite),
         comparisons=comparisons,
         methods=about.about([line for line in lines if line.identity in first], known, comparisons),
         claims=list(claimed.judged(rows, tasks)),

@@ -94,7 +94,7 @@ class Version:
         ended = self.folder(cell) / "cell.json"
         if not ended.exists() or records.read_cell(ended).status != "complete":
             return {}
-        known = [records.read(path) for path in sorted(self.folder(cell).glob("p*.json"))]
+        known = [records.read(path) for path in records.points(self.folder(cell))]
         return {f"p{r.index:02d}": _results(r) for r in known}
 
     def reason(self, cell: Cell) -> str | None:

@@ -1,8 +1,10 @@
 """The state of a cell in the results folder: its records, how it ended, and the folder of work in progress.
 
 A cell's folder under the results folder holds one record and one artefact per operating point, the log of the run, and
-`cell.json`, written last. Records with the current fingerprint are kept; others are measured again. If a reference was
-trained on this machine, its hash has to be the current one, too.
+`cell.json`, written last. Records with the current fingerprint are kept, others are measured again, and damaged files count
+as absent. If a reference was trained on this machine, its hash has to be the current one, too. Files that may be fine stop
+the run before anything is written: those that can't be read, are from a newer release, in another encoding, or records of
+another place.
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from benchmarks import records, storage
-from benchmarks.errors import RecordError
+from benchmarks.errors import DamagedRecord
 from benchmarks.records import CellState, Record
 from benchmarks.running import references
 from benchmarks.running.cell import Cell
@@ -23,27 +25,33 @@ LOG = "log.txt"
 def state(cell: Cell, results: Path) -> CellState | None:
     """How the cell ended with the current fingerprint and reference; None if it must be run.
 
-    A damaged file counts as absent. If the reference is to be trained on this machine and is not yet, the cell must be run.
+    If the reference is to be trained on this machine and is not yet, the cell must be run. Raises RecordError for any file in
+    the cell's folder that may be fine but can't be used.
     """
-    folder = results / cell.id
+    folder, fingerprint = results / cell.id, cell.fingerprint()
+    known = {path.name: valid(path, fingerprint, {}) for path in records.points(folder)}
     try:
-        ended = records.read_cell(folder / "cell.json")
-        points = [records.read(folder / f"p{i:02d}.json") for i in range(ended.points)]
-    except RecordError:
+        ended = records.read_cell(folder / "cell.json") if (folder / "cell.json").exists() else None
+    except DamagedRecord:
         return None
-    fingerprint = cell.fingerprint()
-    if ended.fingerprint != fingerprint or any(p.provenance.fingerprint != fingerprint for p in points):
+    if ended is None or ended.fingerprint != fingerprint:
         return None
+    points = [known.get(f"p{i:02d}.json") for i in range(ended.points)]
     required = references.required(cell.task, cell.network)
-    fresh = required is not None and all(references.holds(p, required) for p in points)
+    fresh = required is not None and all(p is not None and references.holds(p, required) for p in points)
     return ended if fresh else None
 
 
 def valid(path: Path, fingerprint: str, required: Mapping[str, str]) -> Record | None:
-    """The existing record, if it has the current fingerprint, and the `required` entries that name the reference."""
+    """The existing record, if it has the current fingerprint, and the `required` entries that name the reference.
+
+    Raises RecordError as `state` does.
+    """
     try:
-        known = records.read(path)
-    except RecordError:
+        known = records.read_in_place(path) if path.exists() else None
+    except DamagedRecord:
+        return None
+    if known is None:
         return None
     return known if known.provenance.fingerprint == fingerprint and references.holds(known, required) else None
 

@@ -21,7 +21,9 @@ function displayedColumns() {
 }
 
 function csv() {
-  const quoted = (one) => (/[",\n\r]/.test(String(one)) ? `"${String(one).replaceAll('"', '""')}"` : String(one ?? ""));
+  // A text that a spreadsheet would take for a formula begins with an apostrophe; numbers stay numbers.
+  const harmless = (one) => (typeof one === "string" && /^[=+\-@\t\r\n＝＋－＠]/.test(one) ? `'${one}` : String(one ?? ""));
+  const quoted = (one) => (/[",\n\r]/.test(harmless(one)) ? `"${harmless(one).replaceAll('"', '""')}"` : harmless(one));
   const columns = displayedColumns(), scores = columns.filter((column) => column.metric !== null);
   const bounds = scores.flatMap((column) => [`${column.key}.low`, `${column.key}.high`]);
   const caution = page.caution ? { caution: page.caution } : {}; // a column only where there is one
@@ -49,7 +51,7 @@ function latex() {
   const head = ["method", ...columns.map((column) => (column.unit ? `${column.head} (${column.unit})` : column.head))];
   const bounds = (row, { metric }) => (metric === null || !row.intervals[metric] ? "" : ` [${ends(row.intervals[metric], page.metrics[metric])}]`);
   const lines = ordered.map((row) => [row.line.method, ...columns.map((column) => text(row, column.key) + bounds(row, column))]);
-  const set = (line) => `${line.map(tex).join(" & ")} \\\\`;
+  const set = (line) => `${line.map(tex).join(" & ").replace(/^(?=\s*[[*])/, "{}")} \\\\`; // else \\ takes [ and * for its own
   return [
     `% RateBench, suite ${page.suite}, network ${state.network}, snapshot ${page.snapshot}`.replace(/\s+/g, " "),
     "% needs \\usepackage{booktabs} and, for quotation marks and accents, \\usepackage[T1]{fontenc}",
