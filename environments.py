@@ -182,7 +182,8 @@ def _step(line: str) -> str | None:
         return None
     if "Installing collected packages" in line:
         return f"unpacking {line.count(',') + 1} packages"
-    return re.sub(r"\S*/(?=\S)", "", found.group().strip())[:100]  # without the folders of addresses
+    step = re.sub(r"\S*/(?=\S)", "", found.group().strip())  # without the folders of addresses
+    return re.sub(r"(-\d[^-\s]*)-\S*\.whl", r"\1", step)[:100]
 
 
 def _is_large(line: str) -> bool:
