@@ -55,17 +55,18 @@ def run(session: nox.Session, program: str, *arguments: str) -> None:
     session.run(str(BIN / program), *arguments, external=True, env={"PATH": path})
 
 
-def measure(session: nox.Session, suite: str) -> None:
+def measure(session: nox.Session, suite: str, *options: str) -> None:
     """Run the cells without a valid record, then render the report of all records."""
     install(session, nncodec=True)
-    run(session, "ratebench", "run", suite, *session.posargs)
+    run(session, "ratebench", "run", suite, *options, *session.posargs)
     run(session, "ratebench", "report", suite)
 
 
 @verb
 def digits(session: nox.Session) -> None:
     """Compress, decode and score small networks on the embedded digits; prints the path of the report."""
-    measure(session, "digits")
+    jobs = str(min(4, os.cpu_count() or 1))  # its networks are too small for several cores
+    measure(session, "digits", "--jobs", jobs)
 
 
 @verb
