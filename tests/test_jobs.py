@@ -5,10 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+import test_runner
 from test_runner import InProcess, Laboratory
 
 from benchmarks.running import schedule
 from benchmarks.running.cell import Cell
+
+laboratory = test_runner.laboratory
 
 
 def test_cells_of_a_job_share_the_process_that_scores_until_one_fails(
