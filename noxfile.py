@@ -2,24 +2,20 @@
 """The sessions of RateBench; `nox -l` lists them. Without nox, `python3 noxfile.py -s digits` installs it first."""
 
 import os
-import subprocess
 import sys
-import venv
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE))
+
+import environments  # noqa: E402
 
 try:
     import nox
-except ModuleNotFoundError:  # nox is not installed: install it into .venv, and run this file again there
-    python = HERE / ".venv" / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
-    if __name__ != "__main__" or Path(sys.prefix) == python.parent.parent:
+except ImportError:  # nox is not installed: install it into .venv, and run this file again there
+    if __name__ != "__main__":
         raise
-    if not python.exists():
-        venv.create(HERE / ".venv", with_pip=True)
-    pinned = ["-c", str(HERE / "constraints.txt"), "nox", "virtualenv"]
-    subprocess.run([python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *pinned], check=True)
-    sys.exit(subprocess.run([python, __file__, *sys.argv[1:]], check=False).returncode)
+    sys.exit(environments.bootstrap(sys.argv[1:]))
 
 nox.needs_version = ">=2024.10.9"
 nox.options.sessions = ["digits"]
@@ -29,7 +25,7 @@ nox.options.reuse_venv = "yes"
 PYPROJECT = nox.project.load_toml("pyproject.toml")
 # torch is large: all sessions that need it share one environment.
 ENVIRONMENT = HERE / ".nox" / "ratebench"
-BIN = ENVIRONMENT / ("Scripts" if os.name == "nt" else "bin")
+BIN = ENVIRONMENT / environments.SCRIPTS
 
 
 def verb(function):
@@ -37,13 +33,20 @@ def verb(function):
     return nox.session(venv_backend="none")(function)
 
 
-def install(session: nox.Session, *groups: str) -> None:
-    """Install the suite, its peers and some dependency groups into the shared environment, as pinned in constraints.txt."""
-    if not BIN.exists():
-        session.run(sys.executable, "-m", "venv", str(ENVIRONMENT), external=True)
+def install(session: nox.Session, *groups: str, nncodec: bool = False) -> None:
+    """Install the suite and some dependency groups into the shared environment, as pinned in constraints.txt.
+
+    With `nncodec`, also the library of one baseline, if it can be built on this machine.
+    """
     tools = nox.project.dependency_groups(PYPROJECT, *groups) if groups else ()
-    pip = [str(BIN / "python"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-    session.run(*pip, "-c", "constraints.txt", "-e", ".[peers]", *tools, external=True)
+    python, log = environments.python_of(ENVIRONMENT), HERE / ".nox" / "install.log"
+    try:
+        environments.ensure(ENVIRONMENT)
+        environments.pip(python, "the suite", ["-c", "constraints.txt", "-e", ".[peers]", *tools], log)
+        if nncodec:
+            environments.nncodec(ENVIRONMENT)
+    except environments.Problem as problem:
+        session.error(str(problem))
 
 
 def run(session: nox.Session, program: str, *arguments: str) -> None:
@@ -52,17 +55,18 @@ def run(session: nox.Session, program: str, *arguments: str) -> None:
     session.run(str(BIN / program), *arguments, external=True, env={"PATH": path})
 
 
-def measure(session: nox.Session, suite: str) -> None:
+def measure(session: nox.Session, suite: str, *options: str) -> None:
     """Run the cells without a valid record, then render the report of all records."""
-    install(session)
-    run(session, "ratebench", "run", suite, *session.posargs)
+    install(session, nncodec=True)
+    run(session, "ratebench", "run", suite, *options, *session.posargs)
     run(session, "ratebench", "report", suite)
 
 
 @verb
 def digits(session: nox.Session) -> None:
     """Compress, decode and score small networks on the embedded digits; prints the path of the report."""
-    measure(session, "digits")
+    jobs = str(min(4, os.cpu_count() or 1))  # its networks are too small for several cores
+    measure(session, "digits", "--jobs", jobs)
 
 
 @verb
@@ -75,10 +79,10 @@ def cifar10(session: nox.Session) -> None:
 def imagenet(session: nox.Session) -> None:
     """Reproduce ImageNet (requirements: README), or a selection: `-- --method aq`; `-- --tiny` runs all on a few images."""
     if not session.posargs:
-        install(session, "pipeline")
+        install(session, "pipeline", nncodec=True)
         run(session, "dvc", "repro", "imagenet")
         return
-    install(session)
+    install(session, nncodec=True)
     arguments = [argument for argument in session.posargs if argument != "--tiny"]
     if "--tiny" in session.posargs:
         for budget in ("post-training", "short"):
@@ -101,7 +105,7 @@ def report(session: nox.Session) -> None:
 @verb
 def verify(session: nox.Session) -> None:
     """Decode and score existing artefacts again (`-- digits`; default: cifar10)."""
-    install(session)
+    install(session, nncodec=True)
     for suite in session.posargs or ["cifar10"]:
         run(session, "ratebench", "verify", suite)
 
@@ -116,14 +120,14 @@ def new_method(session: nox.Session) -> None:
 @verb
 def repro(session: nox.Session) -> None:
     """Run the stale stages of dvc.yaml; arguments go to `dvc repro`."""
-    install(session, "pipeline")
+    install(session, "pipeline", nncodec=True)
     run(session, "dvc", "repro", *session.posargs)
 
 
 @verb
 def tests(session: nox.Session) -> None:
     """Run the tests, a file in one process; those on real CIFAR-10 need RATEBENCH_MIRROR or a filled cache."""
-    install(session, "test", "pipeline")
+    install(session, "test", "pipeline", nncodec=True)
     processes = str(min(4, os.cpu_count() or 1))
     run(session, "pytest", "--numprocesses", processes, "--dist", "loadfile", *session.posargs)
 

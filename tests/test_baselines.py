@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from benchmarks import tasks
-from methods.baselines import magnitude, nnc, tucker
+from methods.baselines import magnitude, tucker
 
 
 @pytest.mark.parametrize(
@@ -34,10 +34,7 @@ def test_magnitude_refuses_what_it_can_not_follow(changes: dict[str, Any], compl
     assert magnitude.unsupported(tasks.load("digits", "digits_cnn"), magnitude.Config()) is None
 
 
-@pytest.mark.parametrize(("method", "library"), [(nnc, "nncodec"), (tucker, "tensorly")])
-def test_without_the_library_of_a_peer_its_method_is_not_supported(
-    method: Any, library: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(sys.modules, library, None)  # as if it were not installed
-    reason = method.unsupported(tasks.load("digits", "digits_resnet"), method.Config())
-    assert reason == f"{library} is not installed: pip install 'ratebench[peers]'"
+def test_without_tensorly_tucker_is_not_supported(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "tensorly", None)  # as if it were not installed
+    reason = tucker.unsupported(tasks.load("digits", "digits_resnet"), tucker.Config())
+    assert reason == "tensorly is not installed: pip install 'ratebench[peers]'"

@@ -104,6 +104,9 @@ class InProcess:
     def __exit__(self, *error: object) -> None:
         pass
 
+    def end(self) -> None:
+        pass
+
     def score(self, wanted: Wanted) -> Measurement:
         return worker.score(wanted, *self.place)
 

@@ -29,6 +29,10 @@ class Scorer:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.end()
+
+    def end(self) -> None:
+        """End the process, if it was started."""
         if self._process is not None:
             self._process.kill()
             self._process.communicate()

@@ -36,12 +36,34 @@ def _end_with_parent() -> None:
     os._exit(1)
 
 
+def _in_task(cell: Cell, results: Path, threads: int, fresh: bool) -> tuple[Outcome, list[str]]:
+    """Execute one cell on a cluster's node; returns its outcome and the lines about failures."""
+    with Scorer(cell.task, cell.network, device()) as scorer:
+        return _executed(cell, results, threads, fresh, scorer)
+
+
+_kept: dict[tuple[str, str], Scorer] = {}  # at most one
+
+
 def _in_worker(cell: Cell, results: Path, threads: int, fresh: bool) -> tuple[Outcome, list[str]]:
+    """`_in_task` in a process of a pool: its cells of one network share a scorer, which is replaced after a failed cell."""
+    place = (cell.task, cell.network)
+    if place not in _kept:
+        for other in _kept.values():
+            other.end()
+        _kept.clear()
+        _kept[place] = Scorer(*place, device())
+    outcome, said = _executed(cell, results, threads, fresh, _kept[place])
+    if outcome == "failed":
+        _kept.pop(place).end()
+    return outcome, said
+
+
+def _executed(cell: Cell, results: Path, threads: int, fresh: bool, scorer: Scorer) -> tuple[Outcome, list[str]]:
     torch.set_num_threads(threads)
     memory.keep()
     said: list[str] = []
-    with Scorer(cell.task, cell.network, device()) as scorer:
-        outcome = execute(cell, results, said.append, scorer, fresh)
+    outcome = execute(cell, results, said.append, scorer, fresh)
     return outcome, [line for line in said if " failed: " in line]
 
 
@@ -64,7 +86,7 @@ def run(
     """Execute cells, `jobs` at a time with an equal share of the cores, or on a Ray cluster; yields each as it ends."""
     memory.keep()
     if address is not None:
-        for cell, (outcome, said) in cluster.completed(cells, results, address, _in_worker, fresh):
+        for cell, (outcome, said) in cluster.completed(cells, results, address, _in_task, fresh):
             for line in said:
                 say(line)
             yield cell, outcome

@@ -1,0 +1,46 @@
+"""Several cells at a time: what a process of the pool keeps from one cell to the next."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import test_runner
+from test_runner import InProcess, Laboratory
+
+from benchmarks.running import schedule
+from benchmarks.running.cell import Cell
+
+laboratory = test_runner.laboratory
+
+
+def test_cells_of_a_job_share_the_process_that_scores_until_one_fails(
+    laboratory: Laboratory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process for each cell costs seconds; one that stays after a failure or for another network serves wrong cells."""
+    events: list[str] = []
+
+    class Counted(InProcess):
+        def __init__(self, *place: Any) -> None:
+            super().__init__(*place)
+            self.name = f"{place[1]} {sum('start' in event for event in events)}"
+            events.append(f"start {self.name}")
+
+        def end(self) -> None:
+            events.append(f"end {self.name}")
+
+    def executed(cell: Cell, *others: Any) -> tuple[str, list[str]]:
+        events.append(f"cell {cell.seed} {others[-1].name}")
+        return ("failed" if cell.seed == 1 else "complete"), []
+
+    monkeypatch.setattr(schedule, "Scorer", Counted)
+    monkeypatch.setattr(schedule, "_executed", executed)
+    monkeypatch.setattr(schedule, "_kept", {})
+    budget = laboratory.cells()[0].budget
+    for seed, network in enumerate(("a", "a", "a", "b")):
+        schedule._in_worker(Cell("digits", "digits", network, "tiny", {}, budget, seed), laboratory.results, 1, False)
+    assert events == [
+        *("start a 0", "cell 0 a 0", "cell 1 a 0", "end a 0"),
+        *("start a 1", "cell 2 a 1"),
+        *("end a 1", "start b 2", "cell 3 b 2"),
+    ]
