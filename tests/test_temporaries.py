@@ -54,7 +54,8 @@ def test_the_next_run_of_a_cell_removes_what_killed_ones_left(laboratory: Labora
     with FileLock(work.with_name(f"{work.name}.lock")):  # another process runs the cell: these are its live files
         assert laboratory.run()[0] == ["busy"]
         assert all(path.exists() for path in left)
-    assert laboratory.run()[0] == ["complete"]
+    laboratory.patch.setenv("TINY", "fail")  # a cell that completes has no work folder any more
+    assert laboratory.run()[0] == ["failed"] and work.is_dir()
     assert not any(path.exists() for path in left)
     kept = {path.name for path in folder.iterdir() if path.name.startswith(".")}
     assert kept == {".notes.markdown", ".p00.json.abcdefghi", ".p00.json.abcdefgh"} and other.exists()
