@@ -12,7 +12,7 @@ from torch import nn
 
 from benchmarks.bitstream import blueprint, codecs
 from benchmarks.bitstream.codecs import raw
-from methods.interface import Part
+from methods.interface import Part, Role
 
 Arrays: TypeAlias = dict[str, npt.NDArray[Any]]
 
@@ -35,8 +35,9 @@ def stored_raw(found: Arrays, dtype: Literal["float32", "float16"]) -> list[Part
     floats = {name: values for name, values in found.items() if values.dtype != np.int64}
     weights = matrices(floats)
     others = {name: values for name, values in floats.items() if name not in weights}
-    parts = []
-    for chosen, role in ((weights, "weights"), (others, "norm_bias")):
+    parts: list[Part] = []
+    roles: tuple[tuple[Arrays, Role], ...] = ((weights, "weights"), (others, "norm_bias"))
+    for chosen, role in roles:
         wide = {name: values for name, values in chosen.items() if dtype == "float16" and not fits_fp16(values)}
         kept = {name: values for name, values in chosen.items() if name not in wide}
         parts.append(raw.part(list(kept), list(kept.values()), role, dtype))
@@ -46,7 +47,7 @@ def stored_raw(found: Arrays, dtype: Literal["float32", "float16"]) -> list[Part
 
 def fits_fp16(values: npt.NDArray[Any]) -> bool:
     """Whether no value is beyond the range of fp16."""
-    return float(np.abs(values).max(initial=0)) <= np.finfo(np.float16).max
+    return float(np.abs(values).max(initial=0)) <= float(np.finfo(np.float16).max)
 
 
 @torch.no_grad()
