@@ -73,6 +73,8 @@ def ensure(folder: Path) -> None:
             msg = f"{folder} is not a virtual environment, so it is left as it is: rename it and run again"
             raise Problem(msg)
         say(f"making {folder.relative_to(HERE)} anew: {reason}")
+    else:
+        say(f"making {folder.relative_to(HERE)}")
     _create(folder)
 
 
