@@ -8,14 +8,14 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
 
-import environments  # noqa: E402
+from benchmarks import installation  # noqa: E402
 
 try:
     import nox
 except ImportError:  # nox is not installed: install it into .venv, and run this file again there
     if __name__ != "__main__":
         raise
-    sys.exit(environments.bootstrap(sys.argv[1:]))
+    sys.exit(installation.bootstrap(sys.argv[1:]))
 
 nox.needs_version = ">=2024.10.9"
 nox.options.sessions = ["digits"]
@@ -25,7 +25,7 @@ nox.options.reuse_venv = "yes"
 PYPROJECT = nox.project.load_toml("pyproject.toml")
 # torch is large: all sessions that need it share one environment.
 ENVIRONMENT = HERE / ".nox" / "ratebench"
-BIN = ENVIRONMENT / environments.SCRIPTS
+BIN = ENVIRONMENT / installation.SCRIPTS
 
 
 def verb(function):
@@ -39,13 +39,13 @@ def install(session: nox.Session, *groups: str, nncodec: bool = False) -> None:
     With `nncodec`, also the library of one baseline, if it can be built on this machine.
     """
     tools = nox.project.dependency_groups(PYPROJECT, *groups) if groups else ()
-    python, log = environments.python_of(ENVIRONMENT), HERE / ".nox" / "install.log"
+    python, log = installation.python_of(ENVIRONMENT), HERE / ".nox" / "install.log"
     try:
-        environments.ensure(ENVIRONMENT)
-        environments.pip(python, "the suite", ["-c", "constraints.txt", "-e", ".[peers]", *tools], log)
+        installation.ensure(ENVIRONMENT)
+        installation.pip(python, "the suite", ["-c", "constraints.txt", "-e", ".[peers]", *tools], log)
         if nncodec:
-            environments.nncodec(ENVIRONMENT)
-    except environments.Problem as problem:
+            installation.nncodec(ENVIRONMENT)
+    except installation.Problem as problem:
         session.error(str(problem))
 
 

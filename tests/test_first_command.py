@@ -1,4 +1,4 @@
-"""`python3 noxfile.py`: which Python it takes, unfit environments, failures of pip, NNCodec left out."""
+"""`python3 noxfile.py`: which Python it takes, unfit installation, failures of pip, NNCodec left out."""
 
 from __future__ import annotations
 
@@ -19,14 +19,15 @@ OWN = f"{sys.version_info[0]}.{sys.version_info[1]}"
 
 
 @pytest.fixture
-def environments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+def installation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     """The module, for a checkout in an empty folder."""
-    spec = importlib.util.spec_from_file_location("environments", ROOT / "environments.py")
+    spec = importlib.util.spec_from_file_location("installation", ROOT / "benchmarks" / "installation.py")
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     monkeypatch.setattr(module, "HERE", tmp_path)
-    (tmp_path / "constraints-nncodec.txt").write_text("nncodec==2.1.3\n", encoding="utf-8")
+    (tmp_path / module.NNCODEC).mkdir(parents=True)
+    (tmp_path / module.NNCODEC / "constraints.txt").write_text("nncodec==2.1.3\n", encoding="utf-8")
     return module
 
 
@@ -47,7 +48,7 @@ def environment(folder: Path, python: str = f"echo {OWN}", made_in: Path | None 
     return folder
 
 
-@pytest.mark.parametrize("file", ["noxfile.py", "environments.py"])
+@pytest.mark.parametrize("file", ["noxfile.py", "benchmarks/__init__.py", "benchmarks/installation.py"])
 def test_an_old_python_can_read_the_files(file: str) -> None:
     ast.parse((ROOT / file).read_text(encoding="utf-8"), feature_version=(3, 6))
 
@@ -66,9 +67,9 @@ def test_another_python_is_refused_in_one_sentence(version: tuple[int, int], nam
     assert re.search(r": (run|install one of them, then run) python3\.1[123] noxfile.py -s digits$", sentence)
 
 
-def test_the_package_takes_the_same_pythons(environments: ModuleType) -> None:
+def test_the_package_takes_the_same_pythons(installation: ModuleType) -> None:
     wanted = re.search(r'requires-python = "(.*)"', (ROOT / "pyproject.toml").read_text(encoding="utf-8"))
-    assert environments.PYTHONS == ((3, 11), (3, 12), (3, 13))
+    assert installation.PYTHONS == ((3, 11), (3, 12), (3, 13))
     assert wanted is not None and wanted[1] == ">=3.11,<3.14"
 
 
@@ -93,36 +94,36 @@ def gone(folder: Path) -> None:
 def test_an_unfit_environment_is_made_anew(
     damage: Callable[[Path], Any],
     reason: str,
-    environments: ModuleType,
+    installation: ModuleType,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     made: list[Path] = []
-    monkeypatch.setattr(environments, "_create", made.append)
+    monkeypatch.setattr(installation, "_create", made.append)
     folder = environment(tmp_path / ".venv")
-    environments.ensure(folder)
+    installation.ensure(folder)
     assert made == [], "a good environment was made anew"
     damage(folder)
-    environments.ensure(folder)
+    installation.ensure(folder)
     assert made == [folder]
     assert capsys.readouterr().out == f"ratebench > making .venv anew: {reason}\n"
 
 
-def test_an_environment_is_made_and_cleared(environments: ModuleType, tmp_path: Path) -> None:
+def test_an_environment_is_made_and_cleared(installation: ModuleType, tmp_path: Path) -> None:
     folder = environment(tmp_path / ".venv", "echo 3.10")
     (folder / "left").touch()
-    environments._create(folder, "--without-pip")
+    installation._create(folder, "--without-pip")
     version = "import sys; print('%d.%d' % sys.version_info[:2])"
     done = subprocess.run([folder / "bin" / "python", "-c", version], capture_output=True, text=True, check=True)
     assert done.stdout == f"{OWN}\n" and not (folder / "left").exists()
 
 
-def test_a_folder_that_is_no_environment_is_left_alone(environments: ModuleType, tmp_path: Path) -> None:
+def test_a_folder_that_is_no_environment_is_left_alone(installation: ModuleType, tmp_path: Path) -> None:
     (tmp_path / ".venv").mkdir()
     (tmp_path / ".venv" / "thesis.txt").touch()
-    with pytest.raises(environments.Problem, match=r"\.venv is not a virtual environment, so it is left as it is"):
-        environments.ensure(tmp_path / ".venv")
+    with pytest.raises(installation.Problem, match=r"\.venv is not a virtual environment, so it is left as it is"):
+        installation.ensure(tmp_path / ".venv")
     assert (tmp_path / ".venv" / "thesis.txt").exists()
 
 
@@ -135,12 +136,12 @@ def test_a_folder_that_is_no_environment_is_left_alone(environments: ModuleType,
     ],
 )
 def test_python_without_venv_names_what_to_install(
-    said: str, sentence: str, environments: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    said: str, sentence: str, installation: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     base = program(tmp_path / "base", f"echo '{said}' >&2; exit 1")
     monkeypatch.setattr(sys, "_base_executable", str(base))
-    with pytest.raises(environments.Problem, match=sentence) as caught:
-        environments.ensure(tmp_path / ".venv")
+    with pytest.raises(installation.Problem, match=sentence) as caught:
+        installation.ensure(tmp_path / ".venv")
     assert "\n" not in str(caught.value)
 
 
@@ -165,61 +166,61 @@ ERROR: No matching distribution found for setuptools>=77"""
         ("", "the suite: it gave no reason"),
     ],
 )
-def test_a_failure_of_pip_is_one_sentence(said: str, sentence: str, environments: ModuleType, tmp_path: Path) -> None:
+def test_a_failure_of_pip_is_one_sentence(said: str, sentence: str, installation: ModuleType, tmp_path: Path) -> None:
     python = program(tmp_path / "python", f"cat <<'END'\n{said}\nEND\nexit 1")
     log = tmp_path / ".nox" / "install.log"
-    with pytest.raises(environments.Problem, match=sentence) as caught:
-        environments.pip(python, "the suite", [], log)
+    with pytest.raises(installation.Problem, match=sentence) as caught:
+        installation.pip(python, "the suite", [], log)
     assert "\n" not in str(caught.value) and str(log) in str(caught.value)
     assert log.read_text(encoding="utf-8") == f"{said}\n"
 
 
 def test_progress_is_shown_while_pip_works(
-    environments: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    installation: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     many = "\n".join(f"echo Requirement already satisfied: package{i}" for i in range(300))
     large = "echo '  Downloading torch-2.13.0-cp311-cp311-manylinux_2_28_x86_64.whl (191.8 MB)'"
     small = "echo '  Downloading six-1.17.0-py2.py3-none-any.whl (11 kB)'"
     python = program(tmp_path / "python", f"{many}\n{large}\n{small}")
-    environments.pip(python, "the suite", [], tmp_path / ".nox" / "install.log")
+    installation.pip(python, "the suite", [], tmp_path / ".nox" / "install.log")
     first, download, last = capsys.readouterr().out.splitlines()
     assert first == "ratebench > installing the suite (log: .nox/install.log)"
     assert re.fullmatch(r"ratebench > installing the suite, \d+ s: Downloading torch-2.13.0 \(191.8 MB\)", download)
     assert re.fullmatch(r"ratebench > installed the suite in \d+ s", last)
-    monkeypatch.setattr(environments, "EVERY", 0)
-    environments.pip(python, "the suite", [], tmp_path / ".nox" / "install.log")
+    monkeypatch.setattr(installation, "EVERY", 0)
+    installation.pip(python, "the suite", [], tmp_path / ".nox" / "install.log")
     assert len(capsys.readouterr().out.splitlines()) > 300, "no line after EVERY seconds"
 
 
 def test_a_silent_pip_does_not_silence_the_progress(
-    environments: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    installation: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(environments, "EVERY", 0.01)
+    monkeypatch.setattr(installation, "EVERY", 0.01)
     go = tmp_path / "go"
     python = program(tmp_path / "python", f"while [ ! -e {go} ]; do :; done; echo ready")
     with (tmp_path / "log").open("w", encoding="utf-8") as file:
-        lines = environments._output([str(python)], file)
+        lines = installation._output([str(python)], file)
         assert next(lines) == "", "it waits for pip's next line"
         go.touch()
-        assert [line for line in lines if line] == ["ready\n", environments.DONE]
+        assert [line for line in lines if line] == ["ready\n", installation.DONE]
 
 
 def test_ctrl_c_ends_pip_and_is_one_sentence(
-    environments: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    installation: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     started: list[Any] = []
     popen = subprocess.Popen
     monkeypatch.setattr(subprocess, "Popen", lambda *a, **k: started.append(popen(*a, **k)) or started[-1])
-    monkeypatch.setattr(environments, "ensure", lambda folder: None)
-    monkeypatch.setattr(environments, "_step", lambda line: (_ for _ in ()).throw(KeyboardInterrupt))
+    monkeypatch.setattr(installation, "ensure", lambda folder: None)
+    monkeypatch.setattr(installation, "_step", lambda line: (_ for _ in ()).throw(KeyboardInterrupt))
     program(tmp_path / ".venv" / "bin" / "python", '[ "$1" = -c ] && exit 1\necho Collecting; while :; do :; done')
     with pytest.raises(SystemExit, match="interrupted: run the same command again"):
-        environments.bootstrap([])
+        installation.bootstrap([])
     assert started[-1].poll() is not None, "pip still runs"
 
 
 @pytest.fixture
-def suite(environments: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+def suite(installation: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """The suite's environment with a fake Python; `asked` are the calls of pip, and `fails` the lines of a failing build."""
 
     class Suite:
@@ -234,48 +235,48 @@ def suite(environments: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     def pip(python: Path, what: str, *rest: Any, **more: Any) -> None:
         made.asked.append(what)
         if made.fails:
-            raise environments.Problem("pip can't install NNCodec: error: command 'g++' failed (log: .nox/nncodec.log)")
+            raise installation.Problem("pip can't install NNCodec: error: command 'g++' failed (log: .nox/nncodec.log)")
 
-    monkeypatch.setattr(environments, "pip", pip)
-    monkeypatch.setattr(environments, "_check_compiler", lambda: None)
-    monkeypatch.setattr(environments, "_packages", lambda folder: folder)
+    monkeypatch.setattr(installation, "pip", pip)
+    monkeypatch.setattr(installation, "_check_compiler", lambda: None)
+    monkeypatch.setattr(installation, "_packages", lambda folder: folder)
     monkeypatch.setattr(
-        environments, "_create", lambda folder, *_: environment(folder, 'echo \'{"version": "2.1.3"}\'')
+        installation, "_create", lambda folder, *_: environment(folder, 'echo \'{"version": "2.1.3"}\'')
     )
     environment(made.folder)
     return made
 
 
-def test_nncodec_is_installed_once_apart_from_the_suite(environments: ModuleType, suite: Any, tmp_path: Path) -> None:
+def test_nncodec_is_installed_once_apart_from_the_suite(installation: ModuleType, suite: Any, tmp_path: Path) -> None:
     for _ in range(2):
-        environments.nncodec(suite.folder)
+        installation.nncodec(suite.folder)
     assert suite.asked == ["NNCodec"]
     assert (suite.folder / "nncodec" / "suite.pth").read_text(encoding="utf-8") == f"{suite.folder}\n"
-    (tmp_path / "constraints-nncodec.txt").write_text("nncodec==2.1.4\n", encoding="utf-8")
-    environments.nncodec(suite.folder)
+    (tmp_path / installation.NNCODEC / "constraints.txt").write_text("nncodec==2.1.4\n", encoding="utf-8")
+    installation.nncodec(suite.folder)
     assert suite.asked == ["NNCodec"] * 2, "a new pin is not installed"
 
 
 def test_a_build_that_fails_leaves_nncodec_out_and_is_tried_again(
-    environments: ModuleType, suite: Any, capsys: pytest.CaptureFixture[str]
+    installation: ModuleType, suite: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
     suite.fails = True
-    environments.nncodec(suite.folder)  # no exception: everything else goes on
+    installation.nncodec(suite.folder)  # no exception: everything else goes on
     said = "NNCodec (method nnc) is left out: pip can't install NNCodec: error: command 'g++' failed (log: .nox/nncodec.log)\n"
     assert suite.left_out() == said and capsys.readouterr().out == f"ratebench > {said}"
     assert not (suite.folder / "nncodec").exists()
     suite.fails = False
-    environments.nncodec(suite.folder)
+    installation.nncodec(suite.folder)
     assert suite.asked == ["NNCodec"] * 2
     assert not (suite.folder / "nncodec-left-out.txt").exists()
 
 
 def test_a_library_that_can_not_be_imported_is_left_out(
-    environments: ModuleType, suite: Any, monkeypatch: pytest.MonkeyPatch
+    installation: ModuleType, suite: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     error = '{"error": "ImportError: libGL.so.1: cannot open shared object file"}'
-    monkeypatch.setattr(environments, "_create", lambda folder, *_: environment(folder, f"echo '{error}'"))
-    environments.nncodec(suite.folder)
+    monkeypatch.setattr(installation, "_create", lambda folder, *_: environment(folder, f"echo '{error}'"))
+    installation.nncodec(suite.folder)
     assert "can't be imported" in suite.left_out() and "libGL.so.1" in suite.left_out()
 
 
@@ -292,15 +293,15 @@ def test_a_library_that_can_not_be_imported_is_left_out(
     ids=["none", "broken", "no headers"],
 )
 def test_without_a_compiler_nncodec_is_left_out_with_advice(
-    compiler: str | None, reason: str, environments: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    compiler: str | None, reason: str, installation: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "c++"
     if compiler is not None:
         program(path, compiler)
     monkeypatch.setenv("CXX", str(path))
-    monkeypatch.setattr(environments, "pip", lambda *_, **__: pytest.fail("pip compiles without a compiler"))
+    monkeypatch.setattr(installation, "pip", lambda *_, **__: pytest.fail("pip compiles without a compiler"))
     folder = environment(tmp_path / ".nox" / "ratebench")
-    environments.nncodec(folder)
+    installation.nncodec(folder)
     said = (folder / "nncodec-left-out.txt").read_text(encoding="utf-8")
     assert reason in said and "apt install g++ python3-dev" in said and said.count("\n") == 1
 
@@ -308,5 +309,5 @@ def test_without_a_compiler_nncodec_is_left_out_with_advice(
 def test_the_suite_does_not_pin_what_only_nncodec_needs() -> None:
     pinned = dict(line.split("==") for line in (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()[1:])
     assert int(pinned["numpy"].split(".")[0]) >= 2 and "nncodec" not in pinned and "opencv-python" not in pinned
-    apart = (ROOT / "constraints-nncodec.txt").read_text(encoding="utf-8")
+    apart = (ROOT / "methods/baselines/nnc/constraints.txt").read_text(encoding="utf-8")
     assert "nncodec==2.1.3" in apart and not re.search(r"^(numpy|torch)", apart, re.MULTILINE)

@@ -31,7 +31,8 @@ def check_python(version):
 
 check_python(sys.version_info)
 
-HERE = Path(__file__).resolve().parent
+HERE = Path(__file__).resolve().parent.parent
+NNCODEC = Path("methods", "baselines", "nnc")
 SCRIPTS = "Scripts" if os.name == "nt" else "bin"
 EVERY = 20  # seconds between two lines of progress
 LARGE = 20  # MB of a download that gets a line of its own
@@ -208,7 +209,7 @@ def nncodec(suite: Path) -> None:
 
     Its environment has the suite's packages after its own: torch is not installed twice.
     """
-    wanted, folder, reason = HERE / "constraints-nncodec.txt", suite / "nncodec", suite / "nncodec-left-out.txt"
+    wanted, folder, reason = HERE / NNCODEC / "constraints.txt", suite / "nncodec", suite / "nncodec-left-out.txt"
     stamp = folder / "installed.txt"
     if stamp.is_file() and stamp.read_bytes() == wanted.read_bytes():
         return
@@ -219,7 +220,7 @@ def nncodec(suite: Path) -> None:
         (own / "suite.pth").write_text(f"{behind}\n", encoding="utf-8")
         log = HERE / ".nox" / "nncodec.log"
         pip(python_of(suite), "NNCodec", ["--no-deps", "-r", str(wanted)], log, into=python_of(folder))
-        began = _run([str(python_of(folder)), str(HERE / "methods" / "baselines" / "nnc" / "worker.py")])
+        began = _run([str(python_of(folder)), str(HERE / NNCODEC / "worker.py")])
         if "version" not in json.loads(began.stdout.partition("\n")[0] or "{}"):
             msg = f"it can't be imported: {_last(began.stdout + began.stderr)}"
             raise Problem(msg)
