@@ -22,19 +22,17 @@ from benchmarks.records.rows import aggregate
 from benchmarks.report import payload, series
 from benchmarks.report.columns import columns
 
-CELL = "cifar10/resnet20/psap/c58c0dda-short-s0"  # three points, with notes
+CELL = "cifar10/resnet20/l1_filter/44136fa3-short-s0"  # three points
 HUGE = "1e999"  # JSON has no infinity, but takes this number
 ODD: list[Any] = [
-    *(None, True, False, 0, 1, -1, 5, 399, 0.5, -0.5, 2.0, 999.0, 1e-300, 1e300, -1e300),
-    *(2**31, 2**53 + 1, 2**63, 2**64, 10**30, 10**400, HUGE, f"-{HUGE}", "NaN", "Infinity"),
-    *("", " ", "x", "0", "-5", "digits", "../../x", "/etc/passwd", "a/b", "=1+1", "\n", "\x00", "é" * 300, "</script>"),
-    *("a" * 8, "a" * 16, "A" * 16, "a" * 40, "a" * 64, "md5:0", "2026-01-01", "2026-01-01T00:00:00", "paper", "short"),
-    *([], [1], [[]], {}, {"a": 1}, {"a": {"b": None}}),
+    *(None, True, False, 0, 1, -1, 399, 0.5, -0.5, 2.0, 999.0, 1e-300, 1e300, 2**53 + 1, 2**64, 10**400, HUGE, "NaN"),
+    *("", "x", "-5", "digits", "../../x", "=1+1", "\n", "\x00", "é" * 300, "</script>", "md5:0", "2026-01-01", "paper"),
+    *("a" * 8, "a" * 16, "A" * 16, "a" * 40, "a" * 64, [], [[1]], {}, {"a": {"b": None}}),
 ]
 # Values that nothing else in a record determines: texts and labels, times, hashes of what is elsewhere, counts.
 FREE = re.compile(
-    r"(point|notes|provenance\.versions)\..*|wall_s|speed\.(threads|(en|de)code_s|latency_ms_batch\d+)|fidelity"
-    r"|provenance\.(commit|dirty|artefact_sha256)|counted\.(elements|nonzero|macs)"
+    r"(point|notes|provenance\.versions)(\..*)?|provenance\.data|wall_s|speed\.(threads|(en|de)code_s|latency_ms_batch\d+)|fidelity"
+    r"|provenance\.(fingerprint|commit|dirty|artefact_sha256)|counted\.(elements|nonzero|macs)"
 )
 BOUNDS = {  # of the free values
     r"wall_s|speed\.(en|de)code_s|speed\.latency_ms_batch1": lambda v: number(v) and v >= 0,
@@ -43,6 +41,7 @@ BOUNDS = {  # of the free values
     r"provenance\.versions\..*": lambda v: isinstance(v, str),
     r"provenance\.dirty": lambda v: v in (None, True, False),
     r"provenance\.commit": lambda v: v is None or re.fullmatch("[0-9a-f]{40,64}", v),
+    r"provenance\.fingerprint": lambda v: re.fullmatch("[0-9a-f]{16}", v),
     r"provenance\.artefact_sha256": lambda v: re.fullmatch("[0-9a-f]{64}", v),
     r"fidelity": lambda v: v in ("paper", "reconstruction", "baseline"),
 }
@@ -96,24 +95,24 @@ def shown(known: list[Record]) -> None:
 def test_an_odd_value_is_refused_or_free(tmp_path: Path) -> None:
     shutil.copytree(ROOT / "results" / CELL, tmp_path / CELL)
     path = tmp_path / CELL / "p01.json"
-    whole = json.loads(path.read_text())
+    whole = json.loads(path.read_text()) | {"notes": {"layers": [{"name": "stem", "kept": 8}], "shared": 0.5}}
     refused = 0
     for place in leaves(whole):
         name = ".".join(map(str, place))
         for odd in ODD:
             path.write_text(text(replaced(whole, place, odd)))
             try:
-                known = records.load(tmp_path, "cifar10")
-                shown(known)
+                records.read(path)
+                shown(records.load(tmp_path, "cifar10"))
             except RecordError as error:
                 refused += 1
                 assert "\n" not in str(error) and "p01" in str(error) and "delete" not in str(error)
                 continue
-            same = odd == at(whole, place) and type(odd) is not bool
+            same = json.dumps(odd) == json.dumps(at(whole, place))
             assert same or FREE.fullmatch(name), (name, odd)
             for pattern, legal in BOUNDS.items():
                 assert not re.fullmatch(pattern, name) or legal(odd), (name, odd)
-    assert refused > 2_000
+    assert refused > 1_500
 
 
 def test_an_odd_value_of_a_mean_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -129,7 +128,7 @@ def test_an_odd_value_of_a_mean_is_refused(tmp_path: Path, monkeypatch: pytest.M
             for odd in [*ODD, *([value + 1, value - 1, 1.001 * value, -value] if number(value) else [])]:
                 path.write_text(text(replaced(whole, place, odd)))
                 if odd != value:
-                    with pytest.raises(RecordError, match=r"p00\.json is not a valid record"):
+                    with pytest.raises(RecordError, match=r"p00\.json (is not a valid record|was written by a newer)"):
                         records.read(path)
         path.write_text(json.dumps(whole))
         assert records.read(path) == known
@@ -147,10 +146,10 @@ def test_an_odd_value_of_a_cells_state_is_refused(tmp_path: Path) -> None:
             except RecordError:
                 continue
             legal = place == ("wall_s",) and number(odd) and odd >= 0
-            fewer = place == ("points",) and odd in (0, 1)  # refused below
+            older = place == ("schema",) and odd == 1  # no field has changed since
             fingerprint = place == ("fingerprint",) and re.fullmatch("[0-9a-f]{16}", odd)
             nothing = place == ("error",) and odd == ""
-            assert odd == at(whole, place) or legal or fewer or fingerprint or nothing, (place, odd)
+            assert odd == at(whole, place) or legal or older or fingerprint or nothing, (place, odd)
 
 
 @pytest.mark.parametrize(
@@ -187,7 +186,6 @@ def test_a_value_that_others_contradict_is_refused(tmp_path: Path, place: str, v
 
 
 def test_all_committed_records_make_sense() -> None:
-    suites = {folder.name for folder in (ROOT / "results").iterdir() if (folder / "..").exists() and folder.name[0] != "."}
-    for suite in suites - {"digits"}:
+    for suite in ("cifar10", "imagenet-sample"):
         known = records.load(ROOT / "results", suite)
         assert known and aggregate(known)

@@ -241,7 +241,9 @@ def test_items_that_are_not_those_of_the_record_are_one_sentence(
 ) -> None:
     right = torch.arange(401) % 3 > 0
     (tmp_path / "p00.items").write_bytes(damage(items.pack(TOP1, right)))
-    sentence = r"p00\.items does not hold the 401 items that p00\.json sums up: .* or move p00\.items out of the results"
+    sentence = (
+        r"p00\.items does not hold the 401 items that p00\.json sums up: .* or move p00\.items out of the results"
+    )
     with pytest.raises(RecordError, match=sentence):
         items.read(tmp_path / "p00.json", TOP1, scored(right))
 

@@ -69,7 +69,7 @@ def verify(suite: Suite, method: Methods = None, results: Results = Path("result
         raise RateBenchError(
             f"{counted(counts['differs'], 'artefact')} with a difference from the record: see the lines above"
             if counts["differs"]
-            else f"no artefact of {suite!r} is in {results}: artefacts are not in git; `ratebench run {suite} --results FOLDER` with another folder makes them"
+            else f"no artefact of {suite!r} is in {results}: `ratebench run {suite} --results FOLDER` makes them elsewhere"
         )
 
 

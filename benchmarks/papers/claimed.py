@@ -121,7 +121,9 @@ def _at_a_label(claim: Claim, better: Sequence[Row], worse: Sequence[Row]) -> It
         {(row.first.network, row.first.point[label]): _point(row, side) for row in rows}
         for rows, side in ((better, claim.better), (worse, claim.worse))
     )
-    for network, value in sorted(first.keys() & second.keys(), key=lambda known: (known[0], str(type(known[1])), known[1])):
+    for network, value in sorted(
+        first.keys() & second.keys(), key=lambda known: (known[0], str(type(known[1])), known[1])
+    ):
         place = f"{label} {value:g}" if isinstance(value, int | float) else f"{label} {value}"
         yield network, place, first[network, value], second[network, value]
 

@@ -122,9 +122,9 @@ def _encoding(data: bytes) -> str:
     """The encoding in which the data is JSON with a schema, if that is not UTF-8; "utf-8" also if there is none."""
     try:
         data.decode()
-        likely = [json.detect_encoding(data)]
+        likely: tuple[str, ...] = (json.detect_encoding(data),)
     except UnicodeDecodeError:
-        likely = [json.detect_encoding(data), "latin-1"]
+        likely = (json.detect_encoding(data), "latin-1")
     for name in likely:
         try:
             if name != "utf-8" and "schema" in json.loads(data.decode(name)):

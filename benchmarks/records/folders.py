@@ -88,10 +88,13 @@ def _check(folder: Path, known: Sequence[Record], state: CellState | None) -> No
     for r in known:
         first = runs.setdefault(r.provenance.fingerprint, r)
         if (other := _difference(first, r)) is not None:
-            msg = f"{folder}: p{first.index:02d}.json and p{r.index:02d}.json have one fingerprint, but another {other}"
-            raise RecordError(f"{msg}: restore them, or move the folder out of the results and run the cell again")
+            pair = f"p{first.index:02d}.json and p{r.index:02d}.json"
+            msg = f"{folder}: {pair} have one fingerprint, but another {other}: restore them, or move one of them away"
+            raise RecordError(msg)
     if state and any(r.index >= wanted and r.provenance.fingerprint == state.fingerprint for r in known):
-        msg = f"{folder / STATE} counts {wanted} points, but p{last:02d}.json was measured in the same run: restore them"
+        msg = (
+            f"{folder / STATE} counts {wanted} points, but p{last:02d}.json was measured in the same run: restore them"
+        )
         raise RecordError(msg)
 
 

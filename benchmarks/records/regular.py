@@ -34,7 +34,7 @@ def read_end(path: Path, size: int) -> bytes:
 
 
 def _opened(path: Path, flags: int) -> io.FileIO:
-    file = open(path, "rb", buffering=0, opener=lambda name, mode: os.open(name, mode | flags))
+    file = io.FileIO(path, opener=lambda name, mode: os.open(name, mode | flags))
     if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
         file.close()
         raise NotRegular("it is no regular file")

@@ -49,8 +49,8 @@ def _record(known: Record) -> Iterator[str]:
     for name, score in known.metrics.items():
         if not any(_fits(kind, score) for kind in _kinds(known.task, name)):
             yield f"the sums, the value and the interval of {name!r} do not agree"
-    if speed.device != (origin.gpu or origin.cpu):
-        yield f"it was timed on {speed.device!r}, but measured on {origin.gpu or origin.cpu!r}"
+    if speed.device != (machine := origin.cpu if origin.gpu is None else origin.gpu):
+        yield f"it was timed on {speed.device!r}, but measured on {machine!r}"
     yield from _origin(known)
     try:
         msgspec.msgpack.encode((known.config, known.point, known.notes))
@@ -122,7 +122,7 @@ def _origin(known: Record) -> Iterator[str]:
     try:
         time = datetime.fromisoformat(origin.started).astimezone(UTC).isoformat(timespec="seconds")
     except (ValueError, OverflowError):
-        time = ""
+        time = None
     if time != origin.started:
         yield f"it was started at {origin.started!r}, which is no time in ISO 8601 and UTC"
     for name, value in origin.data.items():
