@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -170,3 +171,21 @@ def test_empty_rice_streams_hold_nothing() -> None:
     assert bytesio.read_rice(b"", b"", nothing).size == 0
     with pytest.raises(BitstreamError):
         bytesio.read_rice(b"\0", b"", nothing)
+
+
+def test_reading_takes_little_more_memory_than_the_values() -> None:
+    """A value of no bits is in no stream, so that nothing but this limits what a short file takes; a bit takes 8 bytes."""
+    n = 2**19
+    values = np.arange(n) % 256
+    widths = np.full(n, 8)
+    cases = (
+        (lambda: bytesio.read_fixed(b"", n, 0), 10),
+        (lambda: bytesio.read_fixed(bytes(n), n, 8), 24),
+        (lambda: bytesio.read_fields(values.astype(np.uint8).tobytes(), widths), 80),
+    )
+    for read, most in cases:
+        tracemalloc.start()
+        read()
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert peak < most * n

@@ -80,9 +80,9 @@ def test_excessive_files_are_refused_for_what_they_exceed() -> None:
     assert sum("nested more than 128 deep" in reason for reason in reasons.values()) >= 3
 
 
-@pytest.mark.parametrize("frames", [0, 300, 600, 800, 900])
+@pytest.mark.parametrize("frames", [0, 300, 600])
 def test_nesting_is_refused_at_any_depth_of_the_callers_stack(frames: int) -> None:
-    files = [sealed(deflated(packb([ARCHITECTURE, nested(n), {}, {}, []]))) for n in range(20, 1000, 20)]
+    files = [sealed(deflated(packb([ARCHITECTURE, nested(n), {}, {}, []]))) for n in range(20, 1000)]
 
     def deep(left: int) -> None:
         if left:
