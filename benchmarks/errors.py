@@ -9,8 +9,6 @@ import difflib
 from collections.abc import Iterable
 
 __fingerprint__ = False  # only error messages
-
-
 _LONGEST = 400  # characters of a message that quotes a file
 
 
@@ -19,6 +17,11 @@ def first_line(error: BaseException) -> str:
     first = next(iter(str(error).strip().splitlines()), "") or type(error).__name__
     plain = "".join(c if c.isprintable() else "?" for c in first)
     return plain if len(plain) <= _LONGEST else f"{plain[: _LONGEST - 1]}…"
+
+
+def in_short(error: BaseException) -> str:
+    """The type of an error and the first line of its message."""
+    return f"{type(error).__name__}: {first_line(error)}" if str(error).strip() else type(error).__name__
 
 
 class RateBenchError(Exception):
@@ -69,9 +72,3 @@ class UnknownName(RateBenchError):
         hint = f"did you mean {' or '.join(map(repr, close))}?" if close else f"known: {', '.join(names)}"
         place = f"{where}: " if where else ""
         super().__init__(f"{place}unknown {kind} {name!r}: {hint}")
-
-
-def in_short(error: BaseException) -> str:
-    """The type of an error and the first line of its message."""
-    lines = str(error).strip().splitlines()
-    return ": ".join((type(error).__name__, *lines[:1]))

@@ -32,7 +32,7 @@ import torch
 from torch import nn
 
 from benchmarks.bitstream import blueprint, codecs
-from benchmarks.errors import BitstreamError, first_line
+from benchmarks.errors import BitstreamError, first_line, in_short
 from methods.interface import Compressed, ModuleSpec, Role
 
 MAGIC = b"\x89RBN"
@@ -95,7 +95,7 @@ def _refusing() -> Iterator[None]:
         raise BitstreamError(first_line(error)) from error
     except Exception as error:
         memory = isinstance(error, MemoryError) or "can't allocate memory" in str(error)  # torch: a RuntimeError
-        why = "memory is insufficient" if memory else f"{type(error).__name__}: {first_line(error)}"
+        why = "memory is insufficient" if memory else in_short(error)
         msg = f"the file can't be decoded ({why}): it is damaged, hostile or too large for this machine"
         raise BitstreamError(msg) from error
 

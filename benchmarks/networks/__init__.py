@@ -38,7 +38,7 @@ def build(name: str, arguments: Mapping[str, Any]) -> nn.Module:
     except (ArithmeticError, LookupError, TypeError, ValueError, RuntimeError) as error:
         msg = f"architecture {name!r} can't be built with {reprlib.repr(dict(arguments))}: {error}"
         raise NetworkError(msg) from error
-    except (ImportError, OSError, RuntimeError) as error:
+    except (ImportError, OSError) as error:
         msg = f"architecture {name!r} can't be built here: {in_short(error)}"
         raise NetworkError(msg) from error
     return network
