@@ -185,6 +185,14 @@ def test_a_value_that_others_contradict_is_refused(tmp_path: Path, place: str, v
         records.read(path)
 
 
+def test_a_hash_of_eight_digits_names_a_checkpoint(tmp_path: Path) -> None:
+    """Public checkpoints carry them in their names."""
+    whole = json.loads((ROOT / "results" / CELL / "p01.json").read_text())
+    path = tmp_path / "p01.json"
+    path.write_text(json.dumps(replaced(whole, ("provenance", "data", "reference"), "sha256:d509ac18")))
+    assert records.read(path).provenance.data["reference"] == "sha256:d509ac18"
+
+
 def test_all_committed_records_make_sense() -> None:
     for suite in ("cifar10", "imagenet-sample"):
         known = records.load(ROOT / "results", suite)

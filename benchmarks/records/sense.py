@@ -22,7 +22,7 @@ from benchmarks.records.schema import ROLES, CellState, Record, Score
 from methods.interface import Metric
 
 _KINDS = ("md5:", "sha1:", "sha256:")
-_HASH = re.compile("md5:[0-9a-f]{32}|sha1:[0-9a-f]{40}|sha256:[0-9a-f]{64}")
+_HASH = re.compile("md5:[0-9a-f]{32}|sha1:[0-9a-f]{40}|sha256:([0-9a-f]{8}|[0-9a-f]{64})")
 _MOST = 20_000  # choices of settings that are tried to explain the hash of a configuration
 
 
