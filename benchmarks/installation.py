@@ -221,8 +221,9 @@ def nncodec(suite: Path) -> None:
         log = HERE / ".nox" / "nncodec.log"
         pip(python_of(suite), "NNCodec", ["--no-deps", "-r", str(wanted)], log, into=python_of(folder))
         began = _run([str(python_of(folder)), str(HERE / NNCODEC / "worker.py")])
-        if "version" not in json.loads(began.stdout.partition("\n")[0] or "{}"):
-            msg = f"it can't be imported: {_last(began.stdout + began.stderr)}"
+        said = json.loads(began.stdout.partition("\n")[0] or "{}")  # the worker's first message
+        if "version" not in said:
+            msg = f"it can't be imported: {said.get('error') or _last(began.stderr)}"
             raise Problem(msg)
     except Problem as problem:
         shutil.rmtree(folder, ignore_errors=True)
