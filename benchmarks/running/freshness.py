@@ -10,6 +10,7 @@ from benchmarks.records import described
 from benchmarks.records.schema import Record
 from benchmarks.running import references
 from benchmarks.running.cell import Cell
+from benchmarks.running.contents import REFERENCE
 from methods.interface import Budget, BudgetName
 
 __fingerprint__ = False  # compares results, makes none
@@ -18,7 +19,8 @@ __fingerprint__ = False  # compares results, makes none
 def current(records: Sequence[Record]) -> dict[str, bool | None]:
     """For each record's id, whether the installed code gives it the same fingerprint; None if that is not known.
 
-    A record that was measured with another reference is not current; that is not known before the reference is trained.
+    A record that names another reference than the one on this machine is not current; that is not known before the reference
+    is trained.
     """
     equivalents.rows()  # a damaged file raises here, and does not make every record unknown
     fingerprints: dict[str, str | None] = {}  # by the cell's id
@@ -30,7 +32,7 @@ def current(records: Sequence[Record]) -> dict[str, bool | None]:
             fingerprints[cell_id] = _fingerprint(record)
         expected = fingerprints[cell_id]
         found[record.id] = None if expected is None else record.provenance.fingerprint == expected
-        if found[record.id]:
+        if found[record.id] and REFERENCE in record.provenance.data:
             if place not in required:
                 required[place] = references.required(*place)
             entries = required[place]
