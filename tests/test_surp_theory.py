@@ -142,7 +142,7 @@ def test_output_perturbation_is_bounded() -> None:
             made, names = source.normalise(layers, "l1"), ["a", "b", "c"]
             if mode == "sequential":
                 walk = sequential.select(made.u, (sparsity,), 1, 4.0)
-                part = sequential.part(names, made, walk, walk.marks[0])
+                part = sequential.part(names, made, [x.size for x in layers], walk, walk.marks[0])
             else:
                 passed = rounds.select(made.u, (sparsity,), 4.0)
                 part = rounds.part(names, made, [x.size for x in layers], passed, passed.marks[0])

@@ -33,7 +33,7 @@ def part(mode: str) -> Part:
     source = vgg_source()
     if mode == "sequential":
         walk = sequential.select(source.u, (SPARSITY,), 0, 13.0)
-        return sequential.part(["weight"], source, walk, walk.marks[0])
+        return sequential.part(["weight"], source, [VGG16], walk, walk.marks[0])
     passed = rounds.select(source.u, (SPARSITY,), 13.0)
     return rounds.part(["weight"], source, [VGG16], passed, passed.marks[0])
 

@@ -129,7 +129,7 @@ def _coded(
     if config.mode == "sequential":
         seed = int(torch.randint(2**32, (), generator=run.generator("surp", "order")))
         made = sequential.select(source.u, rising, seed, config.alpha, REFRESH_DECAY, floor)
-        parts = [sequential.part(names, source, made, steps) for steps in made.marks]
+        parts = [sequential.part(names, source, sizes, made, steps) for steps in made.marks]
         length = f"{len(made.positions)} steps"
     else:
         passed = rounds.select(source.u, rising, config.alpha, ROUND_DECAY, floor)

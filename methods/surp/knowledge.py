@@ -13,17 +13,18 @@ from methods.surp.source import Bools
 LEVELS = 64  # probabilities are multiples of 1/64: dyadic, so fixed-point values are equal on every machine
 
 
-def mean_after(mu: float, threshold: float, times: int, n: int) -> float:
-    """The mean residual after this number of subtractions of `threshold`; rounding must not make it negative."""
-    return max(mu - threshold * times / n, 0.0)
+def mean_after(mu: float, threshold: float, times: int, survivors: int) -> float:
+    """The mean residual of the survivors after `times` subtractions of `threshold`; rounding must not make it negative."""
+    return max(mu - threshold * times / survivors, 0.0)
 
 
 class Knowledge:
     """Touched coordinates (ascending), their û, an upper bound of each residual, and the scale of the next round."""
 
-    def __init__(self, lengths: Ints, mu: float, alpha: float, decay: float) -> None:
+    def __init__(self, lengths: Ints, survivors: int, mu: float, alpha: float, decay: float) -> None:
         self.edges = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)])
-        self.n, self.mu, self.alpha, self.decay = int(self.edges[-1]), mu, alpha, decay
+        self.n, self.survivors = int(self.edges[-1]), survivors
+        self.mu, self.alpha, self.decay = mu, alpha, decay
         self.coordinates = np.zeros(0, np.int64)
         self.u_hat = np.zeros(0)
         self.bounds = np.zeros(0)
@@ -78,5 +79,5 @@ class Knowledge:
             self.u_hat[tried[above]] += threshold
             times += int(above.sum())
             tried = tried[self.bounds[tried] > threshold]
-        self.mu, self.alpha = mean_after(self.mu, threshold, times, self.n), self.alpha * self.decay
+        self.mu, self.alpha = mean_after(self.mu, threshold, times, self.survivors), self.alpha * self.decay
         self.last = threshold

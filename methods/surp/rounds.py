@@ -1,8 +1,9 @@
 """SuRP in rounds: one threshold per round, and all coordinates above it are refined at once.
 
 Round r, on both sides: T = a·mu; T is subtracted from every residual, and added to its û, until it is not above T (usually
-once, more often in small tensors); mu -= T·(number of subtractions)/n; a *= decay. No order is sent: the rate is lower, and
-the result is deterministic. A round sends *which* coordinates are refined:
+once, more often in small tensors); mu -= T·(number of subtractions)/survivors, where survivors are the entries that are not
+zero; a *= decay. No order is sent: the rate is lower, and the result is deterministic. A round sends *which* coordinates are
+refined:
 
 * untouched ones by the gaps between them. Tensors come in order of size: normalised weights of tensors of similar
   size have similar scale, so each run of sizes within a factor of two has its own count and therefore its own Rice parameter;
@@ -58,8 +59,12 @@ class Mark:
 
 @dataclass(frozen=True)
 class Pass:
-    """The result of one pass: its rounds, and a mark for each sparsity reached, highest first."""
+    """The result of one pass: its rounds, and a mark for each sparsity reached, highest first.
 
+    `survivors` is the number of magnitudes that are not zero; `mu` is their mean.
+    """
+
+    survivors: int
     mu: float
     alpha: float
     decay: float
@@ -74,8 +79,8 @@ def select(u: Floats, sparsities: Sequence[float], alpha: float, decay: float = 
     """
     n = len(u)
     goals = wanted(sparsities, n)
-    start = mu = mean_magnitude(u)
-    a, stop, non_zeros = alpha, floor * mu, 0
+    survivors, start = np.count_nonzero(u), mean_magnitude(u)
+    mu, a, stop, non_zeros = start, alpha, floor * start, 0
     residual, touched = u.copy(), np.zeros(n, bool)
     rounds: list[Round] = []
     marks: list[Mark] = []
@@ -96,10 +101,10 @@ def select(u: Floats, sparsities: Sequence[float], alpha: float, decay: float = 
         residual[hits] = left
         touched[hits] = True
         non_zeros += len(fresh)
-        mu, a = mean_after(mu, threshold, int(rounds[-1].times.sum()), n), a * decay
+        mu, a = mean_after(mu, threshold, int(rounds[-1].times.sum()), survivors), a * decay
     if len(marks) < len(goals):
         marks.append(Mark(len(rounds)))
-    return Pass(start, alpha, decay, tuple(rounds), tuple(marks))
+    return Pass(survivors, start, alpha, decay, tuple(rounds), tuple(marks))
 
 
 def _subtract(residual: Floats, threshold: float) -> Ints:
@@ -147,7 +152,7 @@ def encode(part: Part) -> Coded:
         )
         raise BitstreamError(msg)
     lengths = runs(part.data["sizes"])
-    known = Knowledge(lengths, made.mu, made.alpha, made.decay)
+    known = Knowledge(lengths, made.survivors, made.mu, made.alpha, made.decay)
     due = np.zeros(len(source.u), np.int32)  # how many times each coordinate is above the threshold of this round
     table, gaps, bits, levels = [_NONE], [_NONE], [_NONE], [_NONE]
 
@@ -182,7 +187,8 @@ def encode(part: Part) -> Coded:
     if len(bits) - 1 > _most_questions(known.n, [stream for _, stream in streams]):
         raise BitstreamError("SuRP's first threshold is so low that no decoder would follow it: choose a higher alpha")
     meta = {"mu": made.mu, "alpha": made.alpha, "decay": made.decay, "rounds": mark.rounds, "last": mark.threshold}
-    return Coded(meta, streams)
+    pruned = {"survivors": made.survivors} if made.survivors < len(source.u) else {}
+    return Coded({**meta, **pruned}, streams)
 
 
 def _most_questions(n: int, streams: Sequence[bytes]) -> int:
@@ -199,14 +205,18 @@ def decode(
 ) -> list[npt.NDArray[np.float32]]:
     table_stream, quotients, remainders, refinements, signs, norms_stream = streams
     lengths = runs([math.prod(shape) for shape in shapes])
+    survivors = meta.get("survivors", int(lengths.sum()))
     whole, last = meta["rounds"], float(meta["last"])
     norms = from_floats(norms_stream, "float32")
     valid = isinstance(whole, int) and 0 <= whole < MAX_ROUNDS and 0 <= last < np.inf and len(refinements) % 4 == 0
+    valid = valid and isinstance(survivors, int) and (0 < survivors <= lengths.sum() or whole == last == survivors == 0)
     if not valid or len(norms) != len(shapes) or (norms < 0).any():
         raise BitstreamError("a SuRP part is malformed: the file is damaged")
-    known = Knowledge(lengths, *scalars(meta))
+    known = Knowledge(lengths, survivors, *scalars(meta))
     table = _table(table_stream, whole + (last > 0), lengths)
     total = int(table.sum())
+    if total > survivors:
+        raise BitstreamError("a SuRP part refines more weights than survive: the file is damaged")
     negative = unpack_bits(signs, total).astype(bool)  # also proves that `total` is not larger than the stream allows
     low = _gap_bits(table, lengths)
     high = decode_integers(quotients, total)

@@ -2,7 +2,8 @@
 
 Step t, on both sides: T = a·mu; one coordinate m with residual above T is sent; û[m] += T; mu *= 1 - a/n. T is subtracted
 from one of n residuals, so mu is always their exact mean, and nothing needs to be sent for it. When no residual is above
-T, a *= decay: a new stage begins. The file contains the number of steps of each stage.
+T, a *= decay: a new stage begins. The file contains the number of steps of each stage. n is the number of survivors, the
+entries that are not zero, and a coordinate is one of them (survivors.py).
 
 Each step draws an order of all coordinates for both sides (visiting.py). The position of the first candidate in
 this order is sent: a geometric variable with log2(e·n/candidates) bits. The decoder computes the coordinate from it directly.
@@ -27,6 +28,7 @@ from benchmarks.bitstream.entropy import decode_integers, encode_integers
 from benchmarks.errors import BitstreamError
 from methods.interface import Coded, Part
 from methods.surp.source import FLOOR, Floats, Source, mean_magnitude, scalars, wanted, weights
+from methods.surp.survivors import pack, unpack
 from methods.surp.visiting import orders, smallest_prime
 
 NAME = "surp.sequential"
@@ -40,15 +42,16 @@ MAX_LOW_BITS = 31
 class Pass:
     """The result of one pass over a source.
 
-    `positions` (one per step) are the values sent, `coordinates` those that they select. `stages` is the number of steps
-    before each lowering of `alpha`; `marks[i]` is the number of steps after which the i-th of the sparsities, highest
-    first, was reached.
+    `survivors` are the indices of the entries that are not zero. `positions` (one per step) are the values sent,
+    `coordinates` the ranks of the survivors that they select. `stages` is the number of steps before each lowering of
+    `alpha`; `marks[i]` is the number of steps after which the i-th of the sparsities, highest first, was reached.
     """
 
     mu: float
     alpha: float
     decay: float
     seed: int
+    survivors: Ints
     positions: Ints
     coordinates: Ints
     stages: tuple[int, ...]
@@ -131,12 +134,13 @@ def _drawn(seed: int, prime: int) -> Iterator[tuple[int, int, int]]:
 def select(
     u: Floats, sparsities: Sequence[float], seed: int, alpha: float, decay: float = 0.9, floor: float = FLOOR
 ) -> Pass:
-    """One pass over magnitudes `u` (n,) down to the lowest of `sparsities`, without an O(n) step in its loop.
+    """One pass over magnitudes `u` down to the lowest of `sparsities` (of all entries), without an O(n) step in its loop.
 
     It ends early when the mean residual has fallen to `floor` of the mean magnitude: its end is then the last mark.
     """
+    goals, kept = wanted(sparsities, len(u)), np.flatnonzero(u)
+    u = u[kept]
     n = len(u)
-    goals = wanted(sparsities, n)
     mu = mean_magnitude(u)
     start, a, stop = mu, alpha, floor * mu
     prime = smallest_prime(n)
@@ -178,7 +182,7 @@ def select(
     if len(marks) < len(goals):
         marks.append(len(positions))
     sent, meant = np.array(positions, np.int64), np.array(coordinates, np.int64)
-    return Pass(start, alpha, decay, seed, sent, meant, tuple(stages), tuple(marks))
+    return Pass(start, alpha, decay, seed, kept, sent, meant, tuple(stages), tuple(marks))
 
 
 def replay(n: int, mu: float, alpha: float, decay: float, stages: Sequence[int], coordinates: Ints) -> Floats:
@@ -199,9 +203,7 @@ def replay(n: int, mu: float, alpha: float, decay: float, stages: Sequence[int],
 
 def touches(coordinates: Ints) -> Ints:
     """Each coordinate once, in the order of its first step: the order of the signs."""
-    first = np.unique(coordinates, return_index=True)[1]
-    ordered: Ints = coordinates[np.sort(first)]
-    return ordered
+    return coordinates[np.sort(np.unique(coordinates, return_index=True)[1])]
 
 
 def _best_bits(positions: Ints) -> Ints:
@@ -217,9 +219,10 @@ def _best_bits(positions: Ints) -> Ints:
     return best
 
 
-def part(targets: Sequence[str], source: Source, made: Pass, steps: int) -> Part:
-    """Code the tensors `targets`, from which `source` was made, by the first `steps` of a pass."""
-    return Part(NAME, tuple(targets), "indices", {"source": source, "pass": made, "steps": int(steps)})
+def part(targets: Sequence[str], source: Source, sizes: Sequence[int], made: Pass, steps: int) -> Part:
+    """Code the tensors `targets` of `sizes`, from which `source` was made, by the first `steps` of a pass."""
+    data = {"source": source, "sizes": tuple(sizes), "pass": made, "steps": int(steps)}
+    return Part(NAME, tuple(targets), "indices", data)
 
 
 def encode(part: Part) -> Coded:
@@ -229,7 +232,7 @@ def encode(part: Part) -> Coded:
     positions = made.positions[:steps]
     low_bits = _best_bits(positions) if steps else positions
     unary, remainders = write_rice(positions, np.repeat(low_bits, RUN)[:steps])
-    signs = pack_bits(source.negative[touches(made.coordinates[:steps])])
+    signs = pack_bits(source.negative[made.survivors[touches(made.coordinates[:steps])]])
     meta = {"mu": made.mu, "alpha": made.alpha, "decay": made.decay, "seed": made.seed, "steps": steps}
     norms = to_floats(source.norms, "float32", f"the norm of {part.targets[0]} or of a later tensor")
     return Coded(
@@ -240,6 +243,7 @@ def encode(part: Part) -> Coded:
             ("indices", unary),
             ("indices", remainders),
             ("weights", signs),
+            *(("indices", masks) for masks in pack(made.survivors, part.data["sizes"])),
             ("weights", norms),
         ),
     )
@@ -248,8 +252,9 @@ def encode(part: Part) -> Coded:
 def decode(
     meta: Mapping[str, Any], streams: list[bytes], shapes: list[tuple[int, ...]]
 ) -> list[npt.NDArray[np.float32]]:
-    table, parameters, unary, remainders, signs, norms_stream = streams
-    n = sum(map(math.prod, shapes))
+    table, parameters, unary, remainders, signs, *masks, norms_stream = streams
+    kept = unpack(masks, shapes)
+    n = len(kept)
     mu, alpha, decay = scalars(meta)
     steps, seed = meta["steps"], meta["seed"]
     norms = from_floats(norms_stream, "float32")
@@ -273,8 +278,9 @@ def decode(
         raise BitstreamError("a SuRP position belongs to no weight: the file is damaged")
     touched = touches(coordinates)
     negative = unpack_bits(signs, len(touched)).astype(bool)
-    u_hat = replay(n, mu, alpha, decay, stages, coordinates)
-    return weights(u_hat, touched, negative, norms, shapes)
+    u_hat = np.zeros(sum(map(math.prod, shapes)))
+    u_hat[kept] = replay(n, mu, alpha, decay, stages, coordinates)
+    return weights(u_hat, kept[touched], negative, norms, shapes)
 
 
 def _stages(table: bytes, steps: int, n: int, alpha: float, decay: float) -> list[int]:

@@ -52,8 +52,13 @@ def normalise(tensors: Sequence[npt.ArrayLike], norm: Norm = "l2") -> Source:
 
 
 def mean_magnitude(u: Floats) -> float:
-    """The scale that both sides start from: the mean of `u`, rounded to the fp32 of the header."""
-    return float(np.float32(u.mean()))
+    """The scale that both sides start from: the mean over the survivors, which are not zero, rounded to fp32 (0: none).
+
+    The zeros of a pruned network are never refined. With them, the mean and all thresholds would be too small, and each
+    weight would take many small steps.
+    """
+    count = np.count_nonzero(u)
+    return float(np.float32(u.sum() / count)) if count else 0.0
 
 
 def wanted(sparsities: Sequence[float], n: int) -> list[int]:

@@ -154,16 +154,16 @@ def _square(channels: int, pieces: tuple[int, ...], axis: int) -> ModuleSpec:
     return ModuleSpec(made.kind, {name: made.arguments[name] for name in order})
 
 
-def _surp() -> Compressed:
-    """All parameters by one pass over magnitudes that are integers over 1024."""
-    codec = codecs.get("surp.sequential")
+def _surp(mode: str, pruned: float) -> Compressed:
+    """All parameters by one pass over magnitudes that are integers over 1024; those up to `pruned` are zero."""
+    codec = codecs.get(f"surp.{mode}")
     shapes = {n: tuple(p.shape) for n, p in blueprint.skeleton(ARCHITECTURE, ARGUMENTS, {}, {}).named_parameters()}
-    size = sum(map(math.prod, shapes.values()))
-    magnitudes = integers((size,), 0, 33) ** 2 / 1024
-    norms = floats((len(shapes),))
-    source = codec.Source(magnitudes, integers((size,), 0, 2, 1) == 1, norms)
-    made = codec.select(magnitudes, (0.7,), seed=5, alpha=10.0)
-    return whole([codec.part(list(shapes), source, made, made.marks[0])])
+    sizes = list(map(math.prod, shapes.values()))
+    magnitudes = np.maximum(integers((sum(sizes),), 0, 33) ** 2 / 1024, 2.0**-40)  # the smallest are never selected
+    magnitudes[magnitudes <= pruned] = 0
+    source = codec.Source(magnitudes, integers((sum(sizes),), 0, 2, 1) == 1, floats((len(shapes),)))
+    made = codec.select(magnitudes, (0.7,), **({"seed": 5} if mode == "sequential" else {}), alpha=10.0)
+    return whole([codec.part(list(shapes), source, sizes, made, made.marks[0])])
 
 
 SAMPLES: dict[str, Callable[[], Compressed]] = {
@@ -175,7 +175,9 @@ SAMPLES: dict[str, Callable[[], Compressed]] = {
     "mask": _mask,
     "raw": _raw,
     "sparse": _sparse,
-    "surp.sequential": _surp,
+    "surp.rounds": lambda: _surp("rounds", 0.1),
+    "surp.sequential": lambda: _surp("sequential", 0.0),
+    "surp.sequential-pruned": lambda: _surp("sequential", 0.1),
     "tied": _tied,
     "uniform": _uniform,
 }
