@@ -21,7 +21,7 @@ from methods.interface import Compressed
 from methods.surp import rounds
 from methods.surp.source import normalise
 
-PER_BYTE, PER_VALUE = 1024, 40  # bytes of memory, as container.py states
+PER_BYTE, PER_VALUE = 1024, 48  # bytes of memory, as container.py states
 COSTLY = costly()
 MEASURE = """
 import ctypes, gc, json, pathlib, resource, sys

@@ -77,14 +77,14 @@ def above(times: int) -> bytes:
     return bytes(coder.get_compressed().astype("<u4").tobytes())
 
 
-def sequential(unary: int, stages: bytes) -> Part:
+def sequential(unary: int, stages: bytes, *masks: bytes) -> Part:
     """SuRP step by step: eight steps for each byte of `unary`, each to the first coordinate of its order."""
     steps = 8 * unary
     _, b, inverse = visiting.orders(1, VALUES, steps)
     touched = len(np.unique((VALUES - b) % VALUES * inverse % VALUES))
     meta = {"mu": 1.0, "alpha": 1.0, "decay": 0.9, "seed": 1, "steps": steps}
     parameters = encode_integers([0] * -(-steps // surp_sequential.RUN))
-    return meta, [stages, parameters, bytes(unary), b"", bytes((touched + 7) // 8), STEP]
+    return meta, [stages, parameters, bytes(unary), b"", bytes((touched + 7) // 8), *masks, STEP]
 
 
 def costly() -> dict[str, bytes]:
@@ -123,6 +123,8 @@ def costly() -> dict[str, bytes]:
         "many weights in a round": wide("surp.rounds", rounds([1, n - 1])),
         "many weights in many rounds": wide("surp.rounds", rounds([1, n // 2, *[1] * 500])),
         "a weight far above the threshold": wide("surp.rounds", rounds([1], above(2000), 1e-6)),
+        "steps of weights that all survive": wide("surp.sequential", sequential(1, b"\x08")),
+        "steps of weights that survive by a mask": wide("surp.sequential", sequential(1, b"\x08", join_blocks([ones]))),
         "steps of a bit": wide("surp.sequential", sequential(n // 8, varints([n // 8 * 8]))),
         "stages of a step": wide("surp.sequential", sequential(n // 64, b"\x01" * (n // 64 * 8))),
         "stages without a step": wide("surp.sequential", sequential(1, bytes(n) + b"\x08")),
