@@ -5,18 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
-from PIL import Image
 from test_every_method import MemoryRun
 from torch import Tensor, nn
 
 import methods
 from benchmarks import bitstream, networks, tasks
 from benchmarks.bitstream import blueprint
-from benchmarks.data import images
-from benchmarks.errors import MethodError, TaskError
+from benchmarks.errors import MethodError
 from methods.interface import Budget
 
 torch.set_num_threads(1)
@@ -162,22 +159,3 @@ def test_a_single_weight_has_no_scale_and_is_named(on: Any) -> None:
         first("pq", task, points=((1, 16),))
     assert torch.isfinite(first("pq", task, points=((1, 16),), scale="none", recalibrate=0).narrow.weight).all()  # type: ignore[union-attr,arg-type]
     assert torch.isfinite(first("pq", task, points=((1, 16),), skip=("narrow",), recalibrate=0).narrow.weight).all()  # type: ignore[union-attr,arg-type]
-
-
-def test_a_picture_above_the_limit_of_the_decoder_is_named(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    Image.fromarray(np.zeros((40, 50, 3), np.uint8)).save(tmp_path / "large.png")
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 900)
-    with pytest.raises(TaskError, match=r"large\.png has more than 1,800 pixels, the limit of Pillow"):
-        images.decode(tmp_path / "large.png", images.centred(8))
-
-
-@pytest.mark.parametrize("error", [OSError(24, "Too many open files"), OSError(13, "Permission denied")])
-def test_a_picture_that_can_not_be_read_now_is_not_called_damaged(
-    error: OSError, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def fail(_: Any) -> None:
-        raise error
-
-    monkeypatch.setattr(Image, "open", fail)
-    with pytest.raises(TaskError, match=rf"^can't read fine\.JPEG: {error.strerror}$"):
-        images.decode("fine.JPEG", images.centred(8))  # type: ignore[arg-type]
