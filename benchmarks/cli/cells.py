@@ -144,7 +144,9 @@ def run(
         def say(line: str) -> None:
             progress.console.print(escape(line), soft_wrap=True)
 
-        for _, outcome in schedule.run(todo, results, say, jobs, fresh, address):
+        for cell, outcome in schedule.run(todo, results, say, jobs, fresh, address):
+            if outcome == "complete" and (jobs > 1 or address is not None):  # other processes print nothing here
+                say(f"{cell.id}: complete")
             failed += outcome == "failed"
             busy += outcome == "busy"
             progress.advance(bar)
