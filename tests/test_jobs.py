@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import test_runner
+import torch
 from test_runner import InProcess, Laboratory
 
 from benchmarks.running import schedule
@@ -19,12 +20,14 @@ def test_cells_of_a_job_share_the_process_that_scores_until_one_fails(
 ) -> None:
     """A process for each cell costs seconds; one that stays after a failure or for another network serves wrong cells."""
     events: list[str] = []
+    asked: list[int] = []
 
     class Counted(InProcess):
         def __init__(self, *place: Any) -> None:
             super().__init__(*place)
             self.name = f"{place[1]} {sum('start' in event for event in events)}"
             events.append(f"start {self.name}")
+            assert torch.get_num_threads() == 1, "the scorer's threads are those of this process, not of its share"
 
         def end(self) -> None:
             events.append(f"end {self.name}")
@@ -36,6 +39,8 @@ def test_cells_of_a_job_share_the_process_that_scores_until_one_fails(
     monkeypatch.setattr(schedule, "Scorer", Counted)
     monkeypatch.setattr(schedule, "_executed", executed)
     monkeypatch.setattr(schedule, "_kept", {})
+    monkeypatch.setattr(torch, "get_num_threads", lambda: asked[-1] if asked else 2)
+    monkeypatch.setattr(torch, "set_num_threads", asked.append)
     budget = laboratory.cells()[0].budget
     for seed, network in enumerate(("a", "a", "a", "b")):
         schedule._in_worker(Cell("digits", "digits", network, "tiny", {}, budget, seed), laboratory.results, 1, False)

@@ -153,7 +153,9 @@ def run(
     with Progress(*columns, console=console, disable=not todo) as progress:
         bar = progress.add_task(suite, total=len(todo))
 
-        for _, outcome in schedule.run(todo, results, say, jobs, fresh, address):
+        for cell, outcome in schedule.run(todo, results, say, jobs, fresh, address):
+            if outcome == "complete" and (jobs > 1 or address is not None):  # other processes print nothing here
+                say(f"{cell.id}: complete")
             failed += outcome == "failed"
             busy += outcome == "busy"
             progress.advance(bar)

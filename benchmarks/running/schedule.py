@@ -38,8 +38,9 @@ def _end_with_parent() -> None:
 
 def _in_task(cell: Cell, results: Path, threads: int, fresh: bool) -> tuple[Outcome, list[str]]:
     """Execute one cell on a cluster's node; returns its outcome and the lines about failures."""
+    torch.set_num_threads(threads)  # the scorer takes over this number
     with Scorer(cell.task, cell.network, device()) as scorer:
-        return _executed(cell, results, threads, fresh, scorer)
+        return _executed(cell, results, fresh, scorer)
 
 
 _kept: dict[tuple[str, str], Scorer] = {}  # at most one
@@ -47,20 +48,20 @@ _kept: dict[tuple[str, str], Scorer] = {}  # at most one
 
 def _in_worker(cell: Cell, results: Path, threads: int, fresh: bool) -> tuple[Outcome, list[str]]:
     """`_in_task` in a process of a pool: its cells of one network share a scorer, which is replaced after a failed cell."""
+    torch.set_num_threads(threads)  # the scorer takes over this number
     place = (cell.task, cell.network)
     if place not in _kept:
         for other in _kept.values():
             other.end()
         _kept.clear()
         _kept[place] = Scorer(*place, device())
-    outcome, said = _executed(cell, results, threads, fresh, _kept[place])
+    outcome, said = _executed(cell, results, fresh, _kept[place])
     if outcome == "failed":
         _kept.pop(place).end()
     return outcome, said
 
 
-def _executed(cell: Cell, results: Path, threads: int, fresh: bool, scorer: Scorer) -> tuple[Outcome, list[str]]:
-    torch.set_num_threads(threads)
+def _executed(cell: Cell, results: Path, fresh: bool, scorer: Scorer) -> tuple[Outcome, list[str]]:
     memory.keep()
     said: list[str] = []
     outcome = execute(cell, results, said.append, scorer, fresh)
