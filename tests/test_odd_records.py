@@ -96,6 +96,7 @@ def test_an_odd_value_is_refused_or_free(tmp_path: Path) -> None:
     shutil.copytree(ROOT / "results" / CELL, tmp_path / CELL)
     path = tmp_path / CELL / "p01.json"
     whole = json.loads(path.read_text()) | {"notes": {"layers": [{"name": "stem", "kept": 8}], "shared": 0.5}}
+    whole["provenance"]["versions"] = {"python": "3.11.7"}
     refused = 0
     for place in leaves(whole):
         name = ".".join(map(str, place))

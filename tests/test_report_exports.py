@@ -10,12 +10,14 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import msgspec
 import pytest
 from browsing import Open, saved, shown
-from invented import SUITE, made, reference, several, store
+from invented import SUITE, averaged, invent_task, made, reference, several, store
 
 from benchmarks.report import render
 from benchmarks.running import params
+from methods.interface import Metric
 
 HOSTILE = (
     "</script><script>document.title='ran'</script><img src=x onerror=\"document.title='ran'\"> 100 % of $\\_{x}^~ & #1"
@@ -63,6 +65,46 @@ def test_what_is_displayed_can_be_saved(opened: Open, rendered: Path) -> None:
     table = saved(page, "latex")
     assert "\\usepackage{booktabs}" in table and "\\usepackage[T1]{fontenc}" in table
     assert table.count("\\\\\n") == 1 + len(rows) and r"top-1 (\%)" in table and "\\toprule" in table
+
+
+FORMULAS = ("=1+1", "+1", "-1.5", "@SUM(1)", "\t=1", "\r=1", "＝1")
+
+
+def test_a_spreadsheet_runs_no_text(opened: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither what the page saves nor what lies beside it; numbers stay numbers."""
+    task = Metric("gain", "dB", "mean", "How much better")
+    invent_task(monkeypatch, "gains", task)
+    gains = {"gain": averaged(task, [-1.5, -2.5])}
+    names = [name for name in FORMULAS if name.isprintable()]
+    known = [made(name, task="gains", metrics=gains, point={text: 1}) for name in names for text in FORMULAS[:1]]
+    known += [
+        made("plain", task="gains", metrics=gains, index=0, point={text: 2}, seed=i) for i, text in enumerate(FORMULAS)
+    ]
+    versions = msgspec.structs.replace(known[0].provenance, cpu="=1+1")
+    speed = msgspec.structs.replace(known[0].speed, device="=1+1")
+    known[0] = msgspec.structs.replace(known[0], provenance=versions, speed=speed)
+    path = render(SUITE, store(tmp_path / "results", known), tmp_path / "reports")
+    beside = list(csv.DictReader(io.StringIO((path.parent / "records.csv").read_text(encoding="utf-8"), newline="")))
+    page = opened(path)
+    page.evaluate("change({ columns: ['point', 'bytes', 'quality'] })")
+    displayed = list(csv.DictReader(io.StringIO(saved(page, "csv"), newline="")))
+    for table in (beside, displayed):
+        methods = {row["method"] for row in table}
+        assert methods == {"plain", *(f"'{name}" for name in names)}
+        for value in (value for row in table for value in row.values() if value[:1] in "=+-@\t\r＝" and value):
+            assert float(value) < 0
+    assert {row["metrics.gain.value"] for row in beside} == {row["quality"] for row in displayed} == {"-2.0"} or {
+        float(row["quality"]) for row in displayed
+    } == {-2.0}
+    assert {row["point"][:2] for row in displayed} >= {"'=", "'+", "'-", "'@"}
+    assert {row["provenance.cpu"] for row in beside} == {"a processor", "'=1+1"}
+
+
+def test_latex_takes_no_bracket_for_an_option(opened: Open, tmp_path: Path) -> None:
+    names = ("[9cm]", "*", "plain")
+    path = render(SUITE, store(tmp_path / "results", [made(name) for name in names]), tmp_path / "reports")
+    table = saved(opened(path), "latex")
+    assert "\n{}[9cm] &" in table and "\n{}* &" in table and "\nplain &" in table
 
 
 def test_a_caution_goes_with_the_numbers(opened: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
