@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import textwrap
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import pytest
 from goldens.mutations import resealed
 from goldens.samples import FOLDER
-from torture import cells, fuzz
+from torture import cells, full, fuzz, kills
 from torture.journal import Journal
 from torture.judge import Judge
 
@@ -118,9 +119,69 @@ def test_files_that_are_left_over_missing_or_other_are_differences(tmp_path: Pat
 
 
 def test_mutations_are_the_same_for_the_same_seed_and_differ_otherwise() -> None:
-    import random
-
     data = (FOLDER / "uniform.rbn").read_bytes()
     made = [resealed(data, random.Random(i)) for i in range(30)]
     assert made == [resealed(data, random.Random(i)) for i in range(30)]
     assert len(set(made)) > 20 and data not in made[:1]
+
+
+class Sleeper:
+    """A run of some steps, in place of a cell: each step writes one file, and a run goes on after those that are there."""
+
+    def __init__(self, steps: int) -> None:
+        self.steps, self.last, self.starts = steps, 0, 0
+
+    def start(self, results: Path, method: str, log: Path) -> Path:
+        self.starts += 1
+        return results
+
+    def kill(self, process: Path) -> bool:
+        process.mkdir(parents=True, exist_ok=True)
+        (process / f"{len(list(process.iterdir()))}.rbn").write_bytes(b"")
+        return len(list(process.iterdir())) < self.steps
+
+    def finish(self, results: Path, method: str, log: Path) -> tuple[int, float]:
+        results.mkdir(parents=True, exist_ok=True)
+        for step in range(self.steps):
+            (results / f"{step}.rbn").write_bytes(b"")
+        return self.last, 0.0
+
+
+def test_kills_are_made_until_there_are_enough(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = Sleeper(3)  # ends before the third kill
+    for name in ("start", "kill", "finish"):
+        monkeypatch.setattr(cells, name, getattr(run, name))
+    journal = Journal(tmp_path / "journal")
+    kills.kills(5, ["a", "b"], tmp_path / "runs", journal, print)
+    assert kills.summary(journal) == (6, []) and list(journal.entries) == ["kills 0", "kills 1", "kills 2"]
+    started = run.starts
+    kills.kills(5, ["a", "b"], tmp_path / "runs", Journal(tmp_path / "journal"), print)
+    assert run.starts == started
+    stray = tmp_path / "runs" / "killed" / ".0.rbn.x3f"
+
+    def leaves_a_file(process: Path) -> bool:
+        process.mkdir(parents=True, exist_ok=True)
+        stray.write_bytes(b"")
+        return True
+
+    monkeypatch.setattr(cells, "kill", leaves_a_file)
+    kills.kills(7, ["a", "b"], tmp_path / "runs", journal, print)
+    assert kills.summary(journal) == (11, [".0.rbn.x3f is left over"])
+
+
+def test_a_run_on_a_full_disk_has_to_say_so_in_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    said, results = tmp_path / "log", tmp_path / "results"
+    results.mkdir()
+    outcomes = iter([(1, "a: can't write b: the disk is full"), (1, "Traceback"), (0, "the disk is full"), (1, "oh")])
+
+    def finish(results: Path, method: str, log: Path) -> tuple[int, float]:
+        status, message = next(outcomes)
+        log.write_text(message)
+        return status, 0.0
+
+    monkeypatch.setattr(cells, "finish", finish)
+    assert [len(full._on_a_full_disk(results, "a", said)) for _ in range(4)] == [0, 1, 1, 1]
+    outcomes = iter([(1, "the disk is full")])
+    (results / "p00.json").write_text('{"schema": 1, "i')
+    (results / ".p00.rbn.x3f").write_bytes(b"")
+    assert sorted(full._on_a_full_disk(results, "a", said)) == [".p00.rbn.x3f is left over", "p00.json is half-written"]
