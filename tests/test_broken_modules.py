@@ -48,7 +48,7 @@ def broken(laboratory: Laboratory, code: str) -> None:
 def test_a_broken_method_is_one_sentence_and_the_others_are_planned(
     laboratory: Laboratory, capsys: pytest.CaptureFixture[str], code: str, sentence: str
 ) -> None:
-    """Caught when tried: `except ImportError`, and `except Exception`, which SystemExit passes."""
+    """Wrong code that this finds: `except ImportError`, and `except Exception`, which SystemExit passes."""
     broken(laboratory, code)
     reason = f"method 'tiny' can't be imported: {sentence}"
     assert laboratory.ratebench("plan", "digits") == 0
@@ -127,7 +127,7 @@ def test_a_broken_task_network_codec_or_module_is_one_sentence(package: ModuleTy
 
 
 def test_a_library_that_an_architecture_lacks_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Caught when tried: `except (TypeError, ValueError)` alone, with which decoding such a file is a traceback."""
+    """Wrong code that this finds: `except (TypeError, ValueError)` alone, with which decoding such a file is a traceback."""
     monkeypatch.setitem(sys.modules, "torchvision", None)
     with pytest.raises(
         networks.NetworkError, match=r"^architecture 'resnet' can't be built here: ModuleNotFoundError: "

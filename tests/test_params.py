@@ -79,7 +79,7 @@ def other(**changes: Any) -> dict[str, Any]:
 def test_what_is_wrong_anywhere_is_one_sentence(
     laboratory: Laboratory, capsys: pytest.CaptureFixture[str], changes: dict[str, Any], sentence: str
 ) -> None:
-    """Caught when tried: checks of the suite asked for alone, and `own.get(key) or …` for a list that is empty."""
+    """Wrong code that this finds: checks of the suite asked for alone, and `own.get(key) or …` for a list that is empty."""
     laboratory.configure(**changes)
     assert laboratory.ratebench("plan", "digits") == 1
     complaint = capsys.readouterr().err
@@ -123,7 +123,7 @@ def test_what_is_wrong_anywhere_is_one_sentence(
 def test_what_no_program_should_guess_is_one_sentence(
     laboratory: Laboratory, capsys: pytest.CaptureFixture[str], text: str | bytes, sentence: str
 ) -> None:
-    """Caught when tried: `yaml.safe_load`, which keeps the last of two keys, and UnicodeDecodeError."""
+    """Wrong code that this finds: `yaml.safe_load`, which keeps the last of two keys, and UnicodeDecodeError."""
     (laboratory.folder / "params.yaml").write_bytes(text if isinstance(text, bytes) else text.encode())
     assert laboratory.ratebench("plan", "digits") == 1
     complaint = capsys.readouterr().err
@@ -155,7 +155,7 @@ def refuse(path: Path) -> bytes:
 
 
 def test_a_caution_is_not_lost_with_an_error_elsewhere(laboratory: Laboratory) -> None:
-    """Caught when tried: `except RateBenchError: return ""`, with which a report showed its numbers without the warning."""
+    """Wrong code that this finds: `except RateBenchError: return ""`, which drops the warning."""
     laboratory.configure(digits={**SUITE, "caution": "Easy images."})
     assert (params.caution("digits"), params.caution("absent")) == ("Easy images.", "")
     laboratory.configure(digits={**SUITE, "caution": "Easy images."}, **other(methods=["tinny"]))
@@ -202,7 +202,7 @@ def planned(file: Path, text: str) -> dict[str, list[str]] | None:
 @settings(max_examples=40)
 @given(st.integers(0, len(LINES) - 1))
 def test_a_line_that_is_there_twice_loses_and_doubles_nothing(real: Path, index: int) -> None:
-    """Caught when tried: `yaml.safe_load` and lists of configurations that are not compared."""
+    """Wrong code that this finds: `yaml.safe_load` and lists of configurations that are not compared."""
     before = planned(real, "".join(LINES))
     assert planned(real, "".join([*LINES[: index + 1], *LINES[index:]])) in (before, None)
 

@@ -36,7 +36,7 @@ cli.main()
 def test_characters_that_the_output_cannot_hold_are_replaced(
     laboratory: Laboratory, monkeypatch: pytest.MonkeyPatch, encoding: str
 ) -> None:
-    """Caught when tried: strict streams, with which the first → or … ends the command with a traceback."""
+    """Wrong code that this finds: strict streams, with which the first → or … ends the command with a traceback."""
     caution = "Easier \N{LEFTWARDS ARROW} images."
     suite = {"task": "digits", "networks": ["digits_cnn"], "methods": ["tiny"], "seeds": [0], "caution": caution}
     laboratory.configure({"points": 1}, digits=suite)
@@ -87,7 +87,7 @@ def test_an_interruption_while_libraries_are_imported_is_no_traceback() -> None:
 def test_the_process_that_scores_speaks_utf8_whatever_the_terminal_does(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """Caught when tried: pipes in the encoding of the terminal, with which the process dies of the name of a file."""
+    """Wrong code that this finds: pipes in the encoding of the terminal, with which the process dies of the name of a file."""
     monkeypatch.setenv("PYTHONIOENCODING", "ascii")
     with (
         Scorer("digits", "digits_cnn", torch.device("cpu")) as scorer,

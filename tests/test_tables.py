@@ -45,7 +45,7 @@ def printed(width: int | None) -> str:
 
 @given(st.integers(20, 200))
 def test_ids_and_numbers_are_whole_at_every_width(width: int) -> None:
-    """Caught when tried: rich's own tables, which end ids and numbers with an ellipsis."""
+    """Wrong code that this finds: rich's own tables, which end ids and numbers with an ellipsis."""
     text = printed(width)
     for row in ROWS:
         assert all(cell in text for cell in (row[0], *row[2:]))
@@ -96,7 +96,7 @@ def through_a_terminal(width: int, *arguments: str) -> str:
 def test_show_is_whole_in_a_pipe_and_on_a_narrow_terminal(
     laboratory: Laboratory, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Caught when tried: a table that takes 80 columns where there is no terminal."""
+    """Wrong code that this finds: a table that takes 80 columns where there is no terminal."""
     laboratory.run()
     assert laboratory.ratebench("show", "digits") == 0
     piped = capsys.readouterr().out
