@@ -73,8 +73,8 @@ def complete(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A page with all that a page can have: reported numbers, claims, costs, gaps, a README, times of two machines."""
     folder = tmp_path_factory.mktemp("complete")
     results = store(folder / "results", everything())
-    failed = CellState(records.SCHEMA, "x", "failed", 0, 1.0, "out of <b>memory</b>")
-    records.write(results / SUITE / "net/alpha/abc-short-s0/cell.json", failed)
+    failed = CellState(records.SCHEMA, "0" * 16, "failed", 0, 1.0, "out of <b>memory</b>")
+    records.write(results / SUITE / "net/alpha/0123abcd-short-s0/cell.json", failed)
     with pytest.MonkeyPatch.context() as patch:
         publish(folder / "alpha", patch)
         return render(SUITE, results, folder / "reports")

@@ -85,7 +85,7 @@ def made(method: str = "alpha", seed: int = 0, index: int = 0, **changes: Any) -
             ratio=REFERENCE_BYTES / size,
             bits_per_weight=8 * size / (REFERENCE_BYTES / 4),
         ),
-        "counted": recorded.Counted(elements=10_000, nonzero=5_000 - 1_000 * index, macs=1_234_567),
+        "counted": recorded.Counted(elements=10_000, nonzero=max(0, 5_000 - 1_000 * index), macs=1_234_567),
         "metrics": {"top-1": counted(correct)},
         "speed": recorded.Speed(
             device="a processor",
@@ -143,9 +143,10 @@ def everything() -> list[Record]:
     """`several` and more: another configuration, a narrower network on another machine, times that are not known."""
     slim = recorded.Counted(elements=9_000, nonzero=9_000, macs=700_000)
     elsewhere = msgspec.structs.replace(made().speed, device="another processor", threads=1, latency_ms_batch128=None)
-    origin = msgspec.structs.replace(made().provenance, cpu="another processor")
-    extra = {"counted": slim, "speed": elsewhere, "notes": {"redundancy_macs": 0.3}, "provenance": origin}
-    beta = [made("beta", seed=seed, correct=870, file_bytes=9000, fidelity="baseline", **extra) for seed in (0, 1)]
+    extra = {"counted": slim, "speed": elsewhere, "notes": {"redundancy_macs": 0.3}}
+    beta = [made("beta", seed=seed, correct=870, file_bytes=9000, fidelity="baseline") for seed in (0, 1)]
+    places = [msgspec.structs.replace(one.provenance, cpu="another processor") for one in beta]
+    beta = [msgspec.structs.replace(one, provenance=place, **extra) for one, place in zip(beta, places, strict=True)]
     unlike = [made("gamma", seed=seed, correct=correct) for seed, correct in ((0, 700), (1, 940))]
     return [*several(), *beta, *unlike, made(config={"mode": "plain", "steps": 4}, correct=910)]
 
