@@ -327,7 +327,7 @@ def test_an_interrupted_command_resumes_from_its_last_epoch(laboratory: Laborato
 
 def test_a_run_that_is_killed_three_times_ends_with_the_same_files(laboratory: Laboratory, tmp_path: Path) -> None:
     """SIGKILL after the first checkpoint, after the first record and after the third, whatever it is at by then."""
-    suite = {"task": "digits", "networks": ["digits_cnn"], "methods": ["magnitude"], "seeds": [0]}
+    suite = {"task": "digits", "networks": ["digits_cnn"], "methods": ["magnitude"], "seeds": [0], "budgets": ["short"]}
     laboratory.configure(digits=suite, budgets={"short": {"epochs": 2.0}})
     command = ["run", "digits", "-b", "short"]
     with laboratory.start(*command, "--results", str(tmp_path / "whole")) as process:
