@@ -89,7 +89,7 @@ def test_foreign_files_are_refused(data: bytes) -> None:
 def test_damage_under_a_valid_checksum_is_refused_or_well_formed(name: str, mutation: Mutation) -> None:
     if "." in name:
         try:
-            codecs.get(name)
+            codecs.get(name.partition("-")[0])
         except (RateBenchError, ImportError) as error:
             pytest.skip(str(error))
     data, r, seen = file_of(name), random.Random(f"{name} {mutation.__name__}"), Counter[str]()

@@ -19,13 +19,18 @@ def full(sizes: int, methods: list[str], folder: Path, journal: Journal, say: Ca
     """A run on file systems of `sizes` sizes, from a page to a little less than a run needs. Needs root to mount them."""
     folder.mkdir(parents=True, exist_ok=True)
     place = folder / "small"
+    if place.is_mount():  # of an interrupted session
+        _umount(place)
     place.mkdir(exist_ok=True)
+    expected: dict[str, tuple[dict[str, str], int]] = {}
     for index in range(sizes):
         key, method = f"full {index}", methods[index % len(methods)]
         if key in journal.entries:
             continue
-        files, _ = undisturbed(folder, method)
-        needed = sum(path.stat().st_size for path in (folder / "undisturbed").rglob("*") if path.is_file())
+        if method not in expected:
+            left = undisturbed(folder, method)[0]
+            expected[method] = left, sum((folder / "undisturbed" / name).stat().st_size for name in left)
+        files, needed = expected[method]
         size = PAGE * (1 + int(needed / PAGE * index / sizes))
         _mount("-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(place))
         try:
@@ -35,13 +40,17 @@ def full(sizes: int, methods: list[str], folder: Path, journal: Journal, say: Ca
             wrong += [f"exit status {status} with space"] if status else []
             wrong += cells.differences(files, cells.content(place / "results"))
         finally:
-            subprocess.run(["umount", str(place)], check=True)
+            _umount(place)
         journal.note(key, method=method, bytes=size, wrong=wrong)
         say(f"{method} on {size:,} bytes: {'; '.join(wrong) or 'one sentence, then the same files'}")
 
 
 def _mount(*arguments: str) -> None:
     subprocess.run(["mount", *arguments], check=True)
+
+
+def _umount(place: Path) -> None:
+    subprocess.run(["umount", str(place)], check=True)
 
 
 def _on_a_full_disk(results: Path, method: str, log: Path) -> list[str]:
