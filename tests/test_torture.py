@@ -169,6 +169,20 @@ def test_kills_are_made_until_there_are_enough(tmp_path: Path, monkeypatch: pyte
     assert kills.summary(journal) == (11, [".0.rbn.x3f is left over"])
 
 
+def test_runs_that_end_before_they_are_killed_are_killed_earlier(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, slept = Sleeper(1), []
+    for name in ("start", "kill"):
+        monkeypatch.setattr(cells, name, getattr(run, name))
+    monkeypatch.setattr(cells, "finish", lambda *own: (run.finish(*own)[0], 100.0))
+    monkeypatch.setattr(
+        kills.time, "sleep", lambda seconds: slept.append(seconds) or len(slept) < 20 or run.__init__(9)
+    )  # type: ignore[func-returns-value,misc]
+    kills.kills(1, ["a"], tmp_path / "runs", Journal(tmp_path / "journal"), print)
+    assert len(slept) >= 20 and max(slept[15:]) < 100 * 0.7**15 < max(slept[:5])
+
+
 def test_a_run_on_a_full_disk_has_to_say_so_in_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     said, results = tmp_path / "log", tmp_path / "results"
     results.mkdir()
