@@ -79,7 +79,7 @@ def select(u: Floats, sparsities: Sequence[float], alpha: float, decay: float = 
     """
     n = len(u)
     goals = wanted(sparsities, n)
-    survivors, start = np.count_nonzero(u), mean_magnitude(u)
+    survivors, start = int(np.count_nonzero(u)), mean_magnitude(u)
     mu, a, stop, non_zeros = start, alpha, floor * start, 0
     residual, touched = u.copy(), np.zeros(n, bool)
     rounds: list[Round] = []
