@@ -32,7 +32,9 @@ def main() -> int:
     parser.add_argument("--files", type=int, default=100_000, help="damaged files to decode")
     parser.add_argument("--kills", type=int, default=100, help="kills of running cells")
     parser.add_argument("--disks", type=int, default=10, help="sizes of full disks; needs root")
-    parser.add_argument("--method", nargs="+", default=["magnitude", "surp", "pq", "l1_filter"], help="killed and starved")
+    parser.add_argument(
+        "--method", nargs="+", default=["magnitude", "surp", "pq", "l1_filter"], help="killed and starved"
+    )
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes that decode")
     parser.add_argument("--folder", type=Path, default=ROOT / "results" / ".torture", help="results and journal")
     chosen = parser.parse_args()
