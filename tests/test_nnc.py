@@ -20,7 +20,7 @@ from benchmarks import bitstream, networks, tasks
 from benchmarks.errors import BitstreamError, MethodError
 from methods.baselines import nnc
 from methods.baselines.nnc import library, worker
-from methods.baselines.nnc.library import LIBRARY, Library, NNCodecError
+from methods.baselines.nnc.client import LIBRARY, Library, NNCodecError
 
 HOSTILE = Path(__file__).parent / "goldens" / "hostile_nnc"
 ARGUMENTS = {"width": 16, "classes": 10}

@@ -3,7 +3,7 @@
 Becking, Haase, Kirchhoffer, Müller, Samek, Marpe: NNCodec: An Open Source Software Implementation of the Neural Network
 Coding ISO/IEC Standard, ICML 2023 Workshop Neural Compression. The library's bitstream is one stream inside RateBench's
 container, so its rate is that stream plus the container's header (a few hundred bytes). The library runs in a process of
-its own (library.py, worker.py), with limits on time and memory while it decodes.
+its own (client.py, worker.py), with limits on time and memory while it decodes.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from msgspec import Meta
 
 from benchmarks.bitstream import blueprint
 from benchmarks.errors import BitstreamError, MethodError
-from methods.baselines.nnc.library import LIBRARY, NNCodecError
+from methods.baselines.nnc.client import LIBRARY, NNCodecError
 from methods.families.limits import check_order
 from methods.interface import Budget, Card, Coded, Compressed, Part, Run, Task
 
