@@ -1,13 +1,14 @@
-"""Several cells at a time: what a process of the pool keeps from one cell to the next."""
+"""Several cells: the processes that run them at the same time, and those that score them."""
 
 from __future__ import annotations
 
-from typing import Any
+from pathlib import Path
+from typing import Any, Self
 
 import pytest
 import test_runner
 import torch
-from test_runner import InProcess, Laboratory
+from test_runner import InProcess, Laboratory, in_worker
 
 from benchmarks.running import schedule
 from benchmarks.running.cell import Cell
@@ -49,3 +50,30 @@ def test_cells_of_a_job_share_the_process_that_scores_until_one_fails(
         *("start a 1", "cell 2 a 1"),
         *("end a 1", "start b 2", "cell 3 b 2"),
     ]
+
+
+def test_two_jobs_write_the_bytes_that_one_writes(laboratory: Laboratory, tmp_path: Path) -> None:
+    laboratory.configure({"points": 1, "epochs": 1}, {"points": 1})
+    torch.set_num_threads(1)
+    laboratory.run(tmp_path / "one")
+    laboratory.patch.setattr(schedule, "_in_worker", in_worker)
+    ended = schedule.run(laboratory.cells(), laboratory.results, print, jobs=2)
+    assert sorted(outcome for _, outcome in ended) == ["complete", "complete"]
+    artefacts = laboratory.files("p*.rbn")
+    assert len(set(artefacts.values())) == 2 and artefacts == laboratory.files("p*.rbn", tmp_path / "one")
+
+
+def test_cells_of_a_network_share_the_process_that_scores_until_one_fails(laboratory: Laboratory) -> None:
+    started: list[tuple[str, str, torch.device]] = []
+
+    class Counted(InProcess):
+        def __enter__(self) -> Self:
+            started.append(self.place)
+            return self
+
+    laboratory.patch.setattr(schedule, "Scorer", Counted)
+    laboratory.configure({"points": 1}, {"points": 2}, {"points": 3}, {"points": 4})
+    laboratory.patch.setenv("TINY", "fail")  # the curve of three points
+    outcomes, _ = laboratory.run()
+    assert outcomes == ["complete", "complete", "failed", "complete"]
+    assert len(started) == 2

@@ -19,7 +19,7 @@ import torch
 from benchmarks import bitstream, networks, tasks
 from benchmarks.errors import BitstreamError, MethodError
 from methods.baselines import nnc
-from methods.baselines.nnc import library, worker
+from methods.baselines.nnc import client, worker
 from methods.baselines.nnc.client import LIBRARY, Library, NNCodecError
 
 HOSTILE = Path(__file__).parent / "goldens" / "hostile_nnc"
@@ -150,7 +150,7 @@ def test_a_python_without_the_right_library_is_named(
     fake = tmp_path / "python"
     fake.write_text(f"#!/bin/sh\necho '{answer}'\n")
     fake.chmod(0o755)
-    monkeypatch.setenv(library.SETTING, str(fake))
+    monkeypatch.setenv(client.SETTING, str(fake))
     reason = nnc.unsupported(tasks.load("digits", "digits_cnn"), nnc.Config())
     said = {"2.1.2": "it has version 2.1.2", "no torch": "no torch"}
     problem = next((said[part] for part in said if part in answer), "it ended while it started")
@@ -158,35 +158,35 @@ def test_a_python_without_the_right_library_is_named(
 
 
 def test_where_the_library_is_looked_for(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.delenv(library.SETTING, raising=False)
-    monkeypatch.setattr(library, "OWN", tmp_path / "nncodec")
-    monkeypatch.setattr(library, "LEFT_OUT", tmp_path / "reason.txt")
-    monkeypatch.setattr(library.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.delenv(client.SETTING, raising=False)
+    monkeypatch.setattr(client, "OWN", tmp_path / "nncodec")
+    monkeypatch.setattr(client, "LEFT_OUT", tmp_path / "reason.txt")
+    monkeypatch.setattr(client.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(MethodError, match=r"not installed: pip install 'ratebench\[nnc\]', or set RATEBENCH_NNCODEC"):
-        library.python()
-    library.LEFT_OUT.write_text("NNCodec is left out: no compiler\n", encoding="utf-8")
+        client.python()
+    client.LEFT_OUT.write_text("NNCodec is left out: no compiler\n", encoding="utf-8")
     with pytest.raises(MethodError, match=r"^NNCodec is left out: no compiler$"):
-        library.python()
-    monkeypatch.setattr(library.importlib.util, "find_spec", lambda name: object())
-    assert library.python() == sys.executable
+        client.python()
+    monkeypatch.setattr(client.importlib.util, "find_spec", lambda name: object())
+    assert client.python() == sys.executable
     (tmp_path / "nncodec" / "bin").mkdir(parents=True)
     (tmp_path / "nncodec" / "bin" / "python").touch()
-    assert library.python() == str(tmp_path / "nncodec" / "bin" / "python")
-    monkeypatch.setenv(library.SETTING, "/elsewhere/python")
-    assert library.python() == "/elsewhere/python"
+    assert client.python() == str(tmp_path / "nncodec" / "bin" / "python")
+    monkeypatch.setenv(client.SETTING, "/elsewhere/python")
+    assert client.python() == "/elsewhere/python"
 
 
 def test_a_setting_that_is_no_program_is_one_sentence(fresh: Library, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(library.SETTING, "/elsewhere/python")
+    monkeypatch.setenv(client.SETTING, "/elsewhere/python")
     reason = nnc.unsupported(tasks.load("digits", "digits_cnn"), nnc.Config())
-    assert reason is not None and "can't start /elsewhere/python: No such file" in reason and library.SETTING in reason
+    assert reason is not None and "can't start /elsewhere/python: No such file" in reason and client.SETTING in reason
 
 
 def test_a_process_that_is_lost_is_replaced(fresh: Library, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fake = tmp_path / "python"  # starts well, and ends at the first request
     fake.write_text('#!/bin/sh\necho \'{"version": "2.1.3", "sizes": []}\'\nread line\n')
     fake.chmod(0o755)
-    monkeypatch.setenv(library.SETTING, str(fake))
+    monkeypatch.setenv(client.SETTING, str(fake))
     for _ in range(2):
         with pytest.raises(NNCodecError, match="its process ended unexpectedly"):
             fresh.ask({"do": "decode"}, [b"data"])

@@ -375,30 +375,3 @@ def test_a_cell_has_as_many_threads_as_its_record_says(laboratory: Laboratory) -
     assert found and set(found) == {1}
     path = laboratory.results / laboratory.cells()[0].id / "p00.json"
     assert records.read(path).speed.threads == 1
-
-
-def test_two_jobs_write_the_bytes_that_one_writes(laboratory: Laboratory, tmp_path: Path) -> None:
-    laboratory.configure({"points": 1, "epochs": 1}, {"points": 1})
-    torch.set_num_threads(1)
-    laboratory.run(tmp_path / "one")
-    laboratory.patch.setattr(schedule, "_in_worker", in_worker)
-    ended = schedule.run(laboratory.cells(), laboratory.results, print, jobs=2)
-    assert sorted(outcome for _, outcome in ended) == ["complete", "complete"]
-    artefacts = laboratory.files("p*.rbn")
-    assert len(set(artefacts.values())) == 2 and artefacts == laboratory.files("p*.rbn", tmp_path / "one")
-
-
-def test_cells_of_a_network_share_the_process_that_scores_until_one_fails(laboratory: Laboratory) -> None:
-    started: list[tuple[str, str, torch.device]] = []
-
-    class Counted(InProcess):
-        def __enter__(self) -> Self:
-            started.append(self.place)
-            return self
-
-    laboratory.patch.setattr(schedule, "Scorer", Counted)
-    laboratory.configure({"points": 1}, {"points": 2}, {"points": 3}, {"points": 4})
-    laboratory.patch.setenv("TINY", "fail")  # the curve of three points
-    outcomes, _ = laboratory.run()
-    assert outcomes == ["complete", "complete", "failed", "complete"]
-    assert len(started) == 2
