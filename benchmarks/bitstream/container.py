@@ -88,7 +88,7 @@ def encode(compressed: Compressed) -> bytes:
 
 @contextlib.contextmanager
 def _refusing() -> Iterator[None]:
-    """Any exception becomes a BitstreamError of one line: a file may contain anything, and so does a decoder meet anything."""
+    """Any exception becomes a BitstreamError of one line: a file may contain anything, so a codec may raise anything."""
     try:
         yield
     except BitstreamError as error:

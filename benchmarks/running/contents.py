@@ -16,10 +16,8 @@ from benchmarks.errors import TaskError
 from benchmarks.fingerprint import json_hash
 from methods.interface import Split, Task
 
-REFERENCE, ITEMS = (
-    "reference_tensors",
-    "items",
-)  # keys of `Provenance.data`, beside those of the task's own `provenance`
+# Keys of `Provenance.data`, beside those of the task's own `provenance`.
+REFERENCE, ITEMS = "reference_tensors", "items"
 
 
 def tensors_hash(tensors: Mapping[str, Any]) -> str:
