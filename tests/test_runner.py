@@ -27,7 +27,7 @@ from filelock import FileLock
 from threadpoolctl import threadpool_info, threadpool_limits
 
 import methods
-from benchmarks import cli, fingerprint, records, tasks
+from benchmarks import cli, fingerprint, records, storage, tasks
 from benchmarks.evaluation import measure, worker
 from benchmarks.evaluation.messages import Measurement, Wanted
 from benchmarks.running import params, plan, schedule
@@ -343,8 +343,8 @@ def test_seconds_of_a_process_that_was_killed_count(laboratory: Laboratory) -> N
     with laboratory.start("run", "digits", trouble="hang") as process:  # trained, but without a point
         wait_until((laboratory.folder / "hangs-2").exists, process)
     (noted,) = (laboratory.results / WORK).rglob("seconds-*")
-    assert float(noted.read_text()) > 0
-    noted.write_text("1000.0")
+    assert float(storage.unseal(noted.read_bytes()) or 0) > 0
+    noted.write_bytes(storage.seal(b"1000.0"))
     laboratory.run()
     folder = laboratory.results / laboratory.cells()[0].id
     first, second = (records.read(folder / f"p0{index}.json").wall_s for index in range(2))

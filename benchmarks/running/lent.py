@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import re
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -34,7 +33,7 @@ class Clock:
         return self._before + time.perf_counter() - self._start
 
     def note(self) -> None:
-        storage.write(self._file, _checked(self.seconds()).encode())
+        storage.write(self._file, storage.seal(f"{self.seconds():.3f}".encode()))
 
     def pass_over(self) -> None:
         """Restart the clock: the last point had a valid record."""
@@ -45,23 +44,13 @@ class Clock:
         self._before, self._start = 0.0, time.perf_counter()
 
 
-def _checked(seconds: float) -> str:
-    """Seconds with three decimals, followed by twelve digits that show whether one of them has changed."""
-    text = f"{seconds:.3f}"
-    return f"{text}{int(hashlib.sha256(text.encode()).hexdigest(), 16) % 10**12:012}"
-
-
 def _noted(file: Path) -> float:
-    """The seconds in a file of `Clock`. A number without the twelve digits is accepted: earlier releases wrote it.
-
-    Raises DamagedFile for anything else.
-    """
-    text = storage.read(file).decode("ascii", "replace")
-    found = re.fullmatch(r"(\d+\.\d{3})\d{12}|\d+(\.\d{1,3})?", text)
-    if not found or (found[1] and _checked(float(found[1])) != text):
+    """The seconds in a file of `Clock`; raises DamagedFile if it is not exactly what was written."""
+    noted = storage.unseal(storage.read(file))
+    if noted is None:
         msg = f"{file} does not hold the seconds that this cell has taken: {START_OVER}"
         raise DamagedFile(msg)
-    return float(found[1] or text)
+    return float(noted)
 
 
 class CellRun:
