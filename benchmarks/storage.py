@@ -18,7 +18,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from benchmarks.errors import DamagedFile, RateBenchError, TaskError
+from benchmarks.errors import DamagedFile, RateBenchError, TaskError, first_line
 
 __fingerprint__ = False  # location of files, not their content
 _TEMPORARY = re.compile(r"\.(.+)\.[a-z0-9_]{8}")  # a file that `write` has begun: ".name.", then random letters
@@ -131,9 +131,9 @@ def load_tensors(path: Path) -> dict[str, Any]:
         msg = f"can't read {path}: {error.strerror or error}"
         raise TaskError(msg) from error
     except _UNREADABLE as error:
-        msg = f"can't read {path}: {str(error).splitlines()[0]}; delete it and run again"
+        msg = f"can't read {path}: {first_line(error)}; it is no checkpoint that this version of torch can read"
         raise TaskError(msg) from error
     if not isinstance(state, dict):
-        msg = f"{path} holds a {type(state).__name__}, not named tensors: delete it and fetch it again"
+        msg = f"{path} holds a {type(state).__name__}, not named tensors: it is no checkpoint"
         raise TaskError(msg)
     return state

@@ -136,13 +136,13 @@ def test_processes_of_a_machine_share_its_cores(
     [
         (
             lambda path: path.write_bytes(path.read_bytes()[: path.stat().st_size // 2]),
-            r"can't decode .*4\.JPEG \(image file is truncated",
+            r"4\.JPEG is a damaged image \(image file is truncated.*\): replace it by the data set's own file",
         ),
         (
             lambda path: path.write_bytes(b"<html>not found</html>"),
-            r"4\.JPEG is no image: delete it and unpack it again",
+            r"4\.JPEG is no image: replace it by the data set's own file",
         ),
-        (lambda path: path.unlink(), r"can't decode .*4\.JPEG \(No such file"),
+        (lambda path: path.unlink(), r"can't read .*4\.JPEG: No such file"),
     ],
 )
 def test_a_bad_file_is_named_when_its_turn_comes(damage, complaint: str, folder: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
@@ -317,3 +317,48 @@ def test_predictions_are_those_of_torchvisions_preprocessing() -> None:
         if number % 4 == 0:
             assert torch.equal(right["top-1"][batch], network(reference).argmax(1) == split.targets[batch])
     assert torch.equal(decode(folder / names[5], centred(224)), split.inputs[5:6][0])
+
+
+def test_an_image_above_the_limit_of_the_decoder_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Image.fromarray(np.zeros((40, 50, 3), np.uint8)).save(tmp_path / "large.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 900)
+    with pytest.raises(TaskError, match=r"large\.png has more than 1,800 pixels, the limit of Pillow"):
+        decode(tmp_path / "large.png", centred(8))
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (OSError(24, "Too many open files"), "Too many open files"),
+        (OSError(13, "Permission denied"), "Permission denied"),
+        (MemoryError(), "memory is insufficient"),
+    ],
+)
+def test_an_image_that_can_not_be_read_now_is_not_called_damaged(
+    error: Exception, reason: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_: Path) -> None:
+        raise error
+
+    monkeypatch.setattr(Image, "open", fail)
+    with pytest.raises(TaskError, match=rf"^can't read fine\.JPEG: {reason}$"):
+        decode(Path("fine.JPEG"), centred(8))
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("form", ["png", "jpeg", "gif", "tiff", "webp"])
+def test_a_damaged_image_is_a_sentence_whatever_its_decoder_raises(form: str, tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    Image.fromarray(random.integers(0, 256, (24, 24, 3), np.uint8)).save(whole := tmp_path / f"whole.{form}")
+    data = whole.read_bytes()
+    refused = 0
+    for _ in range(150):
+        damaged = bytearray(data[: random.integers(1, len(data) + 1)])
+        for place in random.integers(0, len(damaged), 4):
+            damaged[place] = random.integers(256)
+        (tmp_path / "damaged").write_bytes(damaged)
+        try:
+            decode(tmp_path / "damaged", centred(8))
+        except TaskError:
+            refused += 1
+    assert refused > 50

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from benchmarks import seeds
 from benchmarks.data.vision import transforms
-from benchmarks.errors import TaskError
+from benchmarks.errors import TaskError, first_line
 
 View: TypeAlias = Callable[[Image.Image, torch.Generator], Tensor]  # to uint8 (3, side, side)
 
@@ -63,16 +63,25 @@ def _part(height: int, width: int, smallest: float, generator: torch.Generator) 
 
 
 def decode(path: Path, view: View, seed: int = 0) -> Tensor:
-    """A view of one image in RGB; raises TaskError if the file is missing or not a complete image."""
+    """A view of one image in RGB; raises TaskError if the file can't be read, is huge, or is not a complete image."""
     try:
         with Image.open(path) as image:
-            return view(image.convert("RGB"), torch.Generator().manual_seed(seed))
-    except UnidentifiedImageError as error:
-        msg = f"{path} is no image: delete it and unpack it again"
-        raise TaskError(msg) from error
-    except OSError as error:
-        msg = f"can't decode {path} ({error.strerror or error}): delete it and unpack it again"
-        raise TaskError(msg) from error
+            colours = image.convert("RGB")
+    except Exception as error:  # Pillow's decoders raise any exception for damaged files
+        raise TaskError(_complaint(path, error)) from error
+    return view(colours, torch.Generator().manual_seed(seed))
+
+
+def _complaint(path: Path, error: Exception) -> str:
+    """Why an image can't be decoded, and what to do about it."""
+    if isinstance(error, UnidentifiedImageError):
+        return f"{path} is no image: replace it by the data set's own file"
+    if isinstance(error, Image.DecompressionBombError):
+        most = 2 * (Image.MAX_IMAGE_PIXELS or 0)
+        return f"{path} has more than {most:,} pixels, the limit of Pillow: replace it by the data set's own file"
+    if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno):
+        return f"can't read {path}: {getattr(error, 'strerror', None) or 'memory is insufficient'}"
+    return f"{path} is a damaged image ({first_line(error)}): replace it by the data set's own file"
 
 
 class Pictures:
