@@ -12,20 +12,35 @@ import json
 import random
 import subprocess
 import sys
+import time
 import tomllib
-from collections import Counter
+from collections import Counter, deque
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 KNOWN = Path(__file__).with_name("survivors.toml")
+MUTMUT = (sys.executable, "-m", "mutmut")
 NOTICED = {"killed", "timeout", "suspicious", "segfault"}
 
 
 def mutmut(*arguments: str) -> str:
-    """What mutmut prints; a run is shown while it goes on."""
-    shown = None if arguments[0] == "run" else subprocess.PIPE
-    command = [sys.executable, "-m", "mutmut", *arguments]
-    return subprocess.run(command, cwd=ROOT, stdout=shown, text=True, check=True).stdout or ""
+    """What mutmut prints."""
+    return subprocess.run([*MUTMUT, *arguments], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+
+
+def run(*arguments: str) -> None:
+    """`mutmut run`, which redraws one line; into a pipe, that line is printed once a minute."""
+    process = subprocess.Popen(
+        [*MUTMUT, "run", *arguments], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    shown, last = time.monotonic(), deque[str](maxlen=60)
+    for line in process.stdout or ():  # a redrawn line is a line here, too
+        last.append(line)
+        if sys.stdout.isatty() or time.monotonic() >= shown + 60:
+            shown = time.monotonic()
+            print(line.strip(), end="\r" if sys.stdout.isatty() else "\n", flush=True)
+    if process.wait():
+        sys.exit(f"mutmut ended with status {process.returncode}; it said last:\n{''.join(last)}")
 
 
 def names() -> list[str]:
@@ -67,10 +82,10 @@ def main() -> int:
     chosen = parser.parse_args()
     jobs = ("--max-children", str(chosen.jobs))
     if not names():
-        mutmut("run", *jobs, "benchmarks.papers.matching.x_changed__mutmut_1")  # makes all mutants, measures all tests
+        run(*jobs, "benchmarks.papers.matching.x_changed__mutmut_1")  # makes all mutants, measures all tests
     known = [name for name in names() if name.startswith(chosen.package)]
     sample = random.Random(chosen.seed).sample(known, min(chosen.sample, len(known)))
-    mutmut("run", *jobs, *sample)
+    run(*jobs, *sample)
     found = {name: outcome for name, outcome in outcomes().items() if outcome not in ("not checked", "skipped")}
     listed = {(s["where"], s["change"]) for s in tomllib.loads(KNOWN.read_text(encoding="utf-8"))["survivor"]}
     survived = {name: (place(name), change(name)) for name in sorted(found) if found[name] not in NOTICED}

@@ -32,6 +32,7 @@ def main(decoder: str, growth: str) -> None:
     os.dup2(2, 1)  # what a library prints is no answer
     libc, files = ctypes.CDLL(None), sys.stdin.buffer
     limit = status("VmSize") + int(growth)
+    gc.freeze()  # the collections below look at what files leave, not at the libraries
     while size := files.read(8):
         data = files.read(struct.unpack("<Q", size)[0])
         gc.collect()
