@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 from hypothesis import HealthCheck, settings
+from places import TESTS, python_path
 
 from benchmarks import storage
 
@@ -54,10 +55,9 @@ def fresh_python() -> Callable[..., str]:
     """
 
     def run(code: str, *arguments: str | Path, timeout: float = 300, root: Path = ROOT) -> str:
-        places = [str(root), str(ROOT / "tests"), os.environ.get("PYTHONPATH", "")]
         done = subprocess.run(
             [sys.executable, "-c", code, *map(str, arguments)],
-            env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, places)), "OMP_NUM_THREADS": "1"},
+            env=os.environ | {"PYTHONPATH": python_path(root, TESTS), "OMP_NUM_THREADS": "1"},
             cwd=root,
             capture_output=True,
             text=True,

@@ -15,6 +15,7 @@ import pytest
 import yaml
 from checkout import Copy
 from invented import made
+from places import TESTS, python_path
 from test_runner import COMMAND, InProcess, wait_until
 
 from benchmarks import cli, records
@@ -62,7 +63,7 @@ class Repository(Copy):
 
     def start(self, *arguments: str) -> subprocess.Popen[str]:
         command = [sys.executable, "-m", "benchmarks.cli", *arguments]
-        environment = os.environ | {"PYTHONPATH": str(self.root), "OMP_NUM_THREADS": "1"}
+        environment = os.environ | {"PYTHONPATH": python_path(self.root), "OMP_NUM_THREADS": "1"}
         return subprocess.Popen(command, cwd=self.root, env=environment, stderr=subprocess.PIPE, text=True)
 
     def to_run(self) -> set[str]:
@@ -118,7 +119,7 @@ def accepted(repository: Repository, monkeypatch: pytest.MonkeyPatch) -> Callabl
 
     monkeypatch.setattr(accept, "ROOT", repository.root)
     monkeypatch.setattr(small, "RATEBENCH", (sys.executable, "-c", COMMAND))
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
+    monkeypatch.setenv("PYTHONPATH", python_path(TESTS))
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     return of
 

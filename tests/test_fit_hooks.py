@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import test_every_method
 import torch
+from places import TESTS, python_path
 from torch import Tensor, nn
 
 from benchmarks import networks, storage, tasks
@@ -240,9 +241,7 @@ def test_hooks_are_resumed_to_the_same_bits(task: Task, epochs: int) -> None:
 def test_hooks_are_resumed_to_the_same_bits_after_a_kill(task: Task, tmp_path: Path) -> None:
     """SIGKILL in another process, in the second epoch, between a backward pass and its step."""
     code = "import sys, test_fit_hooks; test_fit_hooks.in_another_process(sys.argv[1], int(sys.argv[2]))"
-    tests = Path(__file__).resolve().parent
-    places = [str(tests.parent), str(tests), os.environ.get("PYTHONPATH", "")]
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, places)), "OMP_NUM_THREADS": "1"}
+    environment = os.environ | {"PYTHONPATH": python_path(TESTS.parent, TESTS), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-c", code, str(tmp_path), str(STEPS + 4)]
     assert subprocess.run(command, env=environment, timeout=120, check=False).returncode == -signal.SIGKILL
     assert storage.load_tensors(tmp_path / "stage.pt")["callback"]["steps"] == STEPS

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,6 +17,7 @@ from goldens.hostile import built
 from goldens.samples import digest, floats, integers, whole
 from hypothesis import given
 from hypothesis import strategies as st
+from places import python_path
 from test_modules import KINDS, random, refusal
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -39,8 +39,7 @@ def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: contributed\nVersion: 1.0\n")
     (info / "entry_points.txt").write_text(f"[{methods.ENTRY_POINTS}]\ncontributed = contributed\n")
     monkeypatch.syspath_prepend(tmp_path)
-    places = [str(tmp_path), os.environ.get("PYTHONPATH", "")]
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, places)))
+    monkeypatch.setenv("PYTHONPATH", python_path(tmp_path))
     methods._locations.cache_clear()
     yield
     methods._locations.cache_clear()

@@ -16,6 +16,7 @@ import pytest
 import test_every_method
 import torch
 from PIL import Image
+from places import TESTS, python_path
 from test_ilsvrc import moments
 from test_runner import InProcess
 from torch import Tensor
@@ -204,7 +205,7 @@ def begun(what: str, folder: Path, place: Path, moment: float | None = None) -> 
 @pytest.fixture
 def own_modules(monkeypatch: pytest.MonkeyPatch) -> None:
     """Other processes find the project and its tests."""
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join((str(fingerprint.ROOT), str(Path(__file__).parent))))
+    monkeypatch.setenv("PYTHONPATH", python_path(fingerprint.ROOT, TESTS))
 
 
 @pytest.mark.usefixtures("own_modules")

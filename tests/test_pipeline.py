@@ -15,6 +15,7 @@ import pytest
 import yaml
 from dvc.dependency.param import read_param_file
 from dvc.fs import LocalFileSystem
+from places import TESTS, python_path
 from test_runner import COMMAND
 
 from benchmarks import storage
@@ -67,7 +68,7 @@ class Copy:
         programs = Path(sys.executable).parent
         place = {
             "PATH": os.pathsep.join((str(self.folder.parent / "bin"), str(programs), os.environ["PATH"])),
-            "PYTHONPATH": os.pathsep.join((str(self.folder), str(Path(__file__).parent))),
+            "PYTHONPATH": python_path(self.folder, TESTS),
             "RATEBENCH_CACHE": str(self.cache),
             "RATEBENCH_MIRROR": str(self.folder / "no-mirror"),
             "RATEBENCH_IMAGENET": "",

@@ -17,6 +17,7 @@ import pytest
 import test_every_method
 import torch
 from PIL import Image
+from places import TESTS, python_path
 from test_runner import InProcess
 from torch import nn
 
@@ -181,10 +182,9 @@ def added_up() -> dict[str, Any]:
 
 def torchrun(*command: str, place: Path) -> None:
     """Two processes, one thread each."""
-    places = [str(ROOT), str(ROOT / "tests"), os.environ.get("PYTHONPATH", "")]
     done = subprocess.run(
         [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", *command],
-        env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, places)), "OMP_NUM_THREADS": "1"},
+        env=os.environ | {"PYTHONPATH": python_path(ROOT, TESTS), "OMP_NUM_THREADS": "1"},
         cwd=place,
         capture_output=True,
         text=True,

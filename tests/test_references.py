@@ -213,14 +213,21 @@ def another(network: str) -> dict[str, Tensor]:
     return {name: tensor * 1.25 if tensor.is_floating_point() else tensor for name, tensor in tensors.items()}
 
 
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The file of a reference that this machine has trained: that of another one, in a shared cache, can differ."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RATEBENCH_CACHE", str(tmp_path_factory.mktemp("trained")))
+        tasks.load("digits", "digits_cnn").reference()
+        return digits._cached("digits_cnn")
+
+
 @pytest.fixture
-def own_cache(laboratory: Laboratory) -> Laboratory:
+def own_cache(laboratory: Laboratory, trained: Path) -> Laboratory:
     """A laboratory with a cache folder of its own, which has the reference."""
-    cached = digits._cached("digits_cnn")
-    tasks.load("digits", "digits_cnn").reference()
     folder = laboratory.folder / "cache" / "digits"
     folder.mkdir(parents=True)
-    shutil.copy(cached, folder)
+    shutil.copy(trained, folder)
     laboratory.patch.setenv("RATEBENCH_CACHE", str(folder.parent))
     return laboratory
 

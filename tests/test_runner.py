@@ -24,6 +24,7 @@ import pytest
 import torch
 import yaml
 from filelock import FileLock
+from places import TESTS, python_path
 from threadpoolctl import threadpool_info, threadpool_limits
 
 import methods
@@ -133,8 +134,7 @@ class Laboratory:
         (info / "entry_points.txt").write_text("[ratebench.methods]\ntiny = tiny\n")
         (info.parent / "tiny.py").write_text(TINY)
         monkeypatch.syspath_prepend(str(info.parent))
-        places = (fingerprint.ROOT, info.parent, Path(__file__).parent)
-        monkeypatch.setenv("PYTHONPATH", os.pathsep.join(map(str, places)))
+        monkeypatch.setenv("PYTHONPATH", python_path(fingerprint.ROOT, info.parent, TESTS))
         monkeypatch.delenv("TINY", raising=False)
         monkeypatch.chdir(folder)
         monkeypatch.setattr(schedule, "Scorer", InProcess)
@@ -195,7 +195,7 @@ class Laboratory:
         return {str(p.relative_to(results)): p.read_bytes() for p in sorted(results.glob(f"digits/*/*/*/{pattern}"))}
 
 
-def wait_until(ready: Callable[[], bool], process: subprocess.Popen[str], seconds: float = 60) -> None:
+def wait_until(ready: Callable[[], bool], process: subprocess.Popen[str], seconds: float = 300) -> None:
     """Wait for something that a process does; fails with its complaint if it ends before."""
     deadline = time.monotonic() + seconds
     while not ready():

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from goldens.mutations import resealed
 from goldens.samples import FOLDER
+from places import python_path
 from torture import cells, full, fuzz, kills
 from torture.journal import Journal
 from torture.judge import Judge
@@ -42,7 +43,7 @@ def decode(data):
 @pytest.fixture
 def decoder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     (tmp_path / "bad_decoder.py").write_text(textwrap.dedent(DECODER))
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setenv("PYTHONPATH", python_path(tmp_path))
     return "bad_decoder:decode"
 
 

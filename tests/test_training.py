@@ -331,14 +331,14 @@ def test_a_run_that_is_killed_three_times_ends_with_the_same_files(laboratory: L
     laboratory.configure(digits=suite, budgets={"short": {"epochs": 2.0}})
     command = ["run", "digits", "-b", "short"]
     with laboratory.start(*command, "--results", str(tmp_path / "whole")) as process:
-        process.communicate(timeout=120)
+        process.communicate(timeout=600)
     for pattern in (".work/*/*.pt", "digits/*/*/*/p00.json", "digits/*/*/*/p02.json"):
         with laboratory.start(*command) as process:
             wait_until(lambda pattern=pattern: any(laboratory.results.glob(pattern)), process)  # type: ignore[misc]
             os.killpg(process.pid, signal.SIGKILL)
             process.communicate(timeout=60)
     with laboratory.start(*command) as process:
-        process.communicate(timeout=120)
+        process.communicate(timeout=600)
     assert process.returncode == 0
     whole = laboratory.files("p*.rbn", tmp_path / "whole")
     assert len(whole) == 5 and laboratory.files("p*.rbn") == whole

@@ -12,6 +12,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from places import TESTS, python_path
+
 HERE = Path(__file__).resolve().parent
 DECODER = "benchmarks.bitstream:decode"
 GROWTH = 4 * 2**30  # bytes of address space that a file may take before it is stopped
@@ -37,13 +39,12 @@ class Judge:
     def judge(self, data: bytes) -> dict[str, Any]:
         """{"outcome", "memory", "seconds"}; the last two are missing after a crash or a hang."""
         if self._process is None:
-            places = [str(HERE.parent.parent), str(HERE.parent), os.environ.get("PYTHONPATH", "")]
             self._process = subprocess.Popen(
                 self._command,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
-                env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, places)), "OMP_NUM_THREADS": "1"},
+                env=os.environ | {"PYTHONPATH": python_path(TESTS.parent, TESTS), "OMP_NUM_THREADS": "1"},
             )
         assert self._process.stdin is not None and self._process.stdout is not None
         try:
