@@ -32,10 +32,10 @@ def main(decoder: str, growth: str) -> None:
     os.dup2(2, 1)  # what a library prints is no answer
     libc, files = ctypes.CDLL(None), sys.stdin.buffer
     limit = status("VmSize") + int(growth)
-    gc.freeze()  # the collections below look at what files leave, not at the libraries
     while size := files.read(8):
         data = files.read(struct.unpack("<Q", size)[0])
         gc.collect()
+        gc.freeze()  # the next collection looks at what this file leaves, not at the libraries
         libc.malloc_trim(0)
         Path("/proc/self/clear_refs").write_text("5", "utf-8")  # forgets the peak so far
         before, start = status("VmRSS"), time.process_time()
