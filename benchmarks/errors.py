@@ -14,14 +14,22 @@ _LONGEST = 400  # characters of a message that quotes a file
 
 def first_line(error: BaseException) -> str:
     """The first line of a message, cut to a readable length and without control characters: a file may have written it."""
-    first = next(iter(str(error).strip().splitlines()), "") or type(error).__name__
+    first = next(iter(_text(error).splitlines()), "") or type(error).__name__
     plain = "".join(c if c.isprintable() else "?" for c in first)
     return plain if len(plain) <= _LONGEST else f"{plain[: _LONGEST - 1]}…"
 
 
 def in_short(error: BaseException) -> str:
     """The type of an error and the first line of its message."""
-    return f"{type(error).__name__}: {first_line(error)}" if str(error).strip() else type(error).__name__
+    return f"{type(error).__name__}: {first_line(error)}" if _text(error) else type(error).__name__
+
+
+def _text(error: BaseException) -> str:
+    """The message of an error; empty if it can't say it."""
+    try:
+        return str(error).strip()
+    except Exception:
+        return ""
 
 
 class RateBenchError(Exception):

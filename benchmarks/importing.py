@@ -6,11 +6,14 @@ import functools
 import importlib
 import os
 import tempfile
+from collections.abc import Callable, Iterable
 from types import ModuleType
+from typing import TypeVar
 
 from benchmarks.errors import BrokenModule
 
 __fingerprint__ = False  # the imported modules count
+T = TypeVar("T")
 
 
 def load(module: str, what: str) -> ModuleType:
@@ -18,9 +21,20 @@ def load(module: str, what: str) -> ModuleType:
 
     A driver, a shared library or a syntax error raises its own kind of error, and a module can call `sys.exit`.
     """
+    return _safely(lambda: _with_cache(module), what, module)
+
+
+def missing(module: ModuleType, names: Iterable[str], what: str) -> list[str]:
+    """The names that a module lacks; raises BrokenModule if its `__getattr__` fails in any way."""
+    return _safely(lambda: [name for name in names if not hasattr(module, name)], what, module.__name__)
+
+
+def _safely(call: Callable[[], T], what: str, module: str) -> T:
     try:
-        return _with_cache(module)
-    except (Exception, SystemExit) as error:
+        return call()
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
         raise BrokenModule(what, module, error) from error
 
 

@@ -65,7 +65,10 @@ def _last(text: str) -> str:
 
 
 def ensure(folder: Path) -> None:
-    """Make an environment with pip, or make it anew if it is broken, moved or of another Python version."""
+    """Make an environment with pip, or make it anew if it is broken, moved or of another Python version.
+
+    A link to an environment elsewhere is used, but what it leads to is never cleared.
+    """
     if folder.is_dir() and any(folder.iterdir()):
         reason = _unfit(folder)
         if reason is None:
@@ -94,12 +97,17 @@ def _unfit(folder: Path) -> str | None:
     if done.returncode != 0:
         return "it has no pip"
     script = folder / SCRIPTS / "pip"
-    if os.name != "nt" and not (script.is_file() and os.fsencode(folder) in script.read_bytes()[:1000]):
+    begin = script.read_bytes()[:1000] if script.is_file() else b""
+    if os.name != "nt" and not any(os.fsencode(place) in begin for place in (folder, folder.resolve())):
         return "it was made in another folder"
     return None
 
 
 def _create(folder: Path, *options: str) -> None:
+    if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
+        what = f"a link to {folder.readlink()}" if folder.is_symlink() else "a file"
+        msg = f"{folder} is {what}, where no environment is made: rename it and run again"
+        raise Problem(msg)
     base = getattr(sys, "_base_executable", None) or sys.executable  # this Python may be in the folder that is cleared
     done = _run([base, "-m", "venv", "--clear", *options, str(folder)])
     if done.returncode == 0:
@@ -245,7 +253,12 @@ def _packages(folder: Path) -> Path:
 
 def _check_compiler() -> None:
     """Raise Problem unless a C++ file that includes Python's header can be compiled."""
-    compiler = shlex.split(os.environ.get("CXX") or sysconfig.get_config_var("CXX") or "c++")
+    wanted = os.environ.get("CXX", "").strip()
+    try:
+        compiler = shlex.split(wanted) or shlex.split(sysconfig.get_config_var("CXX") or "c++")
+    except ValueError as error:
+        msg = f"the variable CXX is {wanted!r}, which is no command ({error}): correct or unset it and run again"
+        raise Problem(msg) from error
     if shutil.which(compiler[0]) is None:
         msg = f"there is no C++ compiler ({compiler[0]}); {COMPILER}"
         raise Problem(msg)

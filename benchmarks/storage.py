@@ -35,6 +35,15 @@ def cache_folder() -> Path:
     return Path(os.environ.get("RATEBENCH_CACHE") or pooch.os_cache("ratebench"))
 
 
+def expanded(text: str, setting: str) -> Path:
+    """A path in which `~` stands for a home folder; raises TaskError about the setting if there is no such user."""
+    try:
+        return Path(text).expanduser()
+    except RuntimeError as error:
+        msg = f"{setting} is {text!r}, but there is no such home folder: correct it or unset it"
+        raise TaskError(msg) from error
+
+
 def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)

@@ -11,7 +11,7 @@ from typing import cast
 
 from benchmarks import importing
 from benchmarks.errors import MethodError, UnknownName
-from methods.interface import Method
+from methods.interface import Card, Method
 
 __fingerprint__ = False  # finds methods by name; their own files count
 ENTRY_POINTS = "ratebench.methods"
@@ -39,9 +39,12 @@ def get(key: str) -> Method:
     if key not in _locations():
         raise UnknownName("method", key, _locations())
     module = importing.load(_locations()[key], f"method {key!r}")
-    missing = [name for name in ("CARD", "Config", "unsupported", "compress") if not hasattr(module, name)]
-    if hasattr(module, "Config") and not hasattr(module.Config, "operating_points"):
+    needed = ("CARD", "Config", "unsupported", "compress")
+    missing = importing.missing(module, needed, f"method {key!r}")
+    if "Config" not in missing and not hasattr(module.Config, "operating_points"):
         missing.append("Config.operating_points")
+    if "CARD" not in missing and not isinstance(module.CARD, Card):
+        missing.append("a Card as CARD")
     if missing:
         msg = f"method {key!r} ({module.__name__}) lacks {', '.join(missing)}: see methods/interface.py"
         raise MethodError(msg)

@@ -34,6 +34,9 @@ BROKEN = [
     ("import sys; sys.exit(3)\n", "SystemExit: 3"),
     ("raise KeyError\n", "KeyError "),
     ("a = '\xe4'\n", "SyntaxError: "),
+    ("class E(Exception):\n    def __str__(self): raise ValueError\nraise E\n", "E "),
+    ("class E(BaseException): pass\nraise E('lost')\n", "E: lost"),
+    ("def __getattr__(name): raise RuntimeError('no driver')\n", "RuntimeError: no driver"),
 ]
 
 
@@ -63,6 +66,13 @@ def test_a_broken_method_is_one_sentence_and_the_others_are_planned(
     complaint = capsys.readouterr().err
     assert complaint.startswith(f"error: {reason}") and complaint.count("\n") == 1
     assert "`python -c 'import tiny'` shows where" in complaint
+
+
+def test_a_card_of_another_kind_is_one_sentence(laboratory: Laboratory, capsys: pytest.CaptureFixture[str]) -> None:
+    code = (laboratory.folder / "packages" / "tiny.py").read_text(encoding="utf-8")
+    broken(laboratory, f"{code}\nCARD = None\n")
+    assert laboratory.ratebench("methods") == 0
+    assert "method 'tiny' (tiny) lacks a Card as CARD: see methods/interface.py" in capsys.readouterr().out
 
 
 def test_what_does_not_need_a_broken_method_goes_on(laboratory: Laboratory, capsys: pytest.CaptureFixture[str]) -> None:

@@ -127,6 +127,29 @@ def test_a_folder_that_is_no_environment_is_left_alone(installation: ModuleType,
     assert (tmp_path / ".venv" / "thesis.txt").exists()
 
 
+@pytest.mark.parametrize("python", [f"echo {OWN}", "echo 3.10"])
+def test_what_a_link_leads_to_is_used_but_never_cleared(installation: ModuleType, tmp_path: Path, python: str) -> None:
+    """Wrong code that this finds: `venv --clear` through the link, which empties a folder elsewhere."""
+    shared = environment(tmp_path / "shared", python)
+    (shared / "thesis.txt").touch()
+    (tmp_path / ".venv").symlink_to(shared)
+    if "3.10" in python:
+        with pytest.raises(installation.Problem, match=r"\.venv is a link to .*shared, where no environment is made"):
+            installation.ensure(tmp_path / ".venv")
+    else:
+        installation.ensure(tmp_path / ".venv")
+    assert (shared / "thesis.txt").exists() and (shared / "pyvenv.cfg").exists()
+
+
+@pytest.mark.parametrize("make", [Path.touch, lambda path: path.symlink_to("nowhere")], ids=["file", "dangling link"])
+def test_something_else_in_the_place_of_an_environment_is_a_sentence(
+    installation: ModuleType, tmp_path: Path, make: Callable[[Path], None]
+) -> None:
+    make(tmp_path / ".venv")
+    with pytest.raises(installation.Problem, match=r"\.venv is a .*, where no environment is made: rename it"):
+        installation.ensure(tmp_path / ".venv")
+
+
 @pytest.mark.parametrize(
     ("said", "sentence"),
     [
@@ -307,6 +330,22 @@ def test_without_a_compiler_nncodec_is_left_out_with_advice(
     installation.nncodec(folder)
     said = (folder / "nncodec-left-out.txt").read_text(encoding="utf-8")
     assert reason in said and "apt install g++ python3-dev" in said and said.count("\n") == 1
+
+
+def test_a_variable_that_is_no_command_is_a_reason(
+    installation: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CXX", "g++ 'unclosed")
+    folder = environment(tmp_path / ".nox" / "ratebench")
+    installation.nncodec(folder)
+    said = (folder / "nncodec-left-out.txt").read_text(encoding="utf-8")
+    assert 'the variable CXX is "g++ \'unclosed", which is no command (No closing quotation)' in said
+    used: list[list[str]] = []
+    monkeypatch.setattr(installation.shutil, "which", lambda name: used.append([name]))
+    monkeypatch.setenv("CXX", "  ")
+    with pytest.raises(installation.Problem, match="there is no C"):
+        installation._check_compiler()
+    assert used and used[0][0].strip()
 
 
 def test_the_suite_does_not_pin_what_only_nncodec_needs() -> None:

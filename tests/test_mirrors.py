@@ -66,6 +66,24 @@ def test_a_mirror_of_another_kind_is_a_sentence(site: Site, monkeypatch: pytest.
     assert fetched(f"{site.address}/good") == DATA
 
 
+@pytest.mark.parametrize(
+    ("mirror", "reason"),
+    [
+        ("http://[::1", "is no address"),
+        ("file://[x/", "is no address"),
+        ("http://[bad]/", "no usable address|is no address"),
+        ("~no-such-user/x", "no such home folder"),
+    ],
+)
+def test_a_mirror_that_is_no_address_is_a_sentence(
+    site: Site, mirror: str, reason: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RATEBENCH_MIRROR", mirror)
+    site.behaviour["gone"] = lambda r: r.send(410, body=b"")
+    with pytest.raises(TaskError, match=reason):
+        fetched(f"{site.address}/gone")
+
+
 def _unreadable(place: Path) -> None:
     place.symlink_to(place)  # also root gets an error for it
 

@@ -100,7 +100,6 @@ def _change(**changes: Any) -> Callable[[str], str]:
         _change(seed="0"),
         _change(wall_s="12.5 s"),
         _change(rate={}),
-        _change(fidelity="perhaps"),
         _change(metrics={}),
         _change(schema=1),
         lambda text: json.dumps({k: v for k, v in json.loads(text).items() if k != "seed"}),

@@ -21,8 +21,9 @@ from torch import Tensor
 from benchmarks import records, storage, tasks
 from benchmarks.data.images import Pictures, centred
 from benchmarks.errors import TaskError
+from benchmarks.records.schema import ITEMS, REFERENCE
 from benchmarks.running import freshness, references
-from benchmarks.running.contents import ITEMS, REFERENCE, items_hash, reference_hash, split_hash, tensors_hash
+from benchmarks.running.contents import items_hash, reference_hash, split_hash, tensors_hash
 from benchmarks.running.state import state
 from benchmarks.tasks import cifar10, digits
 from benchmarks.training import fit, modes

@@ -263,6 +263,19 @@ def test_a_file_has_a_total_time(site: Site, tmp_path: Path, monkeypatch: pytest
     assert not left(tmp_path)
 
 
+def test_a_body_that_never_ends_its_last_lines_is_left(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The trailer after the last chunk: the library reads it within one call, which no limit of pieces ends."""
+    monkeypatch.setattr(transfer, "WINDOW", 0.2)
+    chunked = {"Transfer-Encoding": "chunked"}
+    site.behaviour["slow"] = lambda r: (r.send(headers=chunked, body=b"5\r\nhello\r\n0\r\n"), r.drip(b"X: y\r\n"))[0]
+    assert "sends nothing more for 0.2 s" in refusal(f"{site.address}/slow")
+
+
+def test_a_redirect_to_no_address_is_a_sentence(site: Site) -> None:
+    site.behaviour["away"] = lambda r: r.send(302, headers={"Location": "http://[::1"}, body=b"")
+    assert "is, or redirects to, no usable address" in refusal(f"{site.address}/away")
+
+
 def test_headers_that_trickle_are_a_timeout(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(transfer, "WINDOW", 0.2)
     site.behaviour["slow"] = lambda r: (r.wfile.write(b"HTTP/1.1 200 OK\r\nX: "), r.drip(b"x"))[0]

@@ -127,14 +127,18 @@ def _fetch(file: RemoteFile, cache: Path) -> None:
 
 def _from_mirror(mirror: str, file: RemoteFile, cache: Path) -> None:
     """Take the file from the mirror; raises _Unavailable with the reason if the mirror can't give it."""
-    scheme = urlsplit(mirror).scheme.lower() if "://" in mirror else ""
+    try:
+        scheme = urlsplit(mirror).scheme.lower() if "://" in mirror else ""
+    except ValueError as error:
+        msg = f"RATEBENCH_MIRROR is {mirror!r}, which is no address ({error}): correct it or unset it"
+        raise TaskError(msg) from error
     if scheme in ("http", "https"):
         _download(f"{mirror.rstrip('/')}/{file.name}", file, cache)
         return _unpack(file, cache)
     if scheme not in ("", "file"):
         msg = f"RATEBENCH_MIRROR is {mirror!r}: give a folder, or a URL that begins with https://, http:// or file://"
         raise TaskError(msg)
-    folder = Path(url2pathname(urlsplit(mirror).path) if scheme else mirror).expanduser()
+    folder = storage.expanded(url2pathname(urlsplit(mirror).path) if scheme else mirror, "RATEBENCH_MIRROR")
     if not folder.is_dir():
         msg = f"RATEBENCH_MIRROR is {mirror!r}, which is not a folder: correct it or unset it"
         raise TaskError(msg)

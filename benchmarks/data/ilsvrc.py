@@ -99,6 +99,10 @@ def arrange(given: Path, say: Say, pins: Path = PINS) -> None:
         with _disk(given, "sort the images of"):
             ilsvrc_archives.sort_flat(given / "val", labels, say)
         ilsvrc_archives.check_val(given / "val", labels)
+    else:
+        say(
+            f"the labels of {given / 'val'} are not checked, because names of its images do not tell: put {DEVKIT} into data/"
+        )
 
 
 @contextlib.contextmanager
@@ -194,7 +198,7 @@ def folder() -> Path:
     """The images' folder: RATEBENCH_IMAGENET, or the one that `prepare` made in the cache; raises TaskError without one."""
     given = os.environ.get("RATEBENCH_IMAGENET", "")
     if given:
-        return Path(given).expanduser()
+        return storage.expanded(given, "RATEBENCH_IMAGENET")
     prepared = storage.cache_folder() / "ILSVRC2012"
     if not done(prepared):
         archives()  # raises an error that names the missing archives and their places

@@ -186,7 +186,7 @@ class TooSlow(Failed):
 def _in_time(answer: requests.Response, end: float) -> Iterator[bytes]:
     """The pieces of the body as they arrive; raises TooSlow at the time `end`, or if a period brings too few bytes."""
     since, received = time.monotonic(), 0
-    while chunk := answer.raw.read1(_CHUNK, decode_content=False):
+    for chunk in _pieces(answer):
         yield chunk
         received += len(chunk)
         now = time.monotonic()
@@ -200,6 +200,33 @@ def _in_time(answer: requests.Response, end: float) -> Iterator[bytes]:
             since, received = now, 0
 
 
+def _pieces(answer: requests.Response) -> Iterator[bytes]:
+    """The pieces of the body, which a thread reads: a body can end in lines of which no piece comes, and that do not end."""
+    arrived: queue.Queue[bytes | Exception] = queue.Queue(maxsize=16)
+
+    def read() -> None:
+        with contextlib.suppress(queue.Full):  # nobody waits for pieces any more
+            try:
+                while chunk := answer.raw.read1(_CHUNK, decode_content=False):
+                    arrived.put(chunk, timeout=WINDOW)
+                arrived.put(b"", timeout=WINDOW)
+            except Exception as error:
+                arrived.put(error, timeout=WINDOW)
+
+    threading.Thread(target=read, daemon=True).start()
+    while True:
+        try:
+            piece = arrived.get(timeout=WINDOW)
+        except queue.Empty:
+            msg = f"sends nothing more for {WINDOW:g} s"
+            raise TooSlow(msg, passing=True) from None
+        if isinstance(piece, Exception):
+            raise piece
+        if not piece:
+            return
+        yield piece
+
+
 @contextlib.contextmanager
 def _reasons() -> Iterator[None]:
     """Turns what the HTTP libraries raise into Failed, with the reason that their exceptions wrap."""
@@ -207,8 +234,8 @@ def _reasons() -> Iterator[None]:
         yield
     except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
         raise _reason(error) from error
-    except UnicodeError as error:  # a host name or an address that can't be encoded
-        raise Failed("is not a usable address") from error
+    except ValueError as error:  # an address that can't be encoded or taken apart, perhaps that of a redirect
+        raise Failed("is, or redirects to, no usable address") from error
 
 
 def _reason(error: Exception) -> Failed:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_origin
 
 import msgspec
 
@@ -56,7 +57,7 @@ def read_cell(path: Path) -> CellState:
 
 
 def write(path: Path, record: Record | CellState) -> None:
-    """Store a record atomically, indented so that people can read it and compare versions.
+    """Store a record atomically.
 
     Raises DamagedRecord, and writes nothing, if it could not be read again.
     """
@@ -66,19 +67,21 @@ def write(path: Path, record: Record | CellState) -> None:
     except _WRONG as error:
         msg = f"the values for {path} contradict each other: {error}"
         raise DamagedRecord(msg) from error
-    storage.write(path, msgspec.json.format(data, indent=1) + b"\n")
+    storage.write(path, _formatted(data))
 
 
 def _read(path: Path, kind: type[Any]) -> Any:
     try:
         data = regular.read(path, LIMIT)
     except OSError as error:
-        msg = f"can't read {path}: {error.strerror or error}"
+        lost = path.is_symlink() and not path.exists()
+        why = f"it is a link to {path.readlink()}, which is not there" if lost else error.strerror or error
+        msg = f"can't read {path}: {why}"
         raise RecordError(msg) from error
     try:
         return _decoded(data, kind)
     except _Newer as error:
-        msg = f"{path} was written by a newer release of RateBench ({error}): update this checkout to use it"
+        msg = f"{path} was written by a newer release of RateBench ({error}): update this checkout, or restore the file"
         raise RecordError(msg) from error
     except _WRONG as error:
         if (encoding := _encoding(data)) != "utf-8":
@@ -99,12 +102,47 @@ def _decoded(data: bytes, kind: type[Any]) -> Any:
         current = type(schema) is int and schema == SCHEMA
         found = msgspec.json.decode(data, type=kind) if current else _migrated(data, kind)
     except msgspec.ValidationError as error:
-        if "unknown field" in str(error):
+        unknown = "unknown field" in str(error) and not _lacks(msgspec.json.decode(data), kind)
+        if unknown or "Invalid enum value" in str(error):
             msg = f"{known}, {error}"
             raise _Newer(msg) from error
         raise
+    if data != _formatted(msgspec.json.encode(found)):  # reading JSON in Python takes longer than all else
+        json.loads(data, object_pairs_hook=_unique)
     sense.check(found)
     return found
+
+
+def _formatted(data: bytes) -> bytes:
+    """Indented, so that people can read it and compare versions."""
+    return msgspec.json.format(data, indent=1) + b"\n"
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> None:
+    """Raise DamagedRecord if a key is there twice: readers would disagree about its value."""
+    twice = [key for key, number in Counter(key for key, _ in pairs).items() if number > 1]
+    if twice:
+        msg = f"the key {twice[0]!r} is there twice"
+        raise DamagedRecord(msg)
+
+
+def _lacks(plain: Any, kind: type[Any]) -> bool:
+    """Whether plain data, or data within it, lacks a required field of its kind: no release writes that."""
+    if not isinstance(plain, dict):
+        return False
+    for field in msgspec.structs.fields(kind):
+        if field.encode_name not in plain:
+            if field.required:
+                return True
+            continue
+        value = plain[field.encode_name]
+        inner = [
+            t for t in (field.type, *get_args(field.type)) if isinstance(t, type) and issubclass(t, msgspec.Struct)
+        ]
+        values = value.values() if get_origin(field.type) is dict and isinstance(value, dict) else [value]
+        if any(_lacks(one, t) for t in inner for one in values):
+            return True
+    return False
 
 
 def _migrated(data: bytes, kind: type[Any]) -> Any:

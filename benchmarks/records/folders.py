@@ -11,6 +11,8 @@ import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import msgspec
+
 from benchmarks.errors import RecordError
 from benchmarks.records import items
 from benchmarks.records.files import read_cell, read_in_place
@@ -65,15 +67,33 @@ def _cells(suite: Path) -> Iterator[tuple[Path, list[str]]]:
 
 
 def _names(folder: Path, folders: bool = False) -> list[str]:
-    """The sorted names in a folder, without hidden ones; empty if there is no such folder."""
+    """The sorted names in a folder, without hidden ones; empty if there is no such folder.
+
+    What has the name of a record counts as a file. Raises RecordError for a link to a folder that is not there.
+    """
+    _check_links(folder)
     try:
         with os.scandir(folder) as entries:
-            return sorted(e.name for e in entries if e.name[0] != "." and e.is_dir() is folders)
+            seen = [e for e in entries if e.name[0] != "."]
+            if not folders:
+                return sorted(e.name for e in seen if not e.is_dir() or e.name == STATE or POINT.fullmatch(e.name))
+            for e in seen:
+                if e.is_symlink():
+                    _check_links(Path(e.path))
+            return sorted(e.name for e in seen if e.is_dir())
     except (FileNotFoundError, NotADirectoryError):
         return []
     except OSError as error:
         msg = f"can't read {folder}: {error.strerror or error}"
         raise RecordError(msg) from error
+
+
+def _check_links(folder: Path) -> None:
+    """Raise RecordError if a link on the way to a folder leads to nothing: records may be there when it is mounted again."""
+    lost = next((p for p in (folder, *folder.parents) if p.is_symlink() and not p.exists()), None)
+    if lost is not None:
+        msg = f"{lost} is a link to {lost.readlink()}, which is not there: restore that, or remove the link"
+        raise RecordError(msg)
 
 
 def _check(folder: Path, known: Sequence[Record], state: CellState | None) -> None:
@@ -91,9 +111,17 @@ def _check(folder: Path, known: Sequence[Record], state: CellState | None) -> No
             pair = f"p{first.index:02d}.json and p{r.index:02d}.json"
             msg = f"{folder}: {pair} have one fingerprint, but another {other}: restore them, or move one of them away"
             raise RecordError(msg)
+    places: dict[bytes, Record] = {}
+    for r in known:
+        first = places.setdefault(msgspec.json.encode((r.provenance.fingerprint, r.point), order="sorted"), r)
+        if first is not r:
+            pair = f"p{first.index:02d}.json and p{r.index:02d}.json"
+            msg = f"{folder}: {pair} are the same operating point: restore them, or move one of them away"
+            raise RecordError(msg)
     if state and any(r.index >= wanted and r.provenance.fingerprint == state.fingerprint for r in known):
         msg = (
-            f"{folder / STATE} counts {wanted} points, but p{last:02d}.json was measured in the same run: restore them"
+            f"{folder / STATE} counts {wanted} points, but p{last:02d}.json was measured in the same run: restore them, "
+            "or `ratebench run` completes the cell"
         )
         raise RecordError(msg)
 

@@ -15,6 +15,10 @@ from methods.interface import Fidelity, Role
 
 SCHEMA = 2
 ROLES: tuple[str, ...] = get_args(Role)  # roles of the bytes of a file, in the order in which they are shown
+REFERENCE, ITEMS = (
+    "reference_tensors",
+    "items",
+)  # keys of `Provenance.data`, beside those of the task's own `provenance`
 LARGEST = 2**53  # the largest integer that every reader of JSON takes exactly
 
 Name: TypeAlias = Annotated[str, Meta(pattern=r"\A(?!\.)[^/\\\x00-\x1f]+\Z")]  # one level of a path

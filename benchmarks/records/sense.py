@@ -18,7 +18,7 @@ from benchmarks import configuration
 from benchmarks.errors import DamagedRecord
 from benchmarks.evaluation.metrics import ROUNDING, Sums, interval
 from benchmarks.records import described
-from benchmarks.records.schema import ROLES, CellState, Record, Score
+from benchmarks.records.schema import ITEMS, REFERENCE, ROLES, CellState, Record, Score
 from methods.interface import Metric
 
 _KINDS = ("md5:", "sha1:", "sha256:")
@@ -34,6 +34,8 @@ def check(known: Record | CellState) -> None:
 
 
 def _state(known: CellState) -> Iterator[str]:
+    if known.status == "complete" and known.points == 0:
+        yield "it is complete, but has no point"
     if (known.status == "failed") != bool(known.error):
         yield f"its status is {known.status!r}, but its error is {known.error!r}"
 
@@ -126,7 +128,7 @@ def _origin(known: Record) -> Iterator[str]:
     if time != origin.started:
         yield f"it was started at {origin.started!r}, which is no time in ISO 8601 and UTC"
     for name, value in origin.data.items():
-        if value.startswith(_KINDS) and not _HASH.fullmatch(value):
+        if (value.startswith(_KINDS) or name in (REFERENCE, ITEMS)) and not _HASH.fullmatch(value):
             yield f"{value!r} of {name!r} is no hash"
     if not _runs(known):
         yield f"{origin.command!r} is not the command that measures its cell"

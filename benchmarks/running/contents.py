@@ -16,9 +16,6 @@ from benchmarks.errors import TaskError
 from benchmarks.fingerprint import json_hash
 from methods.interface import Split, Task
 
-# Keys of `Provenance.data`, beside those of the task's own `provenance`.
-REFERENCE, ITEMS = "reference_tensors", "items"
-
 
 def tensors_hash(tensors: Mapping[str, Any]) -> str:
     """Hash of named tensors: names, types, shapes and values, independent of their order and memory layout."""

@@ -26,9 +26,10 @@ from benchmarks.evaluation.metrics import NOTHING, Sums
 from benchmarks.evaluation.scorer import Scorer
 from benchmarks.fingerprint import here
 from benchmarks.records import CellState, items
+from benchmarks.records.schema import ITEMS, REFERENCE
 from benchmarks.running import references
 from benchmarks.running.cell import Cell, code
-from benchmarks.running.contents import ITEMS, REFERENCE, items_hash, reference_hash
+from benchmarks.running.contents import items_hash, reference_hash
 from benchmarks.running.environment import device
 from benchmarks.running.lent import START_OVER, CellRun, Say
 from benchmarks.running.recording import record
@@ -162,7 +163,7 @@ class _Execution:
         for index, compressed in enumerate(method.compress(self.task, cell.make_config(), run)):
             path = self.folder / f"p{index:02d}.json"
             self._tell(f"{cell.id}: point {index} {dict(compressed.point)}")
-            known = processes.broadcast(lambda path=path: valid(path, self.fingerprint, required))  # type: ignore[misc]
+            known = processes.broadcast(lambda path=path: valid(path, cell, required))  # type: ignore[misc]
             if known is None:
                 self._check_architecture(compressed.architecture)
                 measured, encode_s = self._measure(path.with_suffix(".rbn"), compressed)

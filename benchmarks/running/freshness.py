@@ -7,10 +7,9 @@ from typing import cast
 
 from benchmarks import equivalents
 from benchmarks.records import described
-from benchmarks.records.schema import Record
+from benchmarks.records.schema import REFERENCE, Record
 from benchmarks.running import references
 from benchmarks.running.cell import Cell
-from benchmarks.running.contents import REFERENCE
 from methods.interface import Budget, BudgetName
 
 __fingerprint__ = False  # compares results, makes none

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 
 from benchmarks import tasks
 from benchmarks.records import Record
-from benchmarks.running.contents import REFERENCE, reference_hash, tensors_hash
+from benchmarks.records.schema import REFERENCE
+from benchmarks.running.contents import reference_hash, tensors_hash
 
 _PINNED = re.compile(r"(md5|sha256):[0-9a-f]+")
 

@@ -9,6 +9,7 @@ another place.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -29,31 +30,33 @@ def state(cell: Cell, results: Path) -> CellState | None:
     the cell's folder that may be fine but can't be used.
     """
     folder, fingerprint = results / cell.id, cell.fingerprint()
-    known = {path.name: valid(path, fingerprint, {}) for path in records.points(folder)}
+    known = {path.name: valid(path, cell, {}) for path in records.points(folder)}
     try:
-        ended = records.read_cell(folder / "cell.json") if (folder / "cell.json").exists() else None
+        ended = records.read_cell(folder / "cell.json") if os.path.lexists(folder / "cell.json") else None
     except DamagedRecord:
         return None
-    if ended is None or ended.fingerprint != fingerprint:
+    measured = sum(one is not None for one in known.values())
+    if ended is None or ended.fingerprint != fingerprint or ended.points < measured:
         return None
-    points = [known.get(f"p{i:02d}.json") for i in range(ended.points)]
+    points = [known.get(f"p{i:02d}.json") for i in range(min(ended.points, len(known) + 1))]
     required = references.required(cell.task, cell.network)
     fresh = required is not None and all(p is not None and references.holds(p, required) for p in points)
     return ended if fresh else None
 
 
-def valid(path: Path, fingerprint: str, required: Mapping[str, str]) -> Record | None:
-    """The existing record, if it has the current fingerprint, and the `required` entries that name the reference.
+def valid(path: Path, cell: Cell, required: Mapping[str, str]) -> Record | None:
+    """The existing record, if it is of this cell as it is now and has the `required` entries that name the reference.
 
     Raises RecordError as `state` does.
     """
     try:
-        known = records.read_in_place(path) if path.exists() else None
+        known = records.read_in_place(path) if os.path.lexists(path) else None
     except DamagedRecord:
         return None
-    if known is None:
+    if known is None or known.provenance.fingerprint != cell.fingerprint() or not references.holds(known, required):
         return None
-    return known if known.provenance.fingerprint == fingerprint and references.holds(known, required) else None
+    same = all(known.config.get(name, value) == value for name, value in cell.config.items())
+    return known if same and known.task == cell.task else None
 
 
 def leave_out(cell: Cell, results: Path) -> None:

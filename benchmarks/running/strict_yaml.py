@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,10 @@ from benchmarks.errors import RateBenchError
 MOST_VALUES = 100_000  # after aliases are replaced by what they stand for
 _MERGE = "tag:yaml.org,2002:merge"
 _ALLOWED = {f"tag:yaml.org,2002:{kind}" for kind in ("str", "int", "float", "bool", "null", "seq", "map", "merge")}
+# Numbers with an exponent but no point are text in YAML 1.1; 010, 1:30 and 1_0 are the numbers 8, 90 and 10.
+_AMBIGUOUS = re.compile(
+    r"[-+]?(\d+[eE][-+]?\d+|\d+\.\d*[eE]\d+|0\d+|0[bx][0-9a-fA-F_]+|\d[\d_]*_[\d_]*|\d+(:\d+)+(\.\d*)?)"
+)
 _SAVE = "save it as UTF-8 text"
 
 
@@ -118,6 +123,11 @@ class _Checked:
 
     def _check_scalar(self, node: yaml.ScalarNode) -> None:
         node.value.encode()  # raises ValueError for half of a surrogate pair
+        if node.style is None and _AMBIGUOUS.fullmatch(node.value):
+            advice = "write it with a decimal point, as 1.0e-9, or in quotes if it is text"
+            if node.tag.endswith((":int", ":float")):
+                advice = f"YAML reads it as {yaml.SafeLoader('').construct_object(node)}: write that as a plain decimal"
+            raise _wrong(self._path, node.start_mark, f"{node.value!r} is ambiguous: {advice}")
         if node.tag.endswith(":float") and not math.isfinite(yaml.SafeLoader("").construct_yaml_float(node)):
             raise _wrong(self._path, node.start_mark, f"{node.value!r} is not a finite number")
 
