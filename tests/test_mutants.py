@@ -17,7 +17,7 @@ class Mutmut:
     """Stands for the library: it makes the mutants of two files, and all but the listed ones are killed."""
 
     def __init__(self, root: Path, survivors: list[str]) -> None:
-        self.root, self.survivors, self.tried = root, survivors, list[str]()
+        self.root, self.survivors, self.tried, self.ended = root, survivors, list[str](), list[str]()
 
     def run(self, *arguments: str) -> None:
         for file, names in {"records/sense.py.meta": NAMES, "storage.py.meta": [METHOD]}.items():
@@ -30,6 +30,7 @@ class Mutmut:
         if arguments[0] == "show":
             return "# a comment\n--- a\n+++ b\n@@ -1 +1 @@\n def total():\n-    return 1\n+    return 2\n"
         outcome = {name: "survived" if name in self.survivors else "killed" for name in self.tried}
+        outcome |= dict.fromkeys(set(self.ended).intersection(self.tried), "suspicious")
         rest = {name: "not checked" for name in [*NAMES, METHOD] if name not in self.tried}
         return "".join(f"    {name}: {what}\n" for name, what in (outcome | rest).items())
 
@@ -57,7 +58,7 @@ def test_a_seed_draws_one_sample_and_another_adds_to_it(
     first = set(mutmut.tried)
     assert len(first) == 4
     assert start(monkeypatch, "--sample", "4", "--seed", "1") == 0
-    assert set(mutmut.tried) == first
+    assert len(mutmut.tried) == 4, "what has been tried was tried again"
     assert start(monkeypatch, "--sample", "4", "--seed", "2", "--package", "benchmarks.records") == 0
     assert len(set(mutmut.tried)) > 4
     tried = [name for name in set(mutmut.tried) if name in NAMES]
@@ -75,6 +76,17 @@ def test_a_survivor_needs_a_reason(
     assert "where = 'benchmarks.storage.File._read'" in listed and "- return 1\n+ return 2" in listed
     session.KNOWN.write_text(listed, encoding="utf-8")
     assert start(monkeypatch, "--sample", "99") == 0
+
+
+def test_what_a_busy_machine_ended_counts_for_nothing_and_is_tried_again(
+    mutmut: Mutmut, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mutmut.ended = [METHOD]
+    for tries in (1, 2):
+        assert start(monkeypatch, "--sample", "99") == 0
+        said = capsys.readouterr().out
+        assert "storage" not in said and "1 not decided" in said and mutmut.tried.count(METHOD) == tries
+    assert mutmut.tried.count(NAMES[0]) == 1
 
 
 def test_what_mutmut_said_is_shown_if_it_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,7 +20,9 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 KNOWN = Path(__file__).with_name("survivors.toml")
 MUTMUT = (sys.executable, "-m", "mutmut")
-NOTICED = {"killed", "timeout", "suspicious", "segfault"}
+NOTICED = {"killed", "timeout", "segfault"}
+UNTRIED = "not checked"
+ENDED = "suspicious"  # mutmut's limit of wall time, which a busy machine exceeds: nothing is known
 
 
 def mutmut(*arguments: str) -> str:
@@ -83,10 +85,13 @@ def main() -> int:
     jobs = ("--max-children", str(chosen.jobs))
     if not names():
         run(*jobs, "benchmarks.papers.verdicts.*__mutmut_1")  # makes all mutants, measures all tests, tries these few
-    known = [name for name in names() if name.startswith(chosen.package)]
-    sample = random.Random(chosen.seed).sample(known, min(chosen.sample, len(known)))
-    run(*jobs, *sample)
-    found = {name: outcome for name, outcome in outcomes().items() if outcome not in ("not checked", "skipped")}
+    named = [name for name in names() if name.startswith(chosen.package)]
+    sample = random.Random(chosen.seed).sample(named, min(chosen.sample, len(named)))
+    known = outcomes()
+    if left := [name for name in sample if known.get(name, UNTRIED) in (UNTRIED, ENDED)]:
+        run(*jobs, *left)  # mutmut tries again what it is given by name
+        known = outcomes()
+    found = {name: outcome for name, outcome in known.items() if outcome not in (UNTRIED, "skipped", ENDED)}
     listed = {(s["where"], s["change"]) for s in tomllib.loads(KNOWN.read_text(encoding="utf-8"))["survivor"]}
     survived = {name: (place(name), change(name)) for name in sorted(found) if found[name] not in NOTICED}
     missing = [
@@ -96,6 +101,8 @@ def main() -> int:
     ]
     tried, killed = (Counter(map(package, some)) for some in (found, [n for n in found if found[n] in NOTICED]))
     print(*(f"{name}: {killed[name]} of {tried[name]} killed" for name in sorted(tried)), sep="\n")
+    if undecided := Counter(known.values())[ENDED]:
+        print(f"{undecided} not decided, because their tests took too long: run again on an idle machine")
     if missing:
         print(f"\nNot in {KNOWN.relative_to(ROOT)}:\n", *missing, sep="\n\n")
     return 1 if missing else 0
