@@ -226,10 +226,10 @@ def test_a_scaled_layer_changes_its_scale_alone() -> None:
         assert after.scale == pytest.approx(before.scale * (4 if before.path == "3.weight" else 1))
 
 
-def books_of(network: nn.Module, masks: bool = False, kind: Any = "additive") -> list[Book]:
+def books_of(network: nn.Module, masks: bool = False, kind: Any = "additive", scale: Any = "layer") -> list[Book]:
     found = weights(network)
     kept = {path: np.abs(w) > np.median(np.abs(w)) for path, w in found.items()} if masks else None
-    layers = collect(found, 8, "layer", kept)
+    layers = collect(found, 8, scale, kept)
     width = 8 if kind == "additive" else 4
     codes = np.random.default_rng(0).integers(0, 16, (len(stack(layers)), 2)).astype(np.int32)
     words = (np.random.default_rng(1).standard_normal((2, 16, width)) / 4).astype(np.float32)
@@ -238,9 +238,10 @@ def books_of(network: nn.Module, masks: bool = False, kind: Any = "additive") ->
 
 @pytest.mark.parametrize("masks", [False, True])
 @pytest.mark.parametrize("kind", ["additive", "product"])
-def test_the_trained_network_is_the_one_that_the_decoder_builds(masks: bool, kind: Any) -> None:
+@pytest.mark.parametrize("scale", ["layer", "channel"])
+def test_the_trained_network_is_the_one_that_the_decoder_builds(masks: bool, kind: Any, scale: Any) -> None:
     network = tasks.load("digits", "digits_resnet").reference()
-    books = books_of(network, masks, kind)
+    books = books_of(network, masks, kind, scale)
     decoded = Decoded(network, books).eval()
     parts = [dataclasses.replace(p, data={**p.data, "dtype": "float32"}) for p in map(described, books)]
     x = torch.randn(3, 1, 8, 8, generator=torch.Generator().manual_seed(0))
