@@ -6,23 +6,31 @@ import dataclasses
 import json
 import os
 from collections.abc import Callable, Mapping
+from types import SimpleNamespace
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 import torch
-from goldens import samples
+from goldens import hostile, samples
+from goldens.hostile import built, deflated, packb, sealed
 from goldens.samples import FOLDER, SAMPLES, digest, whole
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import nn
 
 from benchmarks import registry
-from benchmarks.bitstream import blueprint, bytes_by_role, codecs, container, decode, encode
+from benchmarks.bitstream import blueprint, bytes_by_role, codecs, container, decode, encode, keys
 from benchmarks.bitstream.codecs import constant, raw, uniform
 from benchmarks.bitstream.modules import conv2d, gather, identity, linear, sequential
 from benchmarks.errors import BitstreamError, UnknownName
-from methods.interface import Compressed, ModuleSpec, Part
+from methods.interface import Coded, Compressed, ModuleSpec, Part
 
 HASHES = FOLDER / "goldens.json"
+ATOMS = st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.floats(allow_nan=False)
+ATOMS |= st.text(max_size=300) | st.binary(max_size=300) | st.builds(msgspec.msgpack.Ext, st.just(5), st.binary())
+VALUES = st.recursive(ATOMS, lambda own: st.lists(own) | st.dictionaries(st.text(max_size=40), own), max_leaves=30)
 
 
 def described(name: str) -> Compressed:
@@ -182,6 +190,39 @@ def test_header_that_the_decoder_would_refuse_is_not_written(monkeypatch: pytest
     monkeypatch.setattr(container, "MAX_HEADER", 300)
     with pytest.raises(BitstreamError, match="put large data into streams"):
         encode(SAMPLES["sparse"]())
+
+
+@pytest.mark.parametrize("key", [0, 1.5, None, True, b"a", (1.0, 2.0), (1.0, ("a",)), ()])
+@pytest.mark.parametrize("place", ["arguments", "meta", "module"])
+def test_keys_that_are_not_text_are_refused_before_they_are_hashed(key: Any, place: str) -> None:
+    value = {"a": [1, {"b": {key: 1}}]}
+    meta, edits = {"value": 0.5}, {}
+    if place == "module":
+        edits = {"2": built("Identity", x=value)}
+    parts = [["constant", hostile.TARGETS, meta | ({"x": value} if place == "meta" else {}), []]]
+    arguments = hostile.ARGUMENTS | ({"x": value} if place == "arguments" else {})
+    data = sealed(deflated(packb([hostile.ARCHITECTURE, arguments, edits, {}, parts])))
+    for reads in (decode, bytes_by_role):
+        with pytest.raises(
+            BitstreamError, match=r"^the header has a map with a key that is not text, which no file may have$"
+        ):
+            reads(data)
+
+
+def test_keys_that_are_not_text_are_not_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    codec = SimpleNamespace(encode=lambda part: Coded({"layers": {1: 2}}, ()))
+    monkeypatch.setattr(codecs, "get", lambda name: codec)
+    with pytest.raises(BitstreamError, match="a key that is not text, which no file may have"):
+        encode(whole([constant.part(["12.bias"], 0, "weights")]))
+
+
+@given(VALUES)
+def test_the_check_of_keys_accepts_what_the_decoder_reads_and_nothing_with_other_keys(value: Any) -> None:
+    keys.check_keys(packb(value))
+    for other in (1, None, (1.0,), b"a"):
+        for around in ({"a": [value], other: value}, [value, {"a": value, "b": {other: value}}]):
+            with pytest.raises(BitstreamError, match="not text"):
+                keys.check_keys(packb(around))
 
 
 def test_part_with_an_unknown_codec_is_not_written() -> None:

@@ -16,9 +16,10 @@ from benchmarks.bitstream import blueprint
 from benchmarks.bitstream.codecs import constant, index
 from benchmarks.bitstream.modules import avg_pool2d, batch_norm2d, conv2d, gather, linear, sequential
 from benchmarks.errors import BitstreamError, RateBenchError, first_line
-from benchmarks.evaluation import measure, shards, worker
+from benchmarks.evaluation import measure, shards, work, worker
 from benchmarks.evaluation.messages import Wanted
 from benchmarks.evaluation.scorer import Scorer
+from benchmarks.evaluation.work import Work
 from methods.interface import Compressed, ModuleSpec
 
 CPU = torch.device("cpu")
@@ -37,6 +38,12 @@ FOREIGN: dict[str, tuple[str, Mapping[str, Any], Mapping[str, ModuleSpec]]] = {
         {},
         {"2": sequential.spec(*[conv2d.spec(16, 16, kernel_size=1, padding=1000, groups=16)] * 20)},
     ),
+    "windows without end": (
+        "digits_cnn",
+        {},
+        {"0": sequential.spec(conv2d.spec(1, 16, kernel_size=1, padding=50, stride=2), avg_pool2d.spec(40, 1))},
+    ),
+    "thousands of layers": ("digits_cnn", {}, {"2": sequential.spec(*[avg_pool2d.spec(1, 1)] * 2000)}),
     "much more work": ("digits_cnn", {}, {"0": conv2d.spec(1, 16, kernel_size=3, padding=60, bias=False)}),
 }
 
@@ -62,10 +69,12 @@ def test_a_network_that_is_not_for_the_task_is_refused(name: str, tmp_path: Path
     assert first_line(refused.value) == str(refused.value)
 
 
-@pytest.mark.parametrize("name", ["large images", "ever larger images", "much more work"])
+@pytest.mark.parametrize(
+    "name", ["large images", "ever larger images", "windows without end", "thousands of layers", "much more work"]
+)
 def test_what_is_far_too_large_is_not_even_tried(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shards, "scored", lambda *_: pytest.fail("it was run"))
-    with pytest.raises(BitstreamError, match=r"run on the items of digits: an (activation|item) takes"):
+    with pytest.raises(BitstreamError, match=r"run on the items of digits: an (activation|item) (takes|reads)"):
         worker.score(Wanted(str(written(tmp_path, name))), "digits", "digits_cnn", CPU)
 
 
@@ -77,7 +86,11 @@ def test_a_plan_counts_what_running_counts_and_computes_nothing() -> None:
     ):
         network, example = networks.build(name, arguments).eval(), torch.zeros(shape)
         before = dict(network.state_dict())
-        assert measure.planned(network, example) == (
+        plan = work.planned(network, example)
+        followed = work.followed(network, example)
+        assert (plan.largest, plan.macs) == (followed.largest, followed.macs)
+        assert plan.moved == pytest.approx(followed.moved, rel=0.01)  # a device may have other batch statistics
+        assert (plan.largest, plan.macs) == (
             measure.largest_activation(network, example),
             measure.macs(network, example),
         )
@@ -88,7 +101,25 @@ def test_a_plan_counts_what_running_counts_and_computes_nothing() -> None:
         assert {tensor.device for tensor in network.state_dict().values()} == {CPU}
     with torch.device("meta"):
         huge = nn.Conv2d(2**15, 2**15, 1)
-    assert measure.planned(huge, torch.zeros(1, 2**15, 1, 1)) == (2**15, 2**30)
+    assert work.planned(huge, torch.zeros(1, 2**15, 1, 1)) == Work(2**15, 2**30, 2**30 + 3 * 2**15)
+
+
+def test_what_moves_is_read_and_written_by_every_operation() -> None:
+    example = torch.zeros(1, 2, 8, 8)
+    for network, moved in (
+        (nn.Identity(), 0),
+        (nn.Flatten(), 0),
+        (nn.ReLU(), 128 + 128),
+        (nn.ReLU(inplace=True), 128 + 128),
+        (nn.Sequential(*[nn.ReLU()] * 50), 50 * 256),
+        (nn.AvgPool2d(4, 1), 50 * (16 + 1)),
+        (nn.AvgPool2d((2, 4), 1), 70 * (8 + 1)),
+        (nn.AdaptiveAvgPool2d(1), 128 + 2),
+        (nn.Conv2d(2, 4, 3, bias=False), 128 + 72 + 144),
+    ):
+        assert work.planned(network, example).moved == moved, network
+    pool = work.planned(nn.MaxPool2d(4, 1), example)
+    assert pool.moved in (50 * 17, 100 * 17)  # with the indices of the largest values, or without
 
 
 class Peeks(nn.Module):
@@ -100,8 +131,34 @@ class Peeks(nn.Module):
         return nn.functional.one_hot(x[:, 0, 0, 0].long() % 10, 10).float()
 
 
-def test_a_network_that_can_not_be_planned_is_run() -> None:
-    worker._check_size(Peeks(), torch.zeros(1, 1, 8, 8), "digits", "digits_cnn")
+class Image(nn.Module):
+    """An image of ten numbers."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x[:, None, :, None].expand(-1, 1, -1, 10)
+
+
+def test_a_network_that_can_not_be_planned_is_followed(monkeypatch: pytest.MonkeyPatch) -> None:
+    example = torch.zeros(1, 1, 8, 8)
+    worker._check_size(Peeks(), example, "digits", "digits_cnn")
+    pools = [nn.AvgPool2d(1, 1) for _ in range(1000)]
+    run: list[nn.Module] = []
+    for pool in pools:
+        pool.register_forward_hook(lambda module, inputs, output: run.append(module))
+    wide = nn.Sequential(nn.Upsample(scale_factor=64), *pools, Peeks())
+    with pytest.raises(ValueError, match=r"an item reads and writes more than 2,560,256 values, 64 times those of the"):
+        worker._check_size(wide, example, "digits", "digits_cnn")
+    run.clear()
+    with pytest.raises(ValueError, match="more than 2,560,256 values"):
+        worker._check_size(
+            nn.Sequential(Peeks(), Image(), nn.Upsample(scale_factor=64), *pools), example, "digits", "digits_cnn"
+        )
+    assert len(run) < 20  # and then no more
+    monkeypatch.setattr(worker, "_usual", lambda *_: None)
+    worker._check_size(wide, example, "digits", "digits_cnn")
+    monkeypatch.setattr(worker, "ALONE", Work(macs=2**40, moved=2**20))
+    with pytest.raises(ValueError, match=r"more than 1,048,576 values, all that scoring allows"):
+        worker._check_size(wide, example, "digits", "digits_cnn")
 
 
 def test_a_fresh_process_answers_with_a_sentence_and_goes_on(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

@@ -8,6 +8,7 @@ import random
 import numpy as np
 import pytest
 
+from benchmarks.bitstream import entropy
 from benchmarks.bitstream.entropy import _dyadic, _geometric, decode_integers, encode_integers
 
 
@@ -26,6 +27,14 @@ def shared(counts: list[int], bits: int) -> list[int]:
         found[largest] -= take
         left += take
     return found
+
+
+def falling(size: int, centre: int, ratio: int) -> list[int]:
+    """A geometric distribution before it is scaled, step by step in plain integers."""
+    steps = [1 << 20]
+    for _ in range(size):
+        steps.append(max(1, steps[-1] * ratio // 4096))
+    return [steps[abs(i - centre)] for i in range(size)]
 
 
 def alike(seed: int, size: int, kinds: int) -> list[int]:
@@ -90,3 +99,21 @@ def test_streams_with_many_equal_remainders_stay_as_they_are(name: str) -> None:
     data = encode_integers(values)
     assert decode_integers(data, len(values)).tolist() == values
     assert hashlib.sha256(data).hexdigest()[:16] == digest
+
+
+@pytest.mark.parametrize("ratio", [0, 1, 100, 2048, 4000, 4094, 4095])
+def test_geometric_frequencies_are_those_of_plain_integers(ratio: int) -> None:
+    for size, centre in ((1, 0), (2, 1), (3, 0), (17, 16), (300, 44), (1024, 0), (1024, 512), (1024, 1023)):
+        counts = falling(size, centre, ratio)
+        assert _geometric(size, centre, ratio, 0, 1).tolist() == shared(counts, 20)
+        escapes = min(max(sum(counts) * 3 // 40, 1), 2**40)
+        assert _geometric(size, centre, ratio, 3, 40).tolist() == shared([*counts, escapes], 20)
+
+
+def test_a_thousand_ratios_are_computed_together() -> None:
+    """A stream of seven bytes may name a distribution of 1,024 values: none takes a loop of its own."""
+    entropy._falling.cache_clear()
+    for ratio in range(0, 4096, 4):
+        _geometric(1024, 0, ratio, 0, 1)
+        _geometric(1024, 100, ratio, 0, 1)
+    assert entropy._falling.cache_info().misses == 1

@@ -32,13 +32,13 @@ import torch
 from torch import nn
 
 from benchmarks.bitstream import blueprint, codecs
+from benchmarks.bitstream.keys import MAX_NESTING, TOO_DEEP, check_keys
 from benchmarks.errors import BitstreamError, first_line, in_short
 from methods.interface import Compressed, ModuleSpec, Role
 
 MAGIC = b"\x89RBN"
 VERSION = 1
 MAX_HEADER = 2**20  # uncompressed; one byte may become 64 bytes of Python objects
-MAX_NESTING = 4 * blueprint.MAX_DEPTH  # of lists and maps in the header: a module in a module takes three
 MAX_MODULES = 2**12  # of all edits: ResNet-101 has 344 modules
 ELEMENTS_PER_BYTE = 1024  # 0.008 bits per weight: only a hostile file has fewer
 _PREFIX = struct.Struct("<4sHI")
@@ -81,6 +81,7 @@ def encode(compressed: Compressed) -> bytes:
     if len(plain) >= MAX_HEADER:
         msg = f"the header would take {len(plain)} bytes, but has to be below {MAX_HEADER}: put large data into streams"
         raise BitstreamError(msg)
+    check_keys(plain)
     packed = _deflate(plain)
     body = _PREFIX.pack(MAGIC, VERSION, len(packed)) + packed + b"".join(payload)
     return body + _digest(body)
@@ -210,6 +211,7 @@ def _header(packed: bytes) -> Header:
         raw = unpacker.decompress(packed, MAX_HEADER)
         if not unpacker.eof or unpacker.unused_data:
             raise BitstreamError("the header is too long or has trailing data: the file is damaged")
+        check_keys(raw)
         header = msgspec.msgpack.decode(raw, type=Header)
     except (zlib.error, msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         msg = f"the header can't be read ({error}): the file is damaged"
@@ -238,8 +240,7 @@ def _check_nesting(header: Header) -> None:
         if not inner:
             return
         level = inner
-    msg = f"the header is nested more than {MAX_NESTING} deep: the file is damaged or hostile"
-    raise BitstreamError(msg)
+    raise BitstreamError(TOO_DEEP)
 
 
 __all__ = ["Header", "bytes_by_role", "decode", "encode"]

@@ -6,6 +6,7 @@ fixed-point conversion is exact: a stream written on one machine decodes on ever
 
 from __future__ import annotations
 
+import functools
 import math
 
 import constriction
@@ -17,6 +18,7 @@ from benchmarks.errors import BitstreamError
 
 MAX_ALPHABET = 1024  # values outside are escaped: a larger table would cost more than it saves
 _GEOMETRIC_BITS = 20
+_RATIOS = 4096  # of neighbouring frequencies of a geometric distribution, in units of 1/4096
 _TOGETHER = 2**16  # symbols that constriction returns together, in a type of its own
 _SMALL = 2**16  # with more values than this, the size of a table is negligible: don't try both models
 
@@ -41,16 +43,27 @@ def _dyadic(counts: Ints, bits: int) -> Ints:
     return scaled
 
 
+@functools.cache
+def _falling(bits: int) -> npt.NDArray[np.int32]:
+    """By ratio and by distance from the centre, below 2^bits: the frequencies of `_geometric` before they are scaled.
+
+    All ratios at once take as long as some dozens one by one, and a file may have thousands of small streams.
+    """
+    ratios = np.arange(_RATIOS, dtype=np.int64)
+    falling = np.full((1 << bits, _RATIOS), 1 << 20, np.int32)
+    for distance in range(1, 1 << bits):
+        falling[distance] = np.maximum(1, falling[distance - 1] * ratios >> 12)
+    return np.ascontiguousarray(falling.T)
+
+
 def _geometric(size: int, centre: int, ratio: int, escaped: int, inside: int) -> Ints:
     """Frequencies that decrease from `centre` by ratio/4096 per step on both sides; the last one is for escapes, if any.
 
     A stream stores two numbers instead of a table, which is shorter for the few hundred weights of a small layer. Only
     integers are used, so that every machine computes the same.
     """
-    falling = [1 << 20]
-    while len(falling) <= max(centre, size - 1 - centre):
-        falling.append(max(1, falling[-1] * ratio >> 12))
-    counts = np.array(falling, np.int64)[np.abs(np.arange(size) - centre)]
+    falling = _falling(max(centre, size - 1 - centre).bit_length())[ratio]
+    counts = falling[np.abs(np.arange(size) - centre)].astype(np.int64)
     if escaped:
         counts = np.append(counts, np.clip(int(counts.sum()) * escaped // max(inside, 1), 1, 2**40))
     return _dyadic(counts, _GEOMETRIC_BITS)
@@ -134,7 +147,7 @@ def decode_integers(data: bytes, count: int) -> Ints:
     if geometric:
         if size == 0:
             raise BitstreamError("a stream has frequencies for no value: the file is damaged")
-        centre, ratio = reader.varint(size), reader.varint(4096)
+        centre, ratio = reader.varint(size), reader.varint(_RATIOS)
         frequencies = _geometric(size, centre, ratio, escaped, count - escaped)
     else:
         frequencies = _read_table(reader, size, escaped)

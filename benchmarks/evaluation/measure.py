@@ -49,24 +49,6 @@ def largest_activation(network: nn.Module, example: Tensor) -> int:
     return max(sizes)
 
 
-def planned(network: nn.Module, example: Tensor) -> tuple[int, int]:
-    """(`largest_activation`, `macs`) without computing or allocating anything: only shapes are followed."""
-    tensors = {**dict(network.named_parameters()), **dict(network.named_buffers())}
-    shapes = {name: tensor.to("meta") for name, tensor in tensors.items()}
-
-    class Planned(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.network = network
-
-        def forward(self, x: Tensor) -> Tensor:
-            found: Tensor = torch.func.functional_call(self.network, shapes, (x,))
-            return found
-
-    plan, inputs = Planned(), example.to("meta")
-    return largest_activation(plan, inputs), macs(plan, inputs)
-
-
 def latency_ms(network: nn.Module, example: Tensor, batch: int, seconds: float = 0.2) -> float:
     """Median milliseconds of a forward pass at a batch size, after two warm-up passes, over about `seconds`."""
     inputs = example[:1].repeat(batch, *[1] * (example.ndim - 1))

@@ -22,15 +22,17 @@ from torch import Tensor, nn
 
 from benchmarks import bitstream, networks, tasks
 from benchmarks.errors import BitstreamError, MethodError, RateBenchError, first_line
-from benchmarks.evaluation import measure, memory, scoring, shards
+from benchmarks.evaluation import measure, memory, scoring, shards, work
 from benchmarks.evaluation.messages import Measurement, Wanted
 from benchmarks.evaluation.metrics import Sums
+from benchmarks.evaluation.work import Work
 from benchmarks.training.layout import channels_last
 
 LATENCY_BATCH = 128
 MOST = 2**30  # bytes of one activation on a CPU
 MOST_SCORED = 2**31  # bytes of one activation of the items that are scored together; VGG-16 takes a tenth
-MOST_WORK = 64  # times the multiply-accumulates of the reference network
+MOST_WORK = 64  # times the multiply-accumulates of the reference network, and times the values that it reads and writes
+ALONE = Work(macs=2**40, moved=2**36)  # of an item without a reference: about a minute
 
 
 def score(wanted: Wanted, task: str, network_name: str, device: torch.device) -> Measurement:
@@ -50,8 +52,8 @@ def score(wanted: Wanted, task: str, network_name: str, device: torch.device) ->
     test = tasks.get(task).test(network_name)
     example = test.example.to(device)
     with _running(f"the network in {path} can't be run on the items of {task}"):
-        _check_size(network, example, task, network_name)
         channels_last(network.to(device))
+        _check_size(network, example, task, network_name)
         values, nonzero = measure.elements(network)
         sha256 = hashlib.sha256(data).hexdigest()
         notes = None if wanted.notes is None else Path(wanted.notes)
@@ -85,31 +87,48 @@ def _running(what: str) -> Iterator[None]:
         raise BitstreamError(msg) from error
 
 
+class _Excessive(ValueError):
+    """A network takes more than scoring allows."""
+
+
 def _check_size(network: nn.Module, example: Tensor, task: str, name: str) -> None:
-    """Raise ValueError for a network that takes far more memory or work than the task's own; nothing is computed."""
-    try:
-        largest, work = measure.planned(network, example)
-    except Exception:  # a module that looks at values can't be planned: it is run
-        return
-    if example.device.type == "cpu":
-        size = 4 * largest * scoring.at_a_time(example.shape[1:], example.device)
-        if size > MOST_SCORED:
+    """Raise ValueError for a network that takes far more memory or work than the task's own; it is planned first.
+
+    A network that looks at its values can't be planned: each operation is checked before it is computed for one item.
+    """
+    usual = _usual(task, name)
+    most = ALONE if usual is None else Work(0, MOST_WORK * usual.macs, MOST_WORK * usual.moved)
+    why = "all that scoring allows" if usual is None else f"{MOST_WORK} times those of the reference"
+    few = scoring.at_a_time(example.shape[1:], example.device)
+
+    def check(found: Work) -> None:
+        size = 4 * found.largest * few
+        if example.device.type == "cpu" and size > MOST_SCORED:
             msg = f"an activation takes {size:,} bytes, more than the {MOST_SCORED:,} that scoring allows"
-            raise ValueError(msg)
-    usual = _usual_work(task, name)
-    if usual is not None and work > MOST_WORK * usual:
-        msg = f"an item takes {work:,} multiply-accumulates, more than {MOST_WORK} times the {usual:,} of the reference"
-        raise ValueError(msg)
+            raise _Excessive(msg)
+        if found.macs > most.macs:
+            msg = f"an item takes more than {most.macs:,} multiply-accumulates, {why}"
+            raise _Excessive(msg)
+        if found.moved > most.moved:
+            msg = f"an item reads and writes more than {most.moved:,} values, {why}"
+            raise _Excessive(msg)
+
+    try:
+        work.planned(network, example, check)
+    except _Excessive:
+        raise
+    except Exception:  # a module that looks at values, or a network that can't be run at all
+        work.followed(network, example, check)
 
 
 @functools.cache
-def _usual_work(task: str, name: str) -> int | None:
-    """Multiply-accumulates of the task's reference for one item; None if they can't be counted without running it."""
+def _usual(task: str, name: str) -> Work | None:
+    """What the task's reference takes for one item; None if this can't be counted without running it."""
     try:
         reference = tasks.load(task, name)
         with torch.device("meta"):
             network = networks.build(reference.architecture, reference.arguments).eval()
-        return measure.planned(network, tasks.get(task).test(name).example)[1]
+        return work.planned(network, tasks.get(task).test(name).example)
     except Exception:  # a task without a reference network, or one whose modules look at values
         return None
 

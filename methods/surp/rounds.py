@@ -35,7 +35,7 @@ from methods.surp.source import FLOOR, Bools, Floats, Source, mean_magnitude, ri
 
 NAME = "surp.rounds"
 MAX_ROUNDS = 2**11
-WORK_PER_BYTE = 4096  # touched coordinates of all rounds: each takes a bit for its sign and others for its place
+WORK_PER_BYTE = 512  # touched coordinates of all rounds; a pass over weights of any distribution has about 10
 _NONE: Ints = np.zeros(0, np.int64)
 _BITS = constriction.stream.model.Bernoulli(perfect=False)
 
