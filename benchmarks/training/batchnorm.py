@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from typing import TypeGuard
+
 import torch
 from torch import Tensor, fx, nn
 
+from benchmarks.errors import MethodError, in_short
 from benchmarks.seeds import generator
 from benchmarks.training.augmentation import augment
 from benchmarks.training.layout import channels_last, device_of
@@ -13,23 +17,45 @@ from methods.interface import Task
 CHUNK = 250  # items per batch whose variance is computed
 
 
+def foldable(module: nn.Module) -> TypeGuard[nn.BatchNorm2d]:
+    """Whether a module is a BatchNorm2d with γ, β and running statistics: it then has an `affine` function."""
+    own = {name for name, _ in (*module.named_parameters(recurse=False), *module.named_buffers(recurse=False))}
+    return isinstance(module, nn.BatchNorm2d) and {"weight", "bias", "running_mean", "running_var"} <= own
+
+
 def conv_bn_pairs(network: nn.Module) -> dict[str, str]:
-    """Path of each convolution that only a BatchNorm2d reads -> path of that BatchNorm (traced)."""
-    graph = fx.symbolic_trace(network)
+    """Path of each convolution that only a `foldable` BatchNorm2d reads -> path of that BatchNorm (traced).
+
+    Modules that are called more than once are in no pair. Raises MethodError for a network that can't be traced.
+    """
+    try:
+        graph = fx.symbolic_trace(network)
+    except Exception as error:  # whatever its forward pass does with a symbol
+        msg = (
+            "the network can't be traced to find the BatchNorm after each convolution "
+            f"({in_short(error)}): its forward pass must not depend on values"
+        )
+        raise MethodError(msg) from error
     modules = dict(graph.named_modules())
+    calls = Counter(node.target for node in graph.graph.nodes if node.op == "call_module")
     pairs = {}
     for node in graph.graph.nodes:
         source = node.args[0] if node.op == "call_module" and node.args else None
         if not isinstance(source, fx.Node) or source.op != "call_module" or len(source.users) != 1:
             continue
-        if isinstance(modules[node.target], nn.BatchNorm2d) and isinstance(modules[source.target], nn.Conv2d):
+        if calls[node.target] > 1 or calls[source.target] > 1:
+            continue
+        if foldable(modules[node.target]) and isinstance(modules[source.target], nn.Conv2d):
             pairs[source.target] = node.target
     return pairs
 
 
 @torch.no_grad()
 def affine(bn: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
-    """(scale, shift), both (channels,), with BN(x) = scale · x + shift at inference: scale = γ/σ, shift = β − μ γ/σ."""
+    """(scale, shift) of a `foldable` BatchNorm, both (channels,).
+
+    At inference, BN(x) = scale · x + shift, with scale = γ/σ and shift = β − μ γ/σ.
+    """
     scale = bn.weight / torch.sqrt(bn.running_var + bn.eps)
     return scale, bn.bias - bn.running_mean * scale
 

@@ -19,6 +19,7 @@ from benchmarks import bitstream
 from benchmarks.errors import MethodError
 from methods.aq.quantizer import Search, learn
 from methods.aq.sizes import points_at
+from methods.families import storage
 from methods.families.budget import epochs_per_point
 from methods.families.codebooks import (
     Book,
@@ -119,6 +120,7 @@ def compress(task: Task, config: Config, run: Run) -> Iterator[Compressed]:
     def quantise(_: nn.Module, point: tuple[int, int]) -> Sequence[Book]:
         return books_of(point)
 
+    storage.check_names(task)
     if not config.ratios:
         yield from curve(task, config, run, quantise)
         return

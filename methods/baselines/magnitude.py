@@ -72,6 +72,7 @@ def unsupported(task: Task, config: Config) -> str | None:
 
 def compress(task: Task, config: Config, run: Run) -> Iterator[Compressed]:
     """Points from dense to sparse; with training, each is pruned from the retrained network of the point before."""
+    storage.check_names(task)
     network = task.reference()
     training = trains(run.budget)
     sparsities = config.rounds if training else config.sparsities
@@ -89,9 +90,7 @@ def compress(task: Task, config: Config, run: Run) -> Iterator[Compressed]:
 @torch.no_grad()
 def prune(network: nn.Module, score: Score, sparsity: float) -> dict[str, Tensor]:
     """Zero the `sparsity` share of conv and linear weights with the lowest scores; returns masks of kept weights, by name."""
-    weights = {
-        f"{path}.weight": m.weight for path, m in network.named_modules() if isinstance(m, (nn.Conv2d, nn.Linear))
-    }
+    weights = {f"{path}.weight": layer.weight for path, layer in storage.layers(network).items()}
     scores = {name: _score(weight, score) for name, weight in weights.items()}
     ranked = torch.cat([s.flatten() for s in scores.values()]).sort().values
     threshold = ranked[min(round(sparsity * len(ranked)), len(ranked) - 1)]
@@ -122,7 +121,7 @@ def describe(network: nn.Module, task: Task, point: dict[str, float]) -> Compres
     steps = [float(grid.step(values, BITS)) for values in weights.values()]
     codes = [uniform.quantise(values, step)[0] for values, step in zip(weights.values(), steps, strict=True)]
     others = {name: values for name, values in found.items() if name not in weights}
-    stored = [raw.part(list(others), list(others.values()), "norm_bias", "float16")]
+    stored = [raw.part(list(others), list(others.values()), "norm_bias", "float16")] if others else []
     if not all(map(storage.fits_fp16, others.values())):
         stored = norm_parts(network, others)
     parts = (sparse.part(list(weights), codes, "weights", steps=steps), *stored)

@@ -46,6 +46,7 @@ def compress(task: Task, config: Config, run: Run) -> Iterator[Compressed]:
 
     Raises MethodError for integers beyond ±EXACT.
     """
+    storage.check_names(task)
     found = storage.tensors(task.reference())
     whole = {name: values for name, values in found.items() if values.dtype == np.int64}
     if large := [name for name, values in whole.items() if np.abs(values).max(initial=0) > EXACT]:

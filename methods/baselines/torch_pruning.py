@@ -59,7 +59,10 @@ def compress(task: Task, config: Config, run: Run) -> Iterator[Compressed]:
 
     def choose(dense: nn.Module, prunable: Prunable, keep: Keep, goal: float) -> tuple[Keep, Mapping[str, Json]]:
         importance = torch_pruning.importance.GroupMagnitudeImportance(p=2)
-        scores = {group.name: importance(theirs) for group, theirs in dependencies(dense, example)}
+        names = {group.name for group in prunable.groups}
+        scores = {
+            group.name: importance(theirs) for group, theirs in dependencies(dense, example) if group.name in names
+        }
         ranked = []
         for group in prunable.groups:
             going = torch.where(keep[group.name], scores[group.name], torch.inf).sort().values

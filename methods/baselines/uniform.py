@@ -15,7 +15,10 @@ from torch import Tensor, nn
 
 from benchmarks.bitstream.codecs import constant, raw, uniform
 from benchmarks.training.batchnorm import affine, conv_bn_pairs, reestimate
+from methods.families import storage
+from methods.families.description import describe
 from methods.families.limits import Images, Positive, check_order
+from methods.families.slim import Slim
 from methods.interface import Budget, Card, Compressed, Part, Run, Task
 
 CARD = Card(
@@ -49,44 +52,45 @@ class Config:
 
 
 def unsupported(task: Task, config: Config) -> str | None:
-    """None. Only convolutions, each BatchNorm that follows one, and linear layers can be stored."""
+    """None: every network is supported."""
     return None
 
 
 @torch.no_grad()
 def compress(task: Task, config: Config, run: Run) -> Iterator[Compressed]:
     """One point per step, fine to coarse."""
-    reference = task.reference()
-    layers = [m for m in reference.modules() if isinstance(m, (nn.Conv2d, nn.Linear))]
+    storage.check_names(task)
+    layers = storage.layers(task.reference()).values()
     rms = torch.cat([m.weight.flatten() for m in layers]).square().mean().sqrt().item()
     for relative in config.steps:
-        parts = _quantised(task, config, relative * rms)
-        yield Compressed(task.architecture, task.arguments, parts, {"step": relative})
+        network = task.reference()
+        parts = _quantised(task, network, config, relative * rms)
+        yield describe(task, network, Slim(), parts, {"step": relative})
 
 
-def _quantised(task: Task, config: Config, step: float) -> tuple[Part, ...]:
-    """Round all weights, correct BatchNorm, and describe the result.
+def _quantised(task: Task, network: nn.Module, config: Config, step: float) -> list[Part]:
+    """Round all weights and correct BatchNorm, in place; parts with the layers and each BatchNorm that follows one.
 
     A step per channel costs no bytes: weights are multiplied by f before rounding, and BatchNorm is divided by f.
     """
-    network = task.reference()
     modules = dict(network.named_modules())
-    pairs = conv_bn_pairs(network)
+    layers = storage.layers(network)
+    pairs = {conv: bn for conv, bn in conv_bn_pairs(network).items() if conv in layers}
     stretch = {conv: _stretch(modules[bn], config.grid) for conv, bn in pairs.items()}
     codes, steps = {}, {}
-    for path, layer in modules.items():
-        if isinstance(layer, (nn.Conv2d, nn.Linear)):
-            f = stretch.get(path, torch.ones(1)).view(-1, *[1] * (layer.weight.ndim - 1))
-            codes[path], steps[path] = uniform.quantise((layer.weight * f).numpy(), step)
-            layer.weight.copy_(torch.from_numpy(uniform.dequantise(codes[path], steps[path])) / f)
+    for path, layer in layers.items():
+        f = stretch.get(path, torch.ones(1)).view(-1, *[1] * (layer.weight.ndim - 1))
+        codes[path], steps[path] = uniform.quantise((layer.weight * f).numpy(), step)
+        layer.weight.copy_(torch.from_numpy(uniform.dequantise(codes[path], steps[path])) / f)
     reestimate(network, task, config.recalibrate)
     parts = [uniform.part([f"{path}.weight" for path in codes], list(codes.values()), list(steps.values()), "weights")]
     for conv, bn in pairs.items():
         scale, shift = affine(modules[bn])
         parts += _merged(bn, scale / stretch[conv], shift, modules[bn].eps)
     biases = [path for path in codes if modules[path].bias is not None]
-    parts.append(raw.part([f"{p}.bias" for p in biases], [modules[p].bias for p in biases], "norm_bias", "float16"))
-    return tuple(parts)
+    if biases:
+        parts.append(raw.part([f"{p}.bias" for p in biases], [modules[p].bias for p in biases], "norm_bias", "float16"))
+    return parts
 
 
 def _stretch(bn: nn.BatchNorm2d, grid: str) -> Tensor:

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 from torch import nn
 
 from benchmarks.bitstream.codecs import constant, raw
-from benchmarks.training.batchnorm import affine
-from methods.families.storage import Arrays
+from benchmarks.training.batchnorm import affine, foldable
+from methods.families.storage import Arrays, fits_fp16
 from methods.interface import Part
 
 
 def norm_parts(network: nn.Module, others: Arrays) -> list[Part]:
-    """Parts with BatchNorm as scale and shift (running mean 0, variance 1 − ε) and the other tensors of `others`, all in fp16.
+    """Parts with BatchNorm as scale and shift (running mean 0, variance 1 − ε) and the other tensors of `others`.
 
-    `others` are the tensors that no other part fills, by path, including those of BatchNorm.
+    `others` are the tensors that no other part fills, by path, including those of BatchNorm. A BatchNorm without γ and β or
+    without running statistics keeps what it has. All values are in fp16, tensors beyond its range in fp32.
     """
-    norms = {p: m for p, m in network.named_modules() if isinstance(m, nn.BatchNorm2d) and f"{p}.weight" in others}
+    norms = {p: m for p, m in network.named_modules() if foldable(m) and f"{p}.weight" in others}
     merged = {path: affine(norm) for path, norm in norms.items()}
     values: dict[str, Any] = {f"{path}.weight": scale for path, (scale, _) in merged.items()}
     values |= {f"{path}.bias": shift for path, (_, shift) in merged.items()}
@@ -26,7 +28,10 @@ def norm_parts(network: nn.Module, others: Arrays) -> list[Part]:
     variances: dict[float, list[str]] = {}
     for path, norm in norms.items():
         variances.setdefault(1.0 - norm.eps, []).append(f"{path}.running_var")
-    parts = [raw.part(list(values), list(values.values()), "norm_bias", "float16")] if values else []
+    wide = {name: tensor for name, tensor in values.items() if not fits_fp16(np.asarray(tensor))}
+    half = {name: tensor for name, tensor in values.items() if name not in wide}
+    parts = [raw.part(list(half), list(half.values()), "norm_bias", "float16")] if half else []
+    parts += [raw.part(list(wide), list(wide.values()), "norm_bias", "float32")] if wide else []
     if norms:
         parts.append(constant.part([f"{path}.running_mean" for path in norms], 0.0, "norm_bias"))
     return parts + [constant.part(paths, value, "norm_bias") for value, paths in variances.items()]

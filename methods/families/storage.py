@@ -8,13 +8,44 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from benchmarks.bitstream import blueprint, codecs
 from benchmarks.bitstream.codecs import raw
-from methods.interface import Part, Role
+from benchmarks.errors import MethodError
+from methods.interface import Part, Role, Task
 
 Arrays: TypeAlias = dict[str, npt.NDArray[Any]]
+Layer: TypeAlias = nn.modules.conv._ConvNd | nn.Linear
+
+
+def layers(network: nn.Module) -> dict[str, Layer]:
+    """Convolutions and linear layers by path, without those that compute their weight from other tensors (weight_norm).
+
+    Raises MethodError if there are none.
+    """
+    found = {
+        path: module
+        for path, module in network.named_modules()
+        if isinstance(module, Layer) and module._parameters.get("weight") is not None
+    }
+    if not found:
+        msg = "the network has no convolution or linear layer with a weight of its own: there is nothing to compress"
+        raise MethodError(msg)
+    return found
+
+
+def check_names(task: Task) -> None:
+    """Raise MethodError if two names of the task's network are one tensor: a file fills a tensor under one name."""
+    network = blueprint.skeleton(task.architecture, task.arguments, {}, {})
+    first: dict[Tensor, str] = {}
+    for name, parameter in network.named_parameters(remove_duplicate=False):
+        if (known := first.setdefault(parameter, name)) != name:
+            msg = (
+                f"{known} and {name} of {task.network} are one tensor, but a file fills each tensor under one name: "
+                "give each layer a tensor of its own"
+            )
+            raise MethodError(msg)
 
 
 def tensors(network: nn.Module, tied: Mapping[str, str] | None = None) -> Arrays:
@@ -40,7 +71,7 @@ def stored_raw(found: Arrays, dtype: Literal["float32", "float16"]) -> list[Part
     for chosen, role in roles:
         wide = {name: values for name, values in chosen.items() if dtype == "float16" and not fits_fp16(values)}
         kept = {name: values for name, values in chosen.items() if name not in wide}
-        parts.append(raw.part(list(kept), list(kept.values()), role, dtype))
+        parts += [raw.part(list(kept), list(kept.values()), role, dtype)] if kept else []
         parts += [raw.part(list(wide), list(wide.values()), role, "float32")] if wide else []
     return parts
 

@@ -94,6 +94,7 @@ def unsupported(task: Task, config: Config) -> str | None:
 
 def compress(task: Task, config: Config, run: Run) -> Iterator[Compressed]:
     """Post-training: one pass over the reference, truncated at each sparsity. With training: one round of retraining each."""
+    storage.check_names(task)
     if not trains(run.budget):
         points = _coded(task.reference(), config, run, config.sparsities)
         curve: Iterator[tuple[float, nn.Module, Part]] = (
@@ -157,8 +158,7 @@ def _retrained(task: Task, config: Config, run: Run) -> Iterator[tuple[float, nn
 
 def masks(network: nn.Module) -> Mapping[str, Tensor]:
     """True where a weight of a convolution or linear layer is not zero; biases and BatchNorm may grow again."""
-    layers = {f"{path}.weight": m for path, m in network.named_modules() if isinstance(m, nn.Conv2d | nn.Linear)}
-    return {name: layer.weight.detach() != 0 for name, layer in layers.items()}
+    return {f"{path}.weight": layer.weight.detach() != 0 for path, layer in storage.layers(network).items()}
 
 
 def _statistics(network: nn.Module, coded: Sequence[str]) -> Part | None:

@@ -21,6 +21,7 @@ from msgspec import Meta
 from benchmarks.bitstream import blueprint
 from benchmarks.errors import BitstreamError, MethodError
 from methods.baselines.nnc.client import LIBRARY, NNCodecError
+from methods.families import storage
 from methods.families.limits import check_order
 from methods.interface import Budget, Card, Coded, Compressed, Part, Run, Task
 
@@ -60,6 +61,7 @@ def unsupported(task: Task, config: Config) -> str | None:
 
 def compress(task: Task, config: Config, run: Run) -> Iterator[Compressed]:
     """One point per quantisation parameter; everything except `qp` is the library's default, without its own fine-tuning."""
+    storage.check_names(task)
     network = task.reference()
     tensors = blueprint.state(network)
     targets = tuple(name for name in network.state_dict() if name in tensors)  # the order of NNCodec's stream

@@ -82,6 +82,7 @@ def curve(task: Task, config: Settings, run: Run, quantise: Quantise) -> Iterato
 
     The note `shared` is the fraction of used codewords that at least two layers use.
     """
+    storage.check_names(task)
     training = trains(run.budget)
     for point, epochs in zip(config.chosen(run.budget), config.operating_points(run.budget), strict=True):
         network = task.reference()

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from torch import nn
 
 from benchmarks.errors import MethodError
+from methods.families import storage
 
 Floats = npt.NDArray[np.float32]
 Masks = Mapping[str, npt.NDArray[np.bool_]]
@@ -30,7 +31,7 @@ class Layer:
 
 def weights(network: nn.Module, skip: Sequence[str] = ()) -> dict[str, Floats]:
     """All weights of convolutions and linear layers, except of the modules in `skip`."""
-    layers = {p: m for p, m in network.named_modules() if isinstance(m, nn.Conv2d | nn.ConvTranspose2d | nn.Linear)}
+    layers = storage.layers(network)
     if unknown := [path for path in skip if path not in layers]:
         msg = f"skip names {', '.join(unknown)}, which is no convolution or linear layer of the network"
         raise MethodError(msg)

@@ -88,6 +88,7 @@ def curve(task: Task, config: Settings, run: Run, decompose: Decompose) -> Itera
 
     The label `cf` is the ratio of `weights` before and after.
     """
+    storage.check_names(task)
     training = trains(run.budget)
     if config.start == "scratch" and not training:
         raise MethodError("start 'scratch' needs a budget with training: post-training has none")
@@ -122,9 +123,7 @@ def initialise(network: nn.Module, generator: torch.Generator) -> None:
     """Random weights as in the paper's code: truncated normal, σ = 0.01; BatchNorm reset, biases zero."""
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):
-            module.reset_running_stats()
-            module.weight.fill_(1)
-            module.bias.zero_()
+            module.reset_parameters()
     for name, parameter in network.named_parameters():
         if parameter.ndim > 1:
             nn.init.trunc_normal_(parameter, std=0.01, a=-0.02, b=0.02, generator=generator)

@@ -86,6 +86,9 @@ def _grouped(stage: str, blocks: Mapping[str, Mapping[str, nn.Conv2d]]) -> Itera
             msg = f"the convolutions of {name} have unequal shapes and can't share a factor: {listed}"
             raise MethodError(msg)
         for path, layer in own.items():
+            if layer._parameters.get("weight") is None:
+                msg = f"{path} computes its weight from other tensors, e.g. by weight_norm: it can't be factorised"
+                raise MethodError(msg)
             if (
                 layer.groups != 1
                 or layer.dilation != (1, 1)

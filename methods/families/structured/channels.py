@@ -16,11 +16,12 @@ import torch
 import torch_pruning
 from torch import Tensor, nn
 
-from benchmarks.errors import MethodError
+from benchmarks.errors import MethodError, in_short
 from benchmarks.training.batchnorm import conv_bn_pairs
+from methods.families.structured.fixed import obstacle
 from methods.families.structured.shortcuts import is_shortcut
 
-Side = Literal["out", "in", "norm", "depthwise", "scatter"]
+Side = Literal["out", "in", "norm", "depthwise", "scatter", "fixed"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,7 +29,8 @@ class Member:
     """A layer's dimension that shrinks with a group: entry `entries[j]` of it belongs to channel `channels[j]`.
 
     `side` "out" and "in" are dimensions of a convolution or linear layer, "norm" and "depthwise" are whole layers with a
-    value or kernel per channel, "scatter" is a BatchNorm whose channels are scattered back among zeros.
+    value or kernel per channel, "scatter" is a BatchNorm whose channels are scattered back among zeros. A "fixed" layer
+    can't shrink (`fixed.obstacle`).
     """
 
     path: str
@@ -60,28 +62,36 @@ def find(network: nn.Module, example: Tensor, where: Where = "inner") -> list[Gr
     """The groups of a network for inputs like `example` (1, C, H, W), in the order of their layers, without the logits.
 
     `where`: "inner": only inner groups; "branches": also each writer of a stream with BatchNorm, except the first
-    layer; "streams": also whole streams. Raises MethodError for layers that can't be made narrower.
+    layer; "streams": also whole streams. Groups with a layer that can't be made narrower are left out.
     """
     found = [group for group, _ in dependencies(network, example)]
     if where == "branches":
-        order = list(_layers(network))
+        order = _layers(network)
         found = sorted([*found, *_branches(network, found)], key=lambda group: order.index(group.name))
     kinds = {"inner": ("inner",), "branches": ("inner", "branch"), "streams": ("inner", "stream")}[where]
-    return [group for group in found if group.kind in kinds]
+    return [group for group in found if group.kind in kinds and not group.side("fixed")]
 
 
 def dependencies(network: nn.Module, example: Tensor) -> list[tuple[Group, torch_pruning.Group]]:
-    """Inner groups and streams, each with torch-pruning's group for a copy of the network."""
+    """Inner groups and streams, each with torch-pruning's group for a copy of the network.
+
+    Raises MethodError for a network that torch-pruning can't follow.
+    """
     stand_in = copy.deepcopy(network).requires_grad_(True).eval()
-    order = list(_layers(network))
+    order = _layers(network)
     shortcuts = _replace_shortcuts(stand_in, example)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about unpruned parameters
-        graph = torch_pruning.DependencyGraph().build_dependency(stand_in, example, verbose=False)
+        try:
+            graph = torch_pruning.DependencyGraph().build_dependency(stand_in, example, verbose=False)
+            every = list(graph.get_all_groups(root_module_types=[nn.Conv2d, nn.Linear]))
+        except Exception as error:  # whatever the network does with its channels
+            msg = f"channels can't be followed through the network: torch-pruning stops with {in_short(error)}"
+            raise MethodError(msg) from error
     paths = {module: path for path, module in stand_in.named_modules()}
     found = []
-    for theirs in graph.get_all_groups(root_module_types=[nn.Conv2d, nn.Linear]):
-        items = [item for item in theirs if item.dep.target.module in paths]
+    for theirs in every:
+        items = [item for item in theirs if item.dep.target.module in paths and not _one(item.dep.target.module)]
         members = tuple(_member(paths[item.dep.target.module], item, graph) for item in items)
         written = {member.path for member in members if member.side == "out"}
         writers = sorted(written - shortcuts, key=order.index)
@@ -92,18 +102,14 @@ def dependencies(network: nn.Module, example: Tensor) -> list[tuple[Group, torch
     return sorted(found, key=lambda pair: order.index(pair[0].name))
 
 
-def _layers(network: nn.Module) -> dict[str, nn.Module]:
-    """Convolutions and linear layers; raises MethodError for a grouped convolution that is not depthwise."""
-    layers = {p: m for p, m in network.named_modules() if isinstance(m, nn.Conv2d | nn.Linear)}
-    for path, layer in layers.items():
-        if (
-            isinstance(layer, nn.Conv2d)
-            and layer.groups != 1
-            and not layer.groups == layer.in_channels == layer.out_channels
-        ):
-            msg = f"{path} is a convolution in {layer.groups} groups: only ordinary and depthwise ones can be made narrower"
-            raise MethodError(msg)
-    return layers
+def _layers(network: nn.Module) -> list[str]:
+    """Paths of convolutions and linear layers."""
+    return [path for path, module in network.named_modules() if isinstance(module, nn.Conv2d | nn.Linear)]
+
+
+def _one(module: nn.Module) -> bool:
+    """Whether a module has one value for all channels: it stays as it is."""
+    return isinstance(module, nn.PReLU) and module.num_parameters == 1
 
 
 def _replace_shortcuts(network: nn.Module, example: Tensor) -> set[str]:
@@ -136,15 +142,14 @@ def _member(path: str, item: torch_pruning.Group, graph: torch_pruning.Dependenc
     module = item.dep.target.module
     entries, channels = torch.tensor(item.idxs), torch.tensor(item.root_idxs)
     side: Side
-    if isinstance(module, nn.BatchNorm2d):
+    if obstacle(path, module) is not None:
+        side = "fixed"
+    elif isinstance(module, nn.BatchNorm2d):
         side = "norm"
     elif isinstance(module, nn.Conv2d) and module.groups > 1:
         side = "depthwise"
-    elif isinstance(module, nn.Conv2d | nn.Linear):
-        side = "out" if graph.is_out_channel_pruning_fn(item.dep.handler) else "in"
     else:
-        msg = f"{path} is a {type(module).__name__}: it can't be made narrower"
-        raise MethodError(msg)
+        side = "out" if graph.is_out_channel_pruning_fn(item.dep.handler) else "in"
     return Member(path, side, entries, channels)
 
 

@@ -64,6 +64,8 @@ def curve(task: Task, config: Settings, run: Run, choose: Choose, whole: bool = 
     """
     training = trains(run.budget)
     prunable = analyse(task, config.where, whole)
+    for sentence in prunable.whole:
+        run.progress(f"left whole: {sentence}")
     goals = [prunable.goal(target) for target in config.targets]
     dense, keep = task.reference(), prunable.all_kept()
     for target, goal in zip(config.targets, goals, strict=True):

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor, nn
 
-from benchmarks.errors import MethodError
+from benchmarks.errors import MethodError, first_line
 from benchmarks.seeds import generator
+from benchmarks.training.batchnorm import foldable
+from methods.families import storage
 from methods.families.structured import blocks, channels, cost, surgery
 from methods.families.structured.channels import Group, Where, counts
 from methods.families.structured.cost import Cost
+from methods.families.structured.fixed import check_hooks, obstacles
+from methods.families.structured.shortcuts import is_shortcut
 from methods.families.structured.surgery import Plan
 from methods.interface import Task
 
@@ -25,12 +29,14 @@ class Prunable:
     """Groups of coupled channels of a task's network, their cost, and how to remove them.
 
     `blocks` are the removable residual blocks with their groups: a block is removed if none of its channels is kept.
+    `whole` are sentences about layers and groups that can't be made narrower.
     """
 
     task: Task
     groups: list[Group]
     cost: Cost
     blocks: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    whole: Sequence[str] = ()
 
     def all_kept(self) -> dict[str, Tensor]:
         return channels.all_kept(self.groups)
@@ -63,49 +69,74 @@ class Prunable:
 def analyse(task: Task, where: Where = "inner", whole: bool = False) -> Prunable:
     """Find the removable channels of a task's reference; with `whole`, also removable residual blocks.
 
-    Raises MethodError if there are none, or if removing channels does not give the same output as setting them to zero:
-    the network then has an operator through which channels can't be followed.
+    Groups are left whole if removing some of their channels does not give the same output as setting them to zero: the
+    network then has an operator through which these channels can't be followed. Raises MethodError if no group remains.
     """
+    storage.check_names(task)
     network = task.reference()
+    check_hooks(network)
     example = task.prepare(task.calibration(1).inputs)
     groups = channels.find(network, example, where)
+    left = obstacles(network)
     if not groups:
         msg = f"{task.network} has no channels to prune: no convolution whose output only other layers read"
-        raise MethodError(msg)
+        raise MethodError("; ".join([msg, *left[:3]]))
     measured = cost.measure(network, groups, example)
-    prunable = Prunable(task, groups, measured, blocks.find(network, groups, example) if whole else {})
+    prunable = _followed(Prunable(task, groups, measured, whole=left), network, example)
+    if whole:
+        prunable = replace(prunable, blocks=blocks.find(network, prunable.groups, example))
     if whole and not prunable.blocks:
         msg = (
             f"{task.network} has no residual block that can be removed: no identity shortcut bypasses a prunable layer"
         )
         raise MethodError(msg)
-    _probe(prunable, network, example)
     return prunable
 
 
+def _followed(prunable: Prunable, network: nn.Module, example: Tensor) -> Prunable:
+    """The same without the groups whose channels can't be followed; raises MethodError if none remains."""
+    reason = _difference(prunable, prunable.groups, network, example)
+    if reason is None:
+        return prunable
+    alone = {group.name: _difference(prunable, [group], network, example) for group in prunable.groups}
+    groups = [group for group in prunable.groups if alone[group.name] is None]
+    lost = [name for name, found in alone.items() if found is not None]
+    if not groups or _difference(prunable, groups, network, example):
+        msg = (
+            f"channels can't be followed through {prunable.task.network} ({reason}): it has an operator that mixes them "
+            f"after {', '.join((lost or list(alone))[:3])}"
+        )
+        raise MethodError(msg)
+    whole = [f"the channels of {name} can't be followed ({alone[name]})" for name in lost]
+    measured = cost.measure(network, groups, example)
+    return replace(prunable, groups=groups, cost=measured, whole=[*prunable.whole, *whole])
+
+
 @torch.no_grad()
-def _probe(prunable: Prunable, network: nn.Module, example: Tensor) -> None:
-    """Remove half of each inner group and branch, and compare with the dense network with the same channels set to zero."""
+def _difference(prunable: Prunable, groups: Sequence[Group], network: nn.Module, example: Tensor) -> str | None:
+    """Why the network without half of the channels of `groups` is not the dense one with these channels set to zero.
+
+    None if both give the same output. Streams are not tested if there are shortcuts without parameters: one that bypasses
+    a stage adds channels that are zero inside it.
+    """
     draws, network = generator("probe of channels"), copy.deepcopy(network)
+    streams = not any(map(is_shortcut, network.modules()))
     for module in network.modules():
-        if isinstance(module, nn.BatchNorm2d):  # every channel is active, also after ReLU
+        if foldable(module):  # every channel is active, also after ReLU
             module.bias.copy_(2 * module.weight.abs() + 0.1)
     for _ in range(3):  # a single draw could be invariant under an operator
         keep = prunable.all_kept()
-        for group in prunable.groups:
-            if group.kind != "stream" and group.size > 1:
+        for group in groups:
+            if (streams or group.kind != "stream") and group.size > 1:
                 keep[group.name] = torch.randperm(group.size, generator=draws) < group.size // 2
         try:
             narrow, plan = prunable.narrow(network, keep)
             wide = prunable.widen(narrow, plan)  # in fp64, rounding can't explain a difference
             cut, zeroed = (each.double()(example.double()) for each in (narrow, wide))
-        except RuntimeError as error:
-            reason = str(error).splitlines()[0]
-        else:
-            if torch.allclose(cut, zeroed, rtol=0, atol=1e-8 * float(zeroed.abs().max())):
-                continue
-            reason = "the narrower network computes something else"
-        msg = (
-            f"channels can't be followed through {prunable.task.network} ({reason}): it has an operator that mixes them"
-        )
-        raise MethodError(msg)
+        except MethodError:
+            raise
+        except Exception as error:  # whatever an operator does with fewer channels
+            return first_line(error)
+        if not torch.allclose(cut, zeroed, rtol=0, atol=1e-8 * float(zeroed.abs().max())):
+            return "the narrower network computes something else"
+    return None

@@ -45,7 +45,7 @@ def plan(
     """Plan the surgery for `keep`: a mask (size,) by the name of each group.
 
     A block of `blocks` (`blocks.find`) is removed if none of its channels is kept. Raises MethodError if another group
-    keeps none, and for a convolution that is not padded with zeros.
+    keeps none.
     """
     gone = {path for path, inside in blocks.items() if not any(keep[name].any() for name in inside)}
     lost = {name for path in gone for name in blocks[path]}
@@ -63,9 +63,6 @@ def plan(
             edits[path], indices[f"{path}.1.index"] = _scattered(module, sides["scatter"])
             sources |= _cut(path, f"{path}.0", module, sides["scatter"], None)
         else:
-            if isinstance(module, nn.Conv2d) and module.padding_mode != "zeros":
-                msg = f"{path} pads with {module.padding_mode!r}: only convolutions padded with zeros can be made narrower"
-                raise MethodError(msg)
             rows = sides.get("norm", sides.get("depthwise", rows))
             edits[path] = _narrower(module, rows, columns)
             sources |= _cut(path, path, module, rows, columns)
@@ -168,6 +165,9 @@ def widen(task: Task, network: nn.Module, cut: Plan) -> nn.Module:
         if name not in cut.indices:
             source, rows, columns = cut.sources.get(name, (name, None, None))
             target = tensors[source]
+            if rows is None and columns is None:
+                target.copy_(tensor)
+                continue
             rows = torch.arange(len(target)) if rows is None else rows
             if columns is None:
                 target[rows] = tensor
