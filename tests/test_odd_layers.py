@@ -19,7 +19,7 @@ from benchmarks.bitstream import blueprint
 from benchmarks.errors import MethodError
 from benchmarks.evaluation import measure
 from benchmarks.training.batchnorm import conv_bn_pairs, foldable, reestimate
-from methods.families.structured import analyse, channels, cost
+from methods.families.structured import analyse
 
 torch.set_num_threads(1)
 PRUNERS = ["l1_filter", "fpgm", "random_filter", "torch_pruning", "sfp", "uniform_width", "psap", "hierarchical"]
@@ -263,16 +263,14 @@ def test_a_network_that_can_not_be_traced_is_refused(on: Any) -> None:
         compressed("uniform", on(lambda: nn.Sequential(around(), Values())))
 
 
-@pytest.mark.parametrize("key", ["uniform", "magnitude", "reference", "pq", "l1_filter", "aq"])
+@pytest.mark.parametrize("key", ["uniform", "magnitude", "reference", "pq", "aq"])
 def test_statistics_beyond_fp16_without_a_scale_are_stored_in_fp32(key: str, on: Any) -> None:
     def huge(network: Any) -> None:
         network[2].weight.mul_(1e5)
 
     task = on(lambda: around(nn.BatchNorm2d(8, affine=False)), huge)
     assert float(task.reference()[4].running_var.max()) > 65504
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("methods.families.structured.curve.reestimate", lambda *_: None)
-        norm = compressed(key, task, **({"recalibrate": 0} if key == "pq" else {}))[4]  # type: ignore[index]
+    norm: Any = compressed(key, task, **({"recalibrate": 0} if key == "pq" else {}))[4]  # type: ignore[index]
     torch.testing.assert_close(norm.running_var, task.reference()[4].running_var, rtol=1e-3, atol=0)
 
 
@@ -280,9 +278,8 @@ def test_statistics_beyond_fp16_without_a_scale_are_stored_in_fp32(key: str, on:
 def test_the_cost_of_every_layer_and_call_is_counted(name: str, on: Any) -> None:
     task = on(LEFT_WHOLE[name])
     network, example = task.reference(), task.prepare(task.calibration(1).inputs)
-    groups = channels.find(network, example)
-    model = cost.measure(network, groups, example)
-    assert model.macs(channels.counts(channels.all_kept(groups))) == measure.macs(network, example)
+    prunable = analyse(task)
+    assert prunable.macs(prunable.all_kept()) == measure.macs(network, example)
 
 
 def residual(norm: Callable[[], nn.Module], inner: Callable[[nn.Module], nn.Module] = lambda layer: layer) -> nn.Module:
