@@ -33,7 +33,7 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> Path:
         made(
             NAME,
             index=i,
-            point={HOSTILE: HOSTILE},
+            point={HOSTILE: HOSTILE, "number": i},
             config={HOSTILE: HOSTILE},
             budget=NAME,
             notes={HOSTILE: HOSTILE},
