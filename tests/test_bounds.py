@@ -1,49 +1,52 @@
-"""Checks of a decoder module's arguments, made here: those of the modules are made when they are imported."""
+"""Checks of a decoder module's arguments, each made within a test: those of the modules are made when they are imported."""
 
 from __future__ import annotations
 
 import re
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeAlias
 
 import pytest
 
 from benchmarks.bitstream import bounds
 
+Make: TypeAlias = Callable[[], bounds.Check]
+
 
 @pytest.mark.parametrize(
-    ("check", "value", "wanted"),
+    ("make", "value", "wanted"),
     [
-        (bounds.whole(1, 8), 1, 1),
-        (bounds.whole(1, 8), 8, 8),
-        (bounds.real(0.0, 1.0), 1, 1.0),
-        (bounds.pair(1, 8), 3, (3, 3)),
-        (bounds.pair(1, 8), [1, 8], (1, 8)),
-        (bounds.several(bounds.whole(1, 8), 3), [1, 2, 8], (1, 2, 8)),
-        (bounds.several(bounds.whole(1, 8), 3), [4], (4,)),
-        (bounds.flag, False, False),
+        (lambda: bounds.whole(1, 8), 1, 1),
+        (lambda: bounds.whole(1, 8), 8, 8),
+        (lambda: bounds.real(0.0, 1.0), 1, 1.0),
+        (lambda: bounds.pair(1, 8), 3, (3, 3)),
+        (lambda: bounds.pair(1, 8), [1, 8], (1, 8)),
+        (lambda: bounds.several(bounds.whole(1, 8), 3), [1, 2, 8], (1, 2, 8)),
+        (lambda: bounds.several(bounds.whole(1, 8), 3), [4], (4,)),
+        (lambda: bounds.flag, False, False),
     ],
 )
-def test_a_value_within_the_bounds_is_taken(check: bounds.Check, value: Any, wanted: Any) -> None:
-    found = check(value)
+def test_a_value_within_the_bounds_is_taken(make: Make, value: Any, wanted: Any) -> None:
+    found = make()(value)
     assert found == wanted and type(found) is type(wanted)
 
 
 @pytest.mark.parametrize(
-    ("check", "values", "sentence"),
+    ("make", "values", "sentence"),
     [
-        (bounds.whole(1, 8), [0, 9, 2.0, True, "2", None], "has to be an integer from 1 to 8"),
-        (bounds.real(0.0, 1.0), [0.0, 1.1, float("nan"), True, "1"], "has to be a number above 0.0, up to 1.0"),
-        (bounds.pair(1, 8), [0, 9, [1, 9], [0, 1], [9, 1]], "has to be an integer from 1 to 8"),
-        (bounds.pair(1, 8), [[1], [1, 2, 3], []], "has to be one integer or two"),
-        (bounds.several(bounds.whole(1, 8), 3), [[], [1] * 4, 1, "11"], "has to be a list of 1 to 3 values"),
-        (bounds.several(bounds.whole(1, 8), 3), [[1, 9]], "has to be an integer from 1 to 8"),
-        (bounds.flag, [0, 1, None, "true"], "has to be true or false"),
+        (lambda: bounds.whole(1, 8), [0, 9, 2.0, True, "2", None], "has to be an integer from 1 to 8"),
+        (lambda: bounds.real(0.0, 1.0), [0.0, 1.1, float("nan"), True, "1"], "has to be a number above 0.0, up to 1.0"),
+        (lambda: bounds.pair(1, 8), [0, 9, [1, 9], [0, 1], [9, 1]], "has to be an integer from 1 to 8"),
+        (lambda: bounds.pair(1, 8), [[1], [1, 2, 3], []], "has to be one integer or two"),
+        (lambda: bounds.several(bounds.whole(1, 8), 3), [[], [1] * 4, 1, "11"], "has to be a list of 1 to 3 values"),
+        (lambda: bounds.several(bounds.whole(1, 8), 3), [[1, 9]], "has to be an integer from 1 to 8"),
+        (lambda: bounds.flag, [0, 1, None, "true"], "has to be true or false"),
     ],
 )
-def test_a_value_out_of_bounds_is_told(check: bounds.Check, values: list[Any], sentence: str) -> None:
+def test_a_value_out_of_bounds_is_told(make: Make, values: list[Any], sentence: str) -> None:
     for value in values:
         with pytest.raises(ValueError, match=f"^{re.escape(sentence)}$"):
-            check(value)
+            make()(value)
 
 
 def test_arguments_are_named_in_the_sentence() -> None:

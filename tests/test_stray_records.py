@@ -306,6 +306,20 @@ def test_items_beside_a_record_are_those_that_it_sums_up(laboratory: Laboratory)
         records.load(laboratory.results, "digits")
 
 
+def test_items_that_can_not_be_read_now_are_not_called_wrong(
+    laboratory: Laboratory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    laboratory.run()
+    known = records.load(laboratory.results, "digits")[1]
+
+    def busy(*_: Any) -> bytes:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr(items.regular, "read", busy)
+    with pytest.raises(RecordError, match=r"^can't read .*p01\.items: Too many open files$"):
+        items.check(laboratory.results / f"{known.id}.json", known)
+
+
 def test_a_log_is_a_file_in_the_folder_of_a_record(tmp_path: Path) -> None:
     """Not what a link leads to, nor a pipe, nor beside what an id says; of a long one, the end is shown."""
     results = store(tmp_path / "results", [made(seed=seed) for seed in range(5)])
