@@ -175,7 +175,7 @@ def test_what_makes_no_number_changes_nothing(name: str, copy: Copy, before: Fin
             "0 <= limit <= 2**31",
             "0 <= limit <= 2**30",
             on(list(NETWORKS), "l1_filter", "jsvd"),
-            on(list(NETWORKS), "reference", "magnitude", "surp", "uniform", "nnc"),
+            on(list(NETWORKS), "reference", "magnitude", "surp", "nnc"),
         ),
         (
             "benchmarks/tasks/kinds/classification.py",
