@@ -20,10 +20,11 @@ from benchmarks import bitstream, networks, tasks
 from benchmarks.bitstream import blueprint
 from benchmarks.errors import BitstreamError, MethodError
 from benchmarks.tasks.kinds.classification import Classification
+from benchmarks.training import Multistep
 from methods import jsvd
 from methods.baselines import svd, tucker
 from methods.families.lowrank import groups
-from methods.families.lowrank.curve import initialise
+from methods.families.lowrank.curve import LEARNING_RATE, _recipe, initialise
 from methods.families.lowrank.unfolding import truncated_svd, unfold
 from methods.families.slim import Slim
 from methods.interface import Budget
@@ -355,3 +356,15 @@ def test_a_file_without_its_shared_factor_is_refused() -> None:
     smaller = replace(part, targets=tuple(part.targets[i] for i in kept), data={**part.data, "values": values})
     with pytest.raises(BitstreamError, match=f"tensors not filled by any part: {source}"):
         bitstream.encode(replace(point, parts=(smaller, *(p for p in point.parts if p is not part))))
+
+
+def test_the_paper_schedule_is_that_of_the_settings() -> None:
+    paper = Budget("paper", None)
+    config = jsvd.Config(epochs=20, milestones=(5, 15), warmup=(0.01, 0.05))
+    assert config.operating_points(paper) == [22] * len(config.paper_rates)
+    recipe = _recipe(config, paper, 22)
+    warmup = (0.01 / LEARNING_RATE, 0.05 / LEARNING_RATE)
+    assert recipe.epochs == 22 and recipe.schedule == Multistep((5, 15), warmup=warmup)
+    short = Budget("short", 2.5)
+    assert sum(config.operating_points(short)) == pytest.approx(2.5)
+    assert _recipe(config, short, 0.5).schedule != recipe.schedule

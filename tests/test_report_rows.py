@@ -93,6 +93,10 @@ def test_snapshot_depends_on_contents_alone() -> None:
     assert re.fullmatch(r"[0-9a-f]{12}", known)
     assert snapshot(records[::-1]) == known
     assert snapshot(records[1:]) != known
+    notes = {"a": 1, "b": {"c": 2, "d": 3}}
+    turned = {"b": {"d": 3, "c": 2}, "a": 1}  # a file may have been written by another program
+    first, second = (msgspec.structs.replace(records[0], notes=each) for each in (notes, turned))
+    assert snapshot([first]) == snapshot([second]) != snapshot(records[:1])
     assert snapshot([msgspec.structs.replace(records[0], wall_s=12.6), *records[1:]]) != known
 
 

@@ -252,8 +252,13 @@ def test_a_batch_that_would_take_gigabytes_is_not_timed(
         vgg = networks.build("vgg", {"depth": 16})
     size = measure.largest_activation(vgg, torch.zeros(1, 3, 224, 224, device="meta"))
     assert size == 64 * 224 * 224 and worker.LATENCY_BATCH * size * 4 > worker.MOST
-    monkeypatch.setattr(worker, "MOST", 0)
-    assert worker.score(wanted, "digits", "digits_cnn", CPU).latency_ms_batch128 is None
+    batches: list[int] = []
+    monkeypatch.setattr(measure, "latency_ms", lambda _network, _example, batch: batches.append(batch) or 7.0)
+    largest = measure.largest_activation(tasks.load("digits", "digits_cnn").reference(), example)
+    for most, timed in ((worker.LATENCY_BATCH * largest * 4, 7.0), (worker.LATENCY_BATCH * largest * 4 - 1, None)):
+        monkeypatch.setattr(worker, "MOST", most)  # bytes of fp32
+        assert worker.score(wanted, "digits", "digits_cnn", CPU).latency_ms_batch128 == timed
+    assert batches == [1, 128, 1]
 
 
 def test_what_was_scored_before_a_kill_is_not_scored_again(
