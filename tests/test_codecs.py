@@ -269,6 +269,12 @@ def test_indices_come_back(data: st.DataObject, shape: tuple[int, ...], limit: i
     assert all(map(same, back, values))
 
 
+def test_sparse_values_are_floats_or_codes_whatever_their_type() -> None:
+    values = np.array([0.0, 0.1, 3.0])
+    assert sparse.part(["a"], [values], "weights").data["values"][0].dtype == np.float32
+    assert sparse.part(["a"], [values.astype(np.int8)], "weights", steps=[0.5]).data["values"][0].dtype == np.int64
+
+
 def test_indices_are_packed_or_entropy_coded_whichever_is_shorter() -> None:
     spread, alike = np.arange(256), np.where(np.arange(3000) % 100, 0, 255)
     part = index.part(["a", "b"], [spread, alike], 256)
