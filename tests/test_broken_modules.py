@@ -136,6 +136,17 @@ def test_a_broken_task_network_codec_or_module_is_one_sentence(package: ModuleTy
     assert all(registry.find(name, "a kind", module) for module in others)
 
 
+def test_a_broken_kind_of_module_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It says what a file needs: a module of the decoder, not one of torch."""
+
+    def broken(module: str, what: str) -> ModuleType:
+        raise BrokenModule(what, module, RuntimeError("no driver"))
+
+    monkeypatch.setattr(registry.importing, "load", broken)
+    with pytest.raises(BrokenModule, match=r"^kind of module 'linear' can't be imported: RuntimeError: no driver"):
+        benchmarks.bitstream.modules.get("Linear")
+
+
 def test_a_library_that_an_architecture_lacks_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     """Wrong code that this finds: `except (TypeError, ValueError)` alone, with which decoding such a file is a traceback."""
     monkeypatch.setitem(sys.modules, "torchvision", None)
