@@ -54,7 +54,7 @@ def bad(entry: Mapping[str, Any]) -> str | None:
 
 
 def tried(journal: Journal) -> list[dict[str, Any]]:
-    return [entry for key, entry in journal.entries.items() if key.startswith("fuzz ")]
+    return [entry for key, entry in list(journal.entries.items()) if key.startswith("fuzz ")]
 
 
 def summary(journal: Journal) -> str:
