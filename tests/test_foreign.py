@@ -10,13 +10,14 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks import bitstream, networks
 from benchmarks.bitstream import blueprint
 from benchmarks.bitstream.codecs import constant, index
 from benchmarks.bitstream.modules import avg_pool2d, batch_norm2d, conv2d, gather, linear, sequential
 from benchmarks.errors import BitstreamError, RateBenchError, first_line
-from benchmarks.evaluation import measure, shards, work, worker
+from benchmarks.evaluation import shards, work, worker
 from benchmarks.evaluation.messages import Wanted
 from benchmarks.evaluation.scorer import Scorer
 from benchmarks.evaluation.work import Work
@@ -90,10 +91,9 @@ def test_a_plan_counts_what_running_counts_and_computes_nothing() -> None:
         followed = work.followed(network, example)
         assert (plan.largest, plan.macs) == (followed.largest, followed.macs)
         assert plan.moved == pytest.approx(followed.moved, rel=0.01)  # a device may have other batch statistics
-        assert (plan.largest, plan.macs) == (
-            measure.largest_activation(network, example),
-            measure.macs(network, example),
-        )
+        with FlopCounterMode(display=False) as counter:
+            network(example)
+        assert plan.macs == counter.get_total_flops() // 2
         assert all(
             tensor is network.state_dict()[key] or tensor.equal(network.state_dict()[key])
             for key, tensor in before.items()
@@ -140,25 +140,25 @@ class Image(nn.Module):
 
 def test_a_network_that_can_not_be_planned_is_followed(monkeypatch: pytest.MonkeyPatch) -> None:
     example = torch.zeros(1, 1, 8, 8)
-    worker._check_size(Peeks(), example, "digits", "digits_cnn")
+    worker._work(Peeks(), example, "digits", "digits_cnn")
     pools = [nn.AvgPool2d(1, 1) for _ in range(1000)]
     run: list[nn.Module] = []
     for pool in pools:
         pool.register_forward_hook(lambda module, inputs, output: run.append(module))
     wide = nn.Sequential(nn.Upsample(scale_factor=64), *pools, Peeks())
     with pytest.raises(ValueError, match=r"an item reads and writes more than 2,560,256 values, 64 times those of the"):
-        worker._check_size(wide, example, "digits", "digits_cnn")
+        worker._work(wide, example, "digits", "digits_cnn")
     run.clear()
     with pytest.raises(ValueError, match="more than 2,560,256 values"):
-        worker._check_size(
+        worker._work(
             nn.Sequential(Peeks(), Image(), nn.Upsample(scale_factor=64), *pools), example, "digits", "digits_cnn"
         )
     assert len(run) < 20  # and then no more
     monkeypatch.setattr(worker, "_usual", lambda *_: None)
-    worker._check_size(wide, example, "digits", "digits_cnn")
+    worker._work(wide, example, "digits", "digits_cnn")
     monkeypatch.setattr(worker, "ALONE", Work(macs=2**40, moved=2**20))
     with pytest.raises(ValueError, match=r"more than 1,048,576 values, all that scoring allows"):
-        worker._check_size(wide, example, "digits", "digits_cnn")
+        worker._work(wide, example, "digits", "digits_cnn")
 
 
 def test_a_fresh_process_answers_with_a_sentence_and_goes_on(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from benchmarks import networks, records, tasks
 from benchmarks.errors import BitstreamError, MethodError, RateBenchError
-from benchmarks.evaluation import measure, metrics, scoring, shards, worker
+from benchmarks.evaluation import measure, metrics, scoring, shards, work, worker
 from benchmarks.evaluation.messages import Wanted
 from benchmarks.evaluation.metrics import NOTHING, Sums, agree, interval, sums
 from benchmarks.evaluation.scorer import Scorer
@@ -247,14 +247,14 @@ def test_a_batch_that_would_take_gigabytes_is_not_timed(
     wanted = Wanted(str(sorted(laboratory.results.rglob("*.rbn"))[0]))
     example = torch.zeros(2, 1, 8, 8)
     network = torch.nn.Sequential(torch.nn.Conv2d(1, 8, 3), torch.nn.Flatten(), torch.nn.Linear(288, 10))
-    assert measure.largest_activation(network, example) == 8 * 6 * 6
+    assert work.followed(network, example).largest == 8 * 6 * 6
     with torch.device("meta"):
         vgg = networks.build("vgg", {"depth": 16})
-    size = measure.largest_activation(vgg, torch.zeros(1, 3, 224, 224, device="meta"))
+    size = work.followed(vgg, torch.zeros(1, 3, 224, 224, device="meta")).largest
     assert size == 64 * 224 * 224 and worker.LATENCY_BATCH * size * 4 > worker.MOST
     batches: list[int] = []
     monkeypatch.setattr(measure, "latency_ms", lambda _network, _example, batch: batches.append(batch) or 7.0)
-    largest = measure.largest_activation(tasks.load("digits", "digits_cnn").reference(), example)
+    largest = work.followed(tasks.load("digits", "digits_cnn").reference(), example).largest
     for most, timed in ((worker.LATENCY_BATCH * largest * 4, 7.0), (worker.LATENCY_BATCH * largest * 4 - 1, None)):
         monkeypatch.setattr(worker, "MOST", most)  # bytes of fp32
         assert worker.score(wanted, "digits", "digits_cnn", CPU).latency_ms_batch128 == timed

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from benchmarks import networks, registry, tasks
 from benchmarks.errors import MethodError
-from benchmarks.evaluation import measure, scoring, shards
+from benchmarks.evaluation import measure, scoring, shards, work
 from benchmarks.tasks.kinds.classification import ClassificationTest
 from benchmarks.training import Recipe, fit, loop
 from methods.interface import Augmentation, Split
@@ -93,7 +93,7 @@ USES: dict[str, Callable[[nn.Module, Split, Any], Any]] = {
         network, ClassificationTest(task, lambda: split, (1, 8, 8), ITEMS), 0, 1, None, ""
     ),
     "macs": lambda network, split, task: measure.macs(network, task.prepare(split.inputs[:1])),
-    "activation": lambda network, split, task: measure.largest_activation(network, task.prepare(split.inputs[:1])),
+    "activation": lambda network, split, task: work.followed(network, task.prepare(split.inputs[:1])).largest,
     "latency": lambda network, split, task: measure.latency_ms(network, task.prepare(split.inputs[:1]), 2, 0.0),
     "elements": lambda network, split, task: measure.elements(network),
 }

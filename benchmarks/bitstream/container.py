@@ -32,7 +32,7 @@ import torch
 from torch import nn
 
 from benchmarks.bitstream import blueprint, codecs
-from benchmarks.bitstream.keys import MAX_NESTING, TOO_DEEP, check_keys
+from benchmarks.bitstream.keys import check_keys
 from benchmarks.errors import BitstreamError, first_line, in_short
 from methods.interface import Compressed, ModuleSpec, Role
 
@@ -216,31 +216,18 @@ def _header(packed: bytes) -> Header:
     except (zlib.error, msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         msg = f"the header can't be read ({error}): the file is damaged"
         raise BitstreamError(msg) from error
-    _check_nesting(header)
+    _check_modules(header)
     return header
 
 
-def _check_nesting(header: Header) -> None:
-    """Without recursion: what is nested deeper than Python's stack can be read, but neither printed nor compared."""
-    level: list[Any] = [header.arguments, header.edits, *(entry.meta for entry in header.parts)]
-    modules = 0
-    for _ in range(MAX_NESTING):
-        inner: list[Any] = []
-        for node in level:
-            if isinstance(node, ModuleSpec):
-                modules += 1
-                inner += [node.arguments, node.children]
-            elif isinstance(node, dict):
-                inner += [*node, *node.values()]
-            elif isinstance(node, list | tuple):
-                inner += node
-        if modules > MAX_MODULES:
-            msg = f"the file adds more than {MAX_MODULES} modules: it is damaged or hostile"
-            raise BitstreamError(msg)
-        if not inner:
-            return
-        level = inner
-    raise BitstreamError(TOO_DEEP)
+def _check_modules(header: Header) -> None:
+    count, left = 0, list(header.edits.values())
+    while left:
+        count += 1
+        left += left.pop().children
+    if count > MAX_MODULES:
+        msg = f"the file adds more than {MAX_MODULES} modules: it is damaged or hostile"
+        raise BitstreamError(msg)
 
 
 __all__ = ["Header", "bytes_by_role", "decode", "encode"]

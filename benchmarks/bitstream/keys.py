@@ -9,9 +9,7 @@ from __future__ import annotations
 from benchmarks.bitstream import blueprint
 from benchmarks.errors import BitstreamError
 
-MAX_NESTING = 4 * blueprint.MAX_DEPTH  # of lists and maps in the header: a module in a module takes three
-TOO_DEEP = f"the header is nested more than {MAX_NESTING} deep: the file is damaged or hostile"
-_AROUND = 4  # lists and maps of the header itself around a part's meta
+MAX_NESTING = 4 * blueprint.MAX_DEPTH  # of lists and maps in the whole header: a module in a module takes three
 # What follows a first byte. An atom: so many bytes. The others: so many bytes of a length, then so many bytes, values or pairs.
 _ATOMS = {0xC0: 0, 0xC2: 0, 0xC3: 0, 0xCA: 4, 0xCB: 8, 0xCC: 1, 0xCD: 2, 0xCE: 4, 0xCF: 8, 0xD0: 1, 0xD1: 2, 0xD2: 4}
 _ATOMS |= {0xD3: 8, 0xD4: 2, 0xD5: 3, 0xD6: 5, 0xD7: 9, 0xD8: 17}
@@ -64,14 +62,12 @@ def check_keys(packed: bytes) -> None:
         if kind == _PLAIN:
             at += length
         elif length:
-            if len(outer) > MAX_NESTING + _AROUND:
-                raise BitstreamError(TOO_DEEP)
+            if len(outer) >= MAX_NESTING:
+                msg = f"the header is nested more than {MAX_NESTING} deep: the file is damaged or hostile"
+                raise BitstreamError(msg)
             outer.append((keyed, left))
             keyed, left = kind == _MAP, length * kind
         while not left and outer:
             keyed, left = outer.pop()
         if not left:
             return
-
-
-__all__ = ["MAX_NESTING", "TOO_DEEP", "check_keys"]

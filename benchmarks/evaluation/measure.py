@@ -7,9 +7,9 @@ import time
 
 import torch
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.bitstream import blueprint
+from benchmarks.evaluation import work
 from benchmarks.evaluation.inference import inference
 
 
@@ -26,27 +26,7 @@ def elements(network: nn.Module) -> tuple[int, int]:
 
 def macs(network: nn.Module, example: Tensor) -> int:
     """Multiply-accumulates of convolutions and matrix products for one item, zeros included."""
-    with inference(network), FlopCounterMode(display=False) as counter:
-        network(example[:1])
-    return int(counter.get_total_flops()) // 2
-
-
-def largest_activation(network: nn.Module, example: Tensor) -> int:
-    """Number of values in the largest output of any module for one item."""
-    sizes = [0]
-
-    def note(module: nn.Module, inputs: object, output: object) -> None:
-        if isinstance(output, Tensor):
-            sizes.append(output.numel())
-
-    hooks = [module.register_forward_hook(note) for module in network.modules()]
-    try:
-        with inference(network):
-            network(example[:1])
-    finally:
-        for hook in hooks:
-            hook.remove()
-    return max(sizes)
+    return work.followed(network, example).macs
 
 
 def latency_ms(network: nn.Module, example: Tensor, batch: int, seconds: float = 0.2) -> float:

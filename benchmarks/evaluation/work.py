@@ -25,8 +25,9 @@ _POOLING = {  # by name: the number of dimensions of a window
 
 @dataclass(frozen=True)
 class Work:
-    """`largest` is the number of values in the largest output of any module; `macs` are those of `measure.macs`.
+    """`largest` is the number of values in the largest output of any module.
 
+    `macs` are the multiply-accumulates of convolutions and matrix products, zeros included, as torch's formulas count them.
     `moved` is the sum over all operations of the values that they read and write. Pooling reads a window for each output.
     """
 

@@ -53,13 +53,13 @@ def score(wanted: Wanted, task: str, network_name: str, device: torch.device) ->
     example = test.example.to(device)
     with _running(f"the network in {path} can't be run on the items of {task}"):
         channels_last(network.to(device))
-        _check_size(network, example, task, network_name)
+        found = _work(network, example, task, network_name)
         values, nonzero = measure.elements(network)
         sha256 = hashlib.sha256(data).hexdigest()
         notes = None if wanted.notes is None else Path(wanted.notes)
         scores = shards.scored(network, test, wanted.first, wanted.of, notes, sha256)
         _check_kinds(task, scores)
-        fits = device.type != "cpu" or LATENCY_BATCH * measure.largest_activation(network, example) * 4 <= MOST
+        fits = device.type != "cpu" or LATENCY_BATCH * found.largest * 4 <= MOST
         return Measurement(
             sha256=sha256,
             file_bytes=len(data),
@@ -67,7 +67,7 @@ def score(wanted: Wanted, task: str, network_name: str, device: torch.device) ->
             scores=scores,
             elements=values,
             nonzero=nonzero,
-            macs=measure.macs(network, example),
+            macs=found.macs,
             decode_s=decode_s,
             latency_ms_batch1=measure.latency_ms(network, example, 1),
             latency_ms_batch128=measure.latency_ms(network, example, LATENCY_BATCH) if fits else None,
@@ -91,8 +91,8 @@ class _Excessive(ValueError):
     """A network takes more than scoring allows."""
 
 
-def _check_size(network: nn.Module, example: Tensor, task: str, name: str) -> None:
-    """Raise ValueError for a network that takes far more memory or work than the task's own; it is planned first.
+def _work(network: nn.Module, example: Tensor, task: str, name: str) -> Work:
+    """What a network takes for one item, planned; raises ValueError for far more memory or work than the task's own.
 
     A network that looks at its values can't be planned: each operation is checked before it is computed for one item.
     """
@@ -114,11 +114,11 @@ def _check_size(network: nn.Module, example: Tensor, task: str, name: str) -> No
             raise _Excessive(msg)
 
     try:
-        work.planned(network, example, check)
+        return work.planned(network, example, check)
     except _Excessive:
         raise
     except Exception:  # a module that looks at values, or a network that can't be run at all
-        work.followed(network, example, check)
+        return work.followed(network, example, check)
 
 
 @functools.cache

@@ -16,9 +16,8 @@ from torch import Tensor, nn
 from benchmarks.bitstream.codecs import constant, raw, uniform
 from benchmarks.training.batchnorm import affine, conv_bn_pairs, reestimate
 from methods.families import storage
-from methods.families.description import describe
 from methods.families.limits import Images, Positive, check_order
-from methods.families.slim import Slim
+from methods.families.norms import norm_parts
 from methods.interface import Budget, Card, Compressed, Part, Run, Task
 
 CARD = Card(
@@ -52,7 +51,7 @@ class Config:
 
 
 def unsupported(task: Task, config: Config) -> str | None:
-    """None: every network is supported."""
+    """None; a network with tied weights, or one that can't be traced, is refused when it is compressed."""
     return None
 
 
@@ -65,7 +64,10 @@ def compress(task: Task, config: Config, run: Run) -> Iterator[Compressed]:
     for relative in config.steps:
         network = task.reference()
         parts = _quantised(task, network, config, relative * rms)
-        yield describe(task, network, Slim(), parts, {"step": relative})
+        filled = {target for part in parts for target in part.targets}
+        rest = {name: values for name, values in storage.tensors(network).items() if name not in filled}
+        everything = (*parts, *norm_parts(network, rest))
+        yield Compressed(task.architecture, task.arguments, everything, {"step": relative})
 
 
 def _quantised(task: Task, network: nn.Module, config: Config, step: float) -> list[Part]:

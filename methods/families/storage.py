@@ -77,8 +77,9 @@ def stored_raw(found: Arrays, dtype: Literal["float32", "float16"]) -> list[Part
 
 
 def fits_fp16(values: npt.NDArray[Any]) -> bool:
-    """Whether no value is beyond the range of fp16."""
-    return float(np.abs(values).max(initial=0)) <= float(np.finfo(np.float16).max)
+    """Whether no value is beyond the range of fp16, or of the integers that it holds exactly."""
+    most = 2**11 if values.dtype.kind in "iu" else float(np.finfo(np.float16).max)
+    return float(np.abs(values).max(initial=0)) <= most
 
 
 @torch.no_grad()
