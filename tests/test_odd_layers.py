@@ -156,6 +156,8 @@ def test_methods_that_keep_the_layers_store_them(key: str, name: str, on: Any) -
     decoded, known = compressed(key, task, **changes), task.reference()
     kinds = {n: (t.shape, t.dtype) for n, t in known.state_dict().items()}
     assert {n: (t.shape, t.dtype) for n, t in decoded.state_dict().items()} == kinds
+    for path, tensor in blueprint.state(known).items():
+        assert tensor.is_floating_point() or torch.equal(tensor, decoded.state_dict()[path]), f"{path} is rounded"
     inputs = task.prepare(task.calibration(32).inputs)
     with torch.no_grad():
         wanted, found = known(inputs), decoded(inputs)

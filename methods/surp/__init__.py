@@ -11,7 +11,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, cast
 
-import numpy as np
 import torch
 from msgspec import Meta
 from torch import Tensor, nn
@@ -162,12 +161,11 @@ def masks(network: nn.Module) -> Mapping[str, Tensor]:
 
 
 def _statistics(network: nn.Module, coded: Sequence[str]) -> Part | None:
-    """BatchNorm's running statistics, which SuRP does not code: fp16, or fp32 if they exceed its range."""
+    """BatchNorm's running statistics, which SuRP does not code: fp16, or fp32 if fp16 can't hold them."""
     tensors: dict[str, Any] = {
         name: tensor.detach().cpu().numpy() for name, tensor in blueprint.state(network).items() if name not in coded
     }
     if not tensors:
         return None
-    largest = max(float(np.abs(values).max(initial=0.0)) for values in tensors.values())
-    dtype: Literal["float16", "float32"] = "float16" if largest < 65504 else "float32"
+    dtype: Literal["float16", "float32"] = "float16" if all(map(storage.fits_fp16, tensors.values())) else "float32"
     return raw.part(list(tensors), list(tensors.values()), "norm_bias", dtype)
