@@ -163,7 +163,7 @@ class _Execution:
         for index, compressed in enumerate(method.compress(self.task, cell.make_config(), run)):
             path = self.folder / f"p{index:02d}.json"
             self._tell(f"{cell.id}: point {index} {dict(compressed.point)}")
-            known = processes.broadcast(lambda path=path: valid(path, cell, required))  # type: ignore[misc]
+            known = processes.broadcast(lambda path=path: valid(path, cell, self.fingerprint, required))  # type: ignore[misc]
             if known is None:
                 self._check_architecture(compressed.architecture)
                 measured, encode_s = self._measure(path.with_suffix(".rbn"), compressed)

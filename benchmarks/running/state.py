@@ -30,7 +30,7 @@ def state(cell: Cell, results: Path) -> CellState | None:
     the cell's folder that may be fine but can't be used.
     """
     folder, fingerprint = results / cell.id, cell.fingerprint()
-    known = {path.name: valid(path, cell, {}) for path in records.points(folder)}
+    known = {path.name: valid(path, cell, fingerprint, {}) for path in records.points(folder)}
     try:
         ended = records.read_cell(folder / "cell.json") if os.path.lexists(folder / "cell.json") else None
     except DamagedRecord:
@@ -44,8 +44,8 @@ def state(cell: Cell, results: Path) -> CellState | None:
     return ended if fresh else None
 
 
-def valid(path: Path, cell: Cell, required: Mapping[str, str]) -> Record | None:
-    """The existing record, if it is of this cell as it is now and has the `required` entries that name the reference.
+def valid(path: Path, cell: Cell, fingerprint: str, required: Mapping[str, str]) -> Record | None:
+    """The existing record, if it is of this cell, and has its `fingerprint` and the `required` entries about the reference.
 
     Raises RecordError as `state` does.
     """
@@ -53,7 +53,7 @@ def valid(path: Path, cell: Cell, required: Mapping[str, str]) -> Record | None:
         known = records.read_in_place(path) if os.path.lexists(path) else None
     except DamagedRecord:
         return None
-    if known is None or known.provenance.fingerprint != cell.fingerprint() or not references.holds(known, required):
+    if known is None or known.provenance.fingerprint != fingerprint or not references.holds(known, required):
         return None
     same = all(known.config.get(name, value) == value for name, value in cell.config.items())
     return known if same and known.task == cell.task else None
