@@ -141,7 +141,7 @@ def perf(session: nox.Session) -> None:
 
 @verb
 def torture(session: nox.Session) -> None:
-    """Decode 100,000 damaged files, kill 100 runs, fill 10 disks; hours, resumable: `-- --files 2000 --kills 5 --disks 0`."""
+    """Decode 100,000 damaged files, kill 100 runs, fill 10 disks; long, resumable: `-- --files 2000 --kills 5 --disks 0`."""
     install(session, nncodec=True)  # its bitstreams are decoded, too
     run(session, "python", "tests/run_torture.py", *session.posargs)
 
