@@ -105,3 +105,15 @@ def test_a_file_lacks_at_least_the_asked_share(score: Any) -> None:
                     assert value != 0 or abs(before) <= 0.5001 * step
             zeros, total = zeros + stored.count(0), total + len(stored)
         assert zeros >= len(gone) == round(sparsity * total) and total == 274
+
+
+def test_a_batchnorm_takes_two_vectors() -> None:
+    """Scale and shift in fp16, as with the other methods, and not also the mean and the variance."""
+    task = narrow()
+    point = next(magnitude.compress(task, magnitude.Config(recalibrate=0), MemoryRun(Budget("post-training", 0.0))))
+    file = bitstream.encode(point)
+    decoded = bitstream.decode(file)
+    norms = [module for module in decoded.modules() if isinstance(module, nn.BatchNorm2d)]
+    values = sum(2 * norm.num_features for norm in norms) + decoded.get_submodule("12").bias.numel()  # type: ignore[union-attr,operator]
+    assert len(norms) == 3
+    assert bitstream.bytes_by_role(file)["norm_bias"] == 2 * values

@@ -15,7 +15,7 @@ import torch
 from msgspec import Meta
 from torch import Tensor, nn
 
-from benchmarks.bitstream.codecs import raw, sparse, uniform
+from benchmarks.bitstream.codecs import sparse, uniform
 from benchmarks.training import Recipe, fit, reestimate
 from methods.families import grid, storage
 from methods.families.budget import epochs_per_point, trains
@@ -112,17 +112,11 @@ def _score(weight: Tensor, score: str) -> Tensor:
 
 @torch.no_grad()
 def describe(network: nn.Module, task: Task, point: dict[str, float]) -> Compressed:
-    """Sparse weights on a grid of 2^BITS − 1 levels per tensor; biases and BatchNorm in fp16.
-
-    A BatchNorm whose statistics are beyond the range of fp16 can only be stored as the scale and shift that it applies.
-    """
+    """Sparse weights on a grid of 2^BITS − 1 levels per tensor; BatchNorm as scale and shift, which are in fp16 like biases."""
     found = storage.tensors(network)
     weights = storage.matrices(found)
     steps = [float(grid.step(values, BITS)) for values in weights.values()]
     codes = [uniform.quantise(values, step)[0] for values, step in zip(weights.values(), steps, strict=True)]
     others = {name: values for name, values in found.items() if name not in weights}
-    stored = [raw.part(list(others), list(others.values()), "norm_bias", "float16")] if others else []
-    if not all(map(storage.fits_fp16, others.values())):
-        stored = norm_parts(network, others)
-    parts = (sparse.part(list(weights), codes, "weights", steps=steps), *stored)
+    parts = (sparse.part(list(weights), codes, "weights", steps=steps), *norm_parts(network, others))
     return Compressed(task.architecture, task.arguments, parts, point)
