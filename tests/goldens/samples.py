@@ -17,7 +17,7 @@ import numpy.typing as npt
 from torch import nn
 
 from benchmarks.bitstream import blueprint, codecs
-from benchmarks.bitstream.codecs import codebook, constant, index, mask, raw, sparse, uniform
+from benchmarks.bitstream.codecs import codebook, constant, context, index, mask, raw, sparse, uniform
 from benchmarks.bitstream.modules import batch_norm2d, conv2d, gather, identity, joined_conv2d, linear, sequential
 from methods.interface import Compressed, ModuleSpec, Part
 
@@ -73,6 +73,15 @@ def _codebook() -> Compressed:
 def _constant() -> Compressed:
     parts = [constant.part([f"{i}.running_mean" for i in (1, 4, 8)], 0.0, "norm_bias")]
     return whole([*parts, constant.part(["12.bias"], -0.375, "norm_bias")])
+
+
+def _context() -> Compressed:
+    """A context-coded part with every kind of decision, a step per channel, and a part that static frequencies store best."""
+    far = peaked((10, 8), 2) + np.where(integers((10, 8), 0, 20, 3) == 0, 1 << 20, 0)
+    kernels = peaked((8, 8, 3, 3), 4) * (1 + np.arange(8)).reshape(8, 1, 1, 1) ** 2
+    steps = [floats((8,), 5), np.float32(0.0078125)]
+    adaptive = context.part(["7.weight", "12.weight"], [kernels, far], steps, "weights")
+    return whole([adaptive, context.part(["3.weight"], [np.full((8, 4, 3, 3), 3)], [np.float32(0.25)], "weights")])
 
 
 def _index() -> Compressed:
@@ -169,6 +178,7 @@ def _surp(mode: str, pruned: float) -> Compressed:
 SAMPLES: dict[str, Callable[[], Compressed]] = {
     "codebook": _codebook,
     "constant": _constant,
+    "context": _context,
     "edits": _edits,
     "index": _index,
     "joined": _joined,
