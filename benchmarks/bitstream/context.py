@@ -54,9 +54,11 @@ def _tables() -> tuple[npt.NDArray[np.int32], ...]:
 
 
 STRETCH, SQUASH, SHARE, LOG, COARSE = _tables()
-_compiled = numba.njit(cache=True)
-_inlined = numba.njit(inline="always")
 NEAR = np.array([0, 1, 2, 3, 4, 4, 5, 5, 6, 6, 6, 6, 7], np.int32)  # classes of a neighbour's magnitude in half buckets
+_compiled = numba.njit(cache=True)
+_inlined = numba.njit(
+    inline="always"
+)  # a call would count references to its arrays, which takes longer than a decision
 
 
 def encode(tensors: Sequence[npt.NDArray[Any]]) -> bytes | None:
@@ -105,15 +107,13 @@ def _layouts(shapes: Sequence[tuple[int, ...]]) -> Ints:
     return np.array(found, np.int64).reshape(-1, 4)
 
 
-@_compiled  # type: ignore[untyped-decorator]
+@_compiled
 def _code(values, layouts, shifts, stream, most, decoding):  # type: ignore[no-untyped-def]
     """Code all values in order; returns the bytes of the stream and the number of decisions.
 
     −1 bytes: a value or the last byte is not what the encoder writes, or there are more decisions than `most`.
     """
-    slots = np.full(
-        INPUTS * CONTEXTS * BINS, 1 << 29, np.int32
-    )  # 22 bits of a probability, 8 of the decisions it has seen
+    slots = np.full(INPUTS * CONTEXTS * BINS, 1 << 29, np.int32)  # probability (22 bits), decisions it has seen (8)
     weights = np.full((SETS * BINS, INPUTS + 1), 2 * 65536 // INPUTS, np.int64)  # in units of 2^-16
     weights[:, INPUTS] = 0  # decisions that a set has seen
     contexts = np.zeros((2, INPUTS), np.int64)  # and their logits
@@ -183,7 +183,7 @@ def _code(values, layouts, shifts, stream, most, decoding):  # type: ignore[no-u
     return used + 1, coder[4]
 
 
-@_inlined  # type: ignore[untyped-decorator]
+@_inlined
 def _magnitude(magnitude, shift, level, slots, weights, contexts, coder, stream, decoding):  # type: ignore[no-untyped-def]
     """Code a magnitude; returns it and its bucket."""
     if not _bit(magnitude > 0, ZERO, level, slots, weights, contexts, coder, stream, decoding):
@@ -221,7 +221,7 @@ def _magnitude(magnitude, shift, level, slots, weights, contexts, coder, stream,
     return (unary << shift) + own + 1, first
 
 
-@_inlined  # type: ignore[untyped-decorator]
+@_inlined
 def _bit(bit, kind, level, slots, weights, contexts, coder, stream, decoding):  # type: ignore[no-untyped-def]
     """Code a decision of one kind, and learn from it; returns it."""
     used = level * BINS + kind
@@ -243,7 +243,7 @@ def _bit(bit, kind, level, slots, weights, contexts, coder, stream, decoding):  
     return bit
 
 
-@_inlined  # type: ignore[untyped-decorator]
+@_inlined
 def _arithmetic(bit, chance, coder, stream, decoding):  # type: ignore[no-untyped-def]
     """Code a bit that is 1 with a probability of chance / 65536: the interval from low to high is divided; returns the bit."""
     low, high = coder[0], coder[1]
@@ -267,7 +267,7 @@ def _arithmetic(bit, chance, coder, stream, decoding):  # type: ignore[no-untype
     return 1 if one else 0
 
 
-@_inlined  # type: ignore[untyped-decorator]
+@_inlined
 def _read(coder, stream):  # type: ignore[no-untyped-def]
     """Move one byte of the stream into the code; zeros follow its end."""
     byte = stream[coder[3]] if coder[3] < len(stream) else 0
@@ -275,13 +275,13 @@ def _read(coder, stream):  # type: ignore[no-untyped-def]
     coder[3] += 1
 
 
-@_inlined  # type: ignore[untyped-decorator]
+@_inlined
 def _follow(means, at, size):  # type: ignore[no-untyped-def]
     """Move a running mean towards a magnitude in buckets."""
     means[at, 0] += ((size << MEAN) - means[at, 0]) * SHARE[min(means[at, 1], CHANNEL)] >> 16
     means[at, 1] += 1
 
 
-@_inlined  # type: ignore[untyped-decorator]
+@_inlined
 def _sign(value):  # type: ignore[no-untyped-def]
     return 0 if value == 0 else 1 if value > 0 else 2

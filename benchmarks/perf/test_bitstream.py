@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.bitstream import blueprint, decode, encode
+from benchmarks.bitstream import blueprint, context, decode, encode
 from benchmarks.bitstream.codecs import raw, uniform
 from benchmarks.bitstream.entropy import decode_integers, encode_integers
 from methods.interface import Compressed
@@ -73,6 +73,31 @@ def test_decode_a_million_integers(benchmark: Any, capsys: pytest.CaptureFixture
         seconds, _ = timed(lambda u=unpack, p=packed: np.frombuffer(u(p), np.int8).astype(np.int64))
         peers[f"int8 + {name}"] = (len(packed), seconds)
     compare(capsys, "decode 1M codes", len(coded), benchmark.stats.stats.median, peers)
+
+
+def kernels(seed: int = 0) -> np.ndarray[Any, np.dtype[np.int64]]:
+    """A million codes of 3×3 kernels whose output and input channels have scales of their own."""
+    random = np.random.default_rng(seed)
+    scales = random.lognormal(0, 0.4, (340, 1, 1, 1)) * random.lognormal(0, 0.4, (1, 330, 1, 1))
+    return np.rint(random.laplace(0, scales, (340, 330, 3, 3))).astype(np.int64)
+
+
+def test_context_coding_of_a_million_integers(benchmark: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    codes = kernels()
+    context.encode([codes[:1, :1]])  # compiled
+    seconds, static = timed(lambda: encode_integers(codes))
+    coded = benchmark(context.encode, [codes])
+    peers = {"static frequencies": (len(static), seconds)}
+    compare(capsys, "context-code 1M codes", len(coded), benchmark.stats.stats.median, peers)
+
+
+def test_context_decoding_of_a_million_integers(benchmark: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    codes = kernels()
+    coded, static = context.encode([codes]), encode_integers(codes)
+    assert coded is not None and (benchmark(context.decode, coded, [codes.shape])[0] == codes).all()
+    seconds, _ = timed(lambda: decode_integers(static, codes.size))
+    peers = {"static frequencies": (len(static), seconds)}
+    compare(capsys, "context-decode 1M codes", len(coded), benchmark.stats.stats.median, peers)
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,90 @@
+"""Rounding of a layer's weights to a grid, column by column, with the error spread over later columns (OBQ, GPTQ).
+
+The error of a column changes the outputs; later columns are shifted so that the expected change is least. With U the upper
+Cholesky factor of the inverse covariance, the shift is (w − q) / U_jj · U_j (Frantar et al., GPTQ, ICLR 2023, eq. 2-5).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from methods.families.curvature import Curvature
+
+BLOCK = 64  # columns whose errors reach the columns after the block together
+MOST_BITS = 2.0  # a unit of magnitude is charged at most so much
+
+
+@dataclass(frozen=True)
+class Spread:
+    """`factors` (groups, size, size) are the upper Cholesky factors of the inverse, damped covariances.
+
+    `variances` (groups, size): of an input whose later ones are known, 1 / U_jj². `typical` is their geometric mean.
+    """
+
+    factors: Tensor
+    variances: Tensor
+
+    @property
+    def typical(self) -> float:
+        return float(self.variances.log().mean().exp())
+
+
+def spread(curvature: Curvature, damping: float, feedback: bool = True) -> Spread:
+    """`damping` is a share of the mean variance that is added to each variance; without `feedback`, inputs are independent."""
+    covariance = curvature.covariance.clone()
+    diagonal = covariance.diagonal(dim1=-2, dim2=-1)
+    tiny = torch.finfo(torch.float32).tiny
+    diagonal += damping * diagonal.mean(dim=1, keepdim=True).clamp_min(tiny)
+    if not feedback:
+        covariance = torch.diag_embed(diagonal)
+    inverse = torch.cholesky_inverse(torch.linalg.cholesky(covariance))
+    factors = torch.linalg.cholesky(inverse, upper=True)
+    return Spread(factors, factors.diagonal(dim1=-2, dim2=-1).square().reciprocal())
+
+
+def rounded(weights: Tensor, known: Spread, rate: Tensor | None = None) -> Tensor:
+    """Integers (groups, rows, size) for weights in units of their steps.
+
+    `rate` (groups, rows, size) is the cost of a unit of magnitude, in squared steps: a weight becomes the one of floor,
+    ceiling and zero with the least (w − q)² + rate · |q|.
+    """
+    left, codes = weights.clone(), torch.empty_like(weights)
+    size = weights.shape[2]
+    for start in range(0, size, BLOCK):
+        stop = min(start + BLOCK, size)
+        errors = torch.empty_like(left[:, :, start:stop])
+        for j in range(start, stop):
+            column = left[:, :, j]
+            codes[:, :, j] = _nearest(column, None if rate is None else rate[:, :, j])
+            errors[:, :, j - start] = (column - codes[:, :, j]) / known.factors[:, None, j, j]
+            left[:, :, j:stop] -= errors[:, :, j - start, None] * known.factors[:, None, j, j:stop]
+        left[:, :, stop:] -= errors @ known.factors[:, start:stop, stop:]
+    return codes
+
+
+def _nearest(values: Tensor, rate: Tensor | None) -> Tensor:
+    if rate is None:
+        return values.round()
+    magnitudes = values.abs()
+    low = magnitudes.floor()
+    high = low + 1
+    best = torch.where((high - magnitudes).square() + rate * high < (magnitudes - low).square() + rate * low, high, low)
+    zero = magnitudes.square() <= (magnitudes - best).square() + rate * best
+    return torch.where(zero, 0.0, best) * values.sign()
+
+
+def bits_per_unit(codes: Tensor, kernel: int) -> Tensor:
+    """What a unit of magnitude costs at each place of `codes` (groups, rows, size), in bits: log2(1 + 1/m), at most MOST_BITS.
+
+    m is the mean magnitude that a geometric distribution would have there: that of the output channel times that of the
+    input channel, whose weights are `kernel` neighbouring columns, divided by that of the layer.
+    """
+    magnitudes = codes.abs()
+    groups, rows, size = magnitudes.shape
+    by_output = magnitudes.mean(dim=2, keepdim=True)
+    by_input = magnitudes.reshape(groups, rows, -1, kernel).mean(dim=(1, 3)).repeat_interleave(kernel, dim=1)[:, None]
+    expected = by_output * by_input / magnitudes.mean(dim=(1, 2), keepdim=True).clamp_min(1 / (rows * size))
+    return (1 + 1 / expected.clamp_min(1e-6)).log2().clamp_max(MOST_BITS)

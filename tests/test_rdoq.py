@@ -1,0 +1,205 @@
+"""Curvature, error feedback, control variates and `rdoq` itself, against plain loops and what has to hold."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+import torch
+from test_every_method import MemoryRun
+from torch import Tensor, nn
+
+from benchmarks import bitstream, tasks
+from benchmarks.training import control_variate
+from benchmarks.training.batchnorm import foldable
+from methods.baselines import rdoq
+from methods.families import curvature, feedback
+from methods.families.curvature import Curvature
+from methods.interface import Budget
+
+POST_TRAINING = Budget("post-training", 0.0)
+LAYERS = [
+    nn.Conv2d(4, 6, 3, stride=2, padding=1),
+    nn.Conv2d(4, 6, (3, 2), padding=(2, 1), dilation=(2, 1), groups=2, bias=False),
+    nn.Conv2d(4, 4, 3, padding=1, groups=4, padding_mode="circular"),
+    nn.Conv2d(4, 6, 1),
+]
+
+
+def known(inputs: Tensor, groups: int = 1) -> Curvature:
+    """The curvature of a layer with these inputs (samples, size) in each group and equally sensitive outputs."""
+    mean = inputs.mean(dim=0)
+    centred = inputs - mean
+    covariance = centred.T @ centred / len(inputs)
+    return Curvature(mean.expand(groups, -1), covariance.expand(groups, -1, -1), torch.ones(3 * groups).double())
+
+
+def correlated(size: int, seed: int = 0) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    mixing = torch.randn(size, size, generator=generator, dtype=torch.float64)
+    return torch.randn(4000, size, generator=generator, dtype=torch.float64) @ mixing
+
+
+@pytest.mark.parametrize("layer", LAYERS, ids=str)
+def test_what_meets_the_weights_gives_the_output(layer: nn.Conv2d) -> None:
+    inputs = torch.randn(2, 4, 7, 8, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        expected = layer(inputs)
+        rows = curvature.unfolded(layer, inputs)
+        weights = layer.weight.reshape(layer.groups, -1, rows.shape[-1])
+        found = (weights @ rows.mT).reshape(expected.shape)
+        if layer.bias is not None:
+            found += layer.bias.view(-1, 1, 1)
+    torch.testing.assert_close(found, expected)
+
+
+def test_sensitivities_are_squared_gradients_by_item() -> None:
+    """Of each projection by each weight, item by item, over the variance of the inputs."""
+    task = tasks.load("digits", "digits_cnn")
+    network = task.reference()
+    found = curvature.measured(network, task, 12, 2)
+    items, path = task.prepare(task.calibration(12).inputs), "3"
+    layer: Any = network.get_submodule(path)
+    draws = curvature.generator("random projections")
+    vectors = [torch.randn(12, 10, generator=draws) for _ in range(2)]
+    own, mean = found[path], found[path].mean[0]
+    squares = torch.zeros(len(layer.weight), dtype=torch.float64)
+    for vector in vectors:
+        for item, direction in zip(items, vector, strict=True):
+            grasped: list[Tensor] = []
+            handle = layer.register_forward_hook(lambda _m, _i, out, grasped=grasped: grasped.append(out))
+            inputs: list[Tensor] = []
+            before = layer.register_forward_pre_hook(lambda _m, given, inputs=inputs: inputs.append(given[0].detach()))
+            output = network(item[None])
+            handle.remove(), before.remove()
+            (slope,) = torch.autograd.grad((output[0] * (direction - direction.mean())).sum(), grasped)
+            rows = curvature.unfolded(layer, inputs[0])[0, 0].double() - mean
+            squares += (slope[0].flatten(1).double() @ rows).square().sum(dim=1)
+    variance = own.covariance[0].diagonal().sum()
+    torch.testing.assert_close(own.sensitivity, squares / variance / 24, rtol=1e-3, atol=1e-12)
+
+
+def test_covariances_are_those_of_the_inputs() -> None:
+    task = tasks.load("digits", "digits_cnn")
+    found = curvature.measured(task.reference(), task, 30, 1)["0"]
+    rows = curvature.unfolded(nn.Conv2d(1, 4, 3, padding=1), task.prepare(task.calibration(30).inputs))[:, 0]
+    samples = rows.reshape(-1, 9).double()
+    torch.testing.assert_close(found.mean[0], samples.mean(dim=0), rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(found.covariance[0], torch.cov(samples.T, correction=0), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("size", [5, 64, 150])
+def test_feedback_is_the_best_answer_to_each_error(size: int) -> None:
+    """Column by column, as by definition: the weights that are left minimise the expected squared change of the outputs."""
+    one = known(correlated(size))
+    covariance = one.covariance[0] + 0.01 * one.covariance[0].diagonal().mean() * torch.eye(size)
+    weights = 3 * torch.randn(1, 3, size, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+    left, expected = weights[0].clone(), torch.empty(3, size, dtype=torch.float64)
+    for j in range(size):
+        expected[:, j] = left[:, j].round()
+        error = left[:, j] - expected[:, j]
+        if j + 1 < size:
+            rest = covariance[j + 1 :, j + 1 :]
+            left[:, j + 1 :] += error[:, None] * torch.linalg.solve(rest, covariance[j + 1 :, j])
+        left[:, j] = expected[:, j]
+    assert torch.equal(feedback.rounded(weights, feedback.spread(one, 0.01))[0], expected)
+
+
+def test_feedback_changes_the_outputs_less() -> None:
+    one = known(correlated(100))
+    weights = torch.randn(1, 3, 100, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+
+    def change(codes: Tensor) -> float:
+        error = (weights - codes)[0]
+        return float((error @ one.covariance[0] * error).sum())
+
+    plain = change(weights.round())
+    assert change(feedback.rounded(weights, feedback.spread(one, 0.01))) < 0.5 * plain
+    assert torch.equal(feedback.rounded(weights, feedback.spread(one, 0.01, feedback=False)), weights.round())
+
+
+def test_the_variance_of_an_input_whose_later_ones_are_known() -> None:
+    one = known(correlated(6))
+    found = feedback.spread(one, 1e-12).variances[0]
+    for j in range(6):
+        block = one.covariance[0][j:, j:]
+        left = block[0, 0] - (block[0, 1:] @ torch.linalg.solve(block[1:, 1:], block[1:, 0]) if j < 5 else 0)
+        assert float(found[j]) == pytest.approx(float(left), rel=1e-6)
+
+
+def test_rates_pull_towards_zero() -> None:
+    """The least of (w − q)² + rate · |q| over floor, ceiling and zero."""
+    one = feedback.spread(known(torch.eye(4, dtype=torch.float64).repeat(9, 1)), 1e-9, feedback=False)
+    weights = torch.tensor([[[1.4, -1.6, 0.6, 2.5]]], dtype=torch.float64)
+    for rate in (0.0, 0.21, 0.9, 2.0, 3.0):
+        found = feedback.rounded(weights, one, torch.full_like(weights, rate))[0, 0]
+        for code, weight in zip(found.tolist(), weights[0, 0].tolist(), strict=True):
+            costs = {q: (weight - q) ** 2 + rate * abs(q) for q in (0, math.floor(weight), math.ceil(weight))}
+            assert costs[int(code)] == min(costs.values()), (rate, weight)
+
+
+def test_a_unit_of_magnitude_costs_more_where_magnitudes_are_small() -> None:
+    codes = torch.tensor([[[3.0, -1, 0, 0], [1, 1, 0, 2]]])  # means: layer 1, outputs 1 and 1, inputs 1.5 and 0.5
+    found = feedback.bits_per_unit(codes, 2)
+    assert found[0, 0].tolist() == pytest.approx([math.log2(1 + 1 / 1.5)] * 2 + [math.log2(3)] * 2)
+    assert feedback.bits_per_unit(torch.zeros(1, 2, 4), 2).unique().tolist() == [feedback.MOST_BITS]
+
+
+def statistics_of(network: nn.Module) -> list[Tensor]:
+    return [t.clone() for m in network.modules() if foldable(m) for t in (m.running_mean, m.running_var)]
+
+
+def test_control_variates_leave_an_unchanged_network_as_it_is() -> None:
+    task = tasks.load("digits", "digits_resnet")
+    network, dense = task.reference(), control_variate.measured(task, 200)
+    control_variate.correct(network, task, 200, dense)
+    for found, stored in zip(statistics_of(network), statistics_of(task.reference()), strict=True):
+        torch.testing.assert_close(found, stored, rtol=1e-4, atol=1e-5)
+
+
+def test_control_variates_follow_what_changed() -> None:
+    """A convolution with three times the weights: three times the mean, nine times the variance, the same function."""
+    task = tasks.load("digits", "digits_cnn")
+    network, dense = task.reference(), control_variate.measured(task, 200)
+    with torch.no_grad():
+        network.get_parameter("3.weight").mul_(1.9)
+    control_variate.correct(network, task, 200, dense)
+    inputs = task.prepare(task.calibration(50).inputs)
+    with torch.no_grad():
+        torch.testing.assert_close(network(inputs), task.reference()(inputs), rtol=1e-2, atol=1e-2)
+
+
+def decoded(network: str, **settings: Any) -> tuple[nn.Module, int]:
+    task = tasks.load("digits", network)
+    point = next(rdoq.compress(task, rdoq.Config(items=100, **settings), MemoryRun(POST_TRAINING)))
+    data = bitstream.encode(point)
+    return bitstream.decode(data), len(data)
+
+
+@pytest.mark.parametrize("network", ["digits_cnn", "digits_resnet"])
+@pytest.mark.parametrize("grid", ["channel", "tensor"])
+def test_fine_steps_give_the_reference(network: str, grid: Any) -> None:
+    """Also where BatchNorm holds the steps of the channels."""
+    task = tasks.load("digits", network)
+    inputs = task.prepare(task.calibration(50).inputs)
+    found, _ = decoded(network, steps=(1e-4,), grid=grid, rate=0.0)
+    with torch.no_grad():
+        torch.testing.assert_close(found(inputs), task.reference()(inputs), rtol=2e-2, atol=2e-2)
+
+
+def change(network: nn.Module) -> float:
+    """Kullback-Leibler divergence of the network's decisions from the reference's, in nats, on training items."""
+    task = tasks.load("digits", "digits_cnn")
+    inputs = task.prepare(task.calibration(400).inputs[100:])
+    with torch.no_grad():
+        reference, own = (n(inputs).log_softmax(dim=1) for n in (task.reference(), network))
+    return float((reference.exp() * (reference - own)).sum(dim=1).mean())
+
+
+def test_each_part_pays() -> None:
+    """At one step: feedback and BatchNorm's correction change the decisions less, the rate term makes the file smaller."""
+    whole, size = decoded("digits_cnn", steps=(1.0,))
+    for settings in ({"feedback": False}, {"batchnorm": "none"}):
+        assert change(whole) < change(decoded("digits_cnn", steps=(1.0,), **settings)[0]), settings
+    assert size < decoded("digits_cnn", steps=(1.0,), rate=0.0)[1]
