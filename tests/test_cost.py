@@ -38,8 +38,8 @@ def status(key):
     lines = pathlib.Path("/proc/self/status").read_text().splitlines()
     return 1024 * next(int(line.split()[1]) for line in lines if line.startswith(key))
 
-warm, *paths = (pathlib.Path(path).read_bytes() for path in sys.argv[1:])
-decode(warm)
+warm, compiled, *paths = (pathlib.Path(path).read_bytes() for path in sys.argv[1:])
+decode(warm), decode(compiled)
 for data in [*paths[:1], *paths]:
     before = clear()
     decode(data)
@@ -56,7 +56,7 @@ def peaks(tmp_path_factory: pytest.TempPathFactory, fresh_python: Callable[..., 
     paths = [folder / f"{i}.rbn" for i in range(len(COSTLY))]
     for path, data in zip(paths, COSTLY.values(), strict=True):
         path.write_bytes(data)
-    lines = fresh_python(MEASURE, FOLDER / "surp.sequential.rbn", *paths).splitlines()
+    lines = fresh_python(MEASURE, FOLDER / "surp.sequential.rbn", FOLDER / "context.rbn", *paths).splitlines()
     return dict(zip(COSTLY, map(int, lines[1:]), strict=True))
 
 

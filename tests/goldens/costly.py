@@ -14,7 +14,7 @@ import msgspec
 import numpy as np
 from goldens.hostile import built, deflated, packb, sealed
 
-from benchmarks.bitstream import blueprint
+from benchmarks.bitstream import blueprint, context
 from benchmarks.bitstream.bytesio import join_blocks, varints, zigzag
 from benchmarks.bitstream.entropy import encode_integers
 from methods.surp import rounds as surp_rounds
@@ -87,10 +87,18 @@ def sequential(unary: int, stages: bytes, *masks: bytes) -> Part:
     return meta, [stages, parameters, bytes(unary), b"", bytes((touched + 7) // 8), *masks, STEP]
 
 
+def adaptive(*tensors: Sequence[int]) -> Part:
+    """Context-coded tensors of one dimension."""
+    stream = context.encode([np.asarray(tensor, np.int64) for tensor in tensors])
+    assert stream is not None
+    return {"per_channel": [False] * len(tensors), "adaptive": True}, [stream, STEP * len(tensors)]
+
+
 def costly() -> dict[str, bytes]:
     """Files by what is costly about them, just within the bounds."""
     n = VALUES
     uniform = {"per_channel": [False]}
+    rare = (np.arange(n) % 100 == 0).astype(np.int64)
     skewed = varints([zigzag(0), 2 << 1, 0, 2**20 - 1, 1]) + bytes(4)  # 2^20 zeros or ones from one word
     even = varints([zigzag(0), 4 << 1, 0, *[1024] * 4]) + bytes(n // 16 * 4)
     alike, ones = encode_integers([3] * 9), encode_integers([1] * 9)  # a number, whatever the count
@@ -103,6 +111,9 @@ def costly() -> dict[str, bytes]:
         "alike codes": wide("uniform", (uniform, [join_blocks([alike]), STEP])),
         "a word for all codes": wide("uniform", (uniform, [join_blocks([skewed]), STEP])),
         "two bits for a code": wide("uniform", (uniform, [join_blocks([even]), STEP])),
+        "a value among a hundred zeros": wide("context", adaptive(rare)),
+        "context models of small tensors": many("context", 1000, adaptive(*[[3]] * 1000)),
+        "context models of a tensor": many("context", 1000, adaptive([3]), parts=1000),
         "a word for a mask": wide("mask", ({}, [join_blocks([skewed])])),
         "a mask of nothing": wide("sparse", ({"kind": "uniform"}, [join_blocks([skewed]), join_blocks([b""]), STEP])),
         "a mask of all": wide("sparse", ({"kind": "uniform"}, [join_blocks([ones]), join_blocks([alike]), STEP])),
