@@ -57,8 +57,8 @@ STRETCH, SQUASH, SHARE, LOG, COARSE = _tables()
 NEAR = np.array([0, 1, 2, 3, 4, 4, 5, 5, 6, 6, 6, 6, 7], np.int32)  # classes of a neighbour's magnitude in half buckets
 _compiled = numba.njit(cache=True)
 _inlined = numba.njit(
-    inline="always"
-)  # a call would count references to its arrays, which takes longer than a decision
+    forceinline=True, _nrt=False
+)  # no counts of references to arrays: they take longer than a decision
 
 
 def encode(tensors: Sequence[npt.NDArray[Any]]) -> bytes | None:
