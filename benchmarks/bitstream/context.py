@@ -56,9 +56,8 @@ def _tables() -> tuple[npt.NDArray[np.int32], ...]:
 STRETCH, SQUASH, SHARE, LOG, COARSE = _tables()
 NEAR = np.array([0, 1, 2, 3, 4, 4, 5, 5, 6, 6, 6, 6, 7], np.int32)  # classes of a neighbour's magnitude in half buckets
 _compiled = numba.njit(cache=True)
-_inlined = numba.njit(
-    forceinline=True, _nrt=False
-)  # no counts of references to arrays: they take longer than a decision
+# Without counts of references to arrays, which would take longer than a decision.
+_inlined = numba.njit(forceinline=True, _nrt=False)
 
 
 def encode(tensors: Sequence[npt.NDArray[Any]]) -> bytes | None:
