@@ -290,6 +290,12 @@ def test_work_is_bounded_by_the_length_of_the_stream() -> None:
         context.decode(bytes(11), [(10**4, 10**4)])
 
 
+def test_channels_without_values_take_no_memory() -> None:
+    for shape in ((0, 2**45), (0, 2**45, 3, 3), (3, 2**45, 0, 3)):
+        (found,) = context.decode(bytes_of([np.zeros(shape, np.int64)]), [shape])
+        assert found.shape == shape
+
+
 def test_a_part_takes_the_shorter_of_both_coders() -> None:
     shapes = [(64, 32, 3, 3), (10, 16)]
     codes, steps = (

@@ -125,6 +125,8 @@ def _code(values, layouts, shifts, stream, most, decoding):  # type: ignore[no-u
     for tensor in range(len(layouts)):
         outputs, inputs, rows, columns = layouts[tensor]
         shift, kernel = shifts[tensor], rows * columns
+        if outputs * kernel == 0:
+            continue  # no values, but there may be any number of input channels
         by_input = np.full((inputs, 2), 2)
         by_input[:, 0] = overall[0, 0]
         by_output = np.zeros((1, 2), np.int64)
