@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import random
 from collections import defaultdict
+from collections.abc import Callable
 from decimal import Decimal
 from typing import Any
 
@@ -209,9 +210,17 @@ def test_any_tensors_come_back(tensors: tuple[Tensor, ...]) -> None:
 @pytest.mark.parametrize("dtype", [np.int8, np.uint8, np.int32, np.int64, bool])
 def test_tensors_of_any_type_and_layout_come_back(dtype: type) -> None:
     values = (np.arange(240) % 7 % 2).astype(dtype).reshape(4, 6, 2, 5)
+    if np.dtype(dtype).kind in "iu":
+        values[0, 0, 0] = max(np.iinfo(dtype).min, 1 - 2**31)
     for view in (values, values.T, values[::2, ::-1, :, 1::3], np.asfortranarray(values)):
         (found,) = context.decode(bytes_of([view]), [view.shape])
         assert (found == view).all()
+
+
+def test_streams_do_not_depend_on_how_python_rounds_decimals(fresh_python: Callable[..., str]) -> None:
+    code = "import decimal; decimal.getcontext().prec = 4; from benchmarks.bitstream import context as c; print(c.{0}.sum())"
+    for name in ("STRETCH", "SQUASH", "SHARE", "LOG"):
+        assert int(fresh_python(code.format(name))) == getattr(context, name).sum()
 
 
 @pytest.mark.parametrize("value", [2**31, -(2**31), 2**62, -(2**63)])
@@ -285,9 +294,13 @@ def test_damaged_streams_are_refused_or_decode_to_what_the_encoder_can_write() -
 
 
 def test_work_is_bounded_by_the_length_of_the_stream() -> None:
-    """A hundred million values from ten bytes: refused after a few thousand decisions, not after all of them."""
+    """A hundred million zeros from ten bytes: refused after DECISIONS_PER_BYTE for each byte and FREE ones, not after all."""
+    stream, values = np.full(10, 255, np.uint8), np.zeros(10**8, np.int64)
+    most = context.DECISIONS_PER_BYTE * len(stream) + context.FREE
+    layouts = context._layouts([(10**4, 10**4)])
+    assert context._code(values, layouts, np.zeros(1, np.int64), stream, most, True) == (-1, most + 1)
     with pytest.raises(BitstreamError):
-        context.decode(bytes(11), [(10**4, 10**4)])
+        context.decode(b"\0" + stream.tobytes(), [(10**4, 10**4)])
 
 
 def test_channels_without_values_take_no_memory() -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import math
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,8 +13,9 @@ from test_every_method import MemoryRun
 from torch import Tensor, nn
 
 from benchmarks import bitstream, tasks
+from benchmarks.errors import MethodError
 from benchmarks.training import control_variate
-from benchmarks.training.batchnorm import foldable
+from benchmarks.training.batchnorm import affine, foldable
 from methods.baselines import rdoq
 from methods.families import curvature, feedback
 from methods.families.curvature import Curvature
@@ -32,7 +35,7 @@ def known(inputs: Tensor, groups: int = 1) -> Curvature:
     mean = inputs.mean(dim=0)
     centred = inputs - mean
     covariance = centred.T @ centred / len(inputs)
-    return Curvature(mean.expand(groups, -1), covariance.expand(groups, -1, -1), torch.ones(3 * groups).double())
+    return Curvature(mean.expand(groups, -1), covariance.expand(groups, -1, -1), torch.ones(groups, 3).double())
 
 
 def correlated(size: int, seed: int = 0) -> Tensor:
@@ -77,7 +80,7 @@ def test_sensitivities_are_squared_gradients_by_item() -> None:
             rows = curvature.unfolded(layer, inputs[0])[0, 0].double() - mean
             squares += (slope[0].flatten(1).double() @ rows).square().sum(dim=1)
     variance = own.covariance[0].diagonal().sum()
-    torch.testing.assert_close(own.sensitivity, squares / variance / 24, rtol=1e-3, atol=1e-12)
+    torch.testing.assert_close(own.sensitivity[0], squares / variance / 24, rtol=1e-3, atol=1e-12)
 
 
 def test_covariances_are_those_of_the_inputs() -> None:
@@ -87,6 +90,104 @@ def test_covariances_are_those_of_the_inputs() -> None:
     samples = rows.reshape(-1, 9).double()
     torch.testing.assert_close(found.mean[0], samples.mean(dim=0), rtol=1e-5, atol=1e-6)
     torch.testing.assert_close(found.covariance[0], torch.cov(samples.T, correction=0), rtol=1e-4, atol=1e-5)
+
+
+class Wide(nn.Module):
+    """A depthwise and a linear layer behind images that are larger than what is drawn from them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.depthwise = nn.Conv2d(3, 6, 3, padding=1, groups=3)
+        self.linear = nn.Linear(6, 10)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return self.linear(torch.relu(self.depthwise(inputs)).mean(dim=(2, 3)))
+
+
+class Images:
+    """A task of smooth images; the third channel is constant."""
+
+    def __init__(self, side: int, items: int) -> None:
+        generator = torch.Generator().manual_seed(0)
+        coarse = torch.rand(items, 3, 4, 4, generator=generator)
+        self.inputs = nn.functional.interpolate(coarse, size=(side, side), mode="bilinear")
+        self.inputs[:, 2] = 0.3
+
+    def calibration(self, items: int) -> Any:
+        return SimpleNamespace(inputs=self.inputs[:items])
+
+    def prepare(self, inputs: Tensor) -> Tensor:
+        return inputs
+
+
+@pytest.mark.parametrize("side", [32, 64])
+def test_positions_are_drawn_from_the_whole_image(side: int) -> None:
+    """Evenly spaced ones would meet the same columns of each row."""
+    torch.manual_seed(0)
+    network, task = Wide(), Images(side, 200)
+    found: Any = curvature.measured(network, task, 200, 0)["depthwise"]  # type: ignore[arg-type]
+    rows = curvature.unfolded(network.depthwise, task.inputs).transpose(0, 1).flatten(1, 2).double()
+    torch.testing.assert_close(found.mean, rows.mean(dim=1), rtol=0.03, atol=0.01)
+    exact = torch.stack([torch.cov(group.T, correction=0) for group in rows])
+    torch.testing.assert_close(found.covariance, exact, rtol=0.1, atol=0.004)
+
+
+def test_sensitivities_of_grouped_and_linear_layers_predict_the_change() -> None:
+    """Noise that is added to an output channel's weights changes the squared outputs by sensitivity × variance × inputs'."""
+    torch.manual_seed(0)
+    network, task = Wide(), Images(16, 60)
+    found: Any = curvature.measured(network, task, 60, 200)  # type: ignore[arg-type]
+    with torch.no_grad():
+        for path, layer in (("depthwise", network.depthwise), ("linear", network.linear)):
+            known, scale, before = found[path], 1e-3, network(task.inputs)
+            moment = (known.covariance.diagonal(dim1=-2, dim2=-1) + 0 * known.mean).sum(dim=1, keepdim=True)
+            changes = []
+            for _ in range(400):
+                noise = scale * torch.randn_like(layer.weight)
+                rows = noise.reshape(*known.sensitivity.shape, -1).double()
+                layer.weight += noise
+                layer.bias -= (rows @ known.mean[:, :, None]).flatten().float()  # the mean of an output stays
+                after = network(task.inputs) - before
+                changes.append((after - after.mean(dim=1, keepdim=True)).square().sum(dim=1).mean())
+                layer.weight -= noise
+                layer.bias += (rows @ known.mean[:, :, None]).flatten().float()
+            expected = float((known.sensitivity * moment).sum()) * scale**2
+            assert float(torch.stack(changes).mean()) == pytest.approx(expected, rel=0.2), path
+
+
+@pytest.mark.parametrize("inputs", [torch.full((50, 20), 0.3), 3000 + torch.randn(50, 20), torch.zeros(50, 20)])
+def test_inputs_that_hardly_vary_have_a_spread(inputs: Tensor) -> None:
+    layer = nn.Linear(20, 3)
+    sums = curvature._Sums(layer, torch.device("cpu"))
+    for part in inputs.split(10):
+        sums.see(layer, (part,), layer(part))
+    for centred in (True, False):
+        found = feedback.spread(sums.curvature(0), 0.02, centred=centred)
+        assert found.factors.isfinite().all() and (found.variances > 0).all()
+
+
+def test_a_dead_group_does_not_change_what_is_typical_of_the_others() -> None:
+    task, torch_network = Images(16, 60), Wide()
+    found: Any = curvature.measured(torch_network, task, 60, 4)["depthwise"]  # type: ignore[arg-type]
+    spread = feedback.spread(found, 0.02)
+    importance = spread.variances / spread.typical
+    assert (importance.log().mean(dim=1).abs() < 1e-9).all()
+    units = rdoq._units({"": found}, {"": spread})[""].flatten()
+    assert units.log().mean().abs() < 1e-6
+    assert units.max() / units.min() < 10
+
+
+def test_steps_by_channel_are_1_in_the_geometric_mean_over_all_weights() -> None:
+    """A depthwise layer counts with all its weights."""
+    generator = torch.Generator().manual_seed(3)
+    found, sizes = {}, {}
+    for path, (groups, rows, size) in {"a": (32, 1, 9), "b": (1, 8, 36)}.items():
+        mean = torch.zeros(groups, size, dtype=torch.float64)
+        covariance = torch.eye(size, dtype=torch.float64).repeat(groups, 1, 1)
+        sensitivity = (100 if path == "a" else 1) * torch.rand(groups, rows, generator=generator, dtype=torch.float64)
+        found[path], sizes[path] = Curvature(mean, covariance, sensitivity + 0.5), groups * rows * size
+    units = rdoq._units(found, {path: feedback.spread(one, 0.01) for path, one in found.items()})
+    assert sum(units[path].log().mean() * size for path, size in sizes.items()) == pytest.approx(0, abs=1e-6)
 
 
 @pytest.mark.parametrize("size", [5, 64, 150])
@@ -159,7 +260,7 @@ def test_control_variates_leave_an_unchanged_network_as_it_is() -> None:
 
 
 def test_control_variates_follow_what_changed() -> None:
-    """A convolution with three times the weights: three times the mean, nine times the variance, the same function."""
+    """A convolution with 1.9 times the weights: 1.9 times the mean, 3.6 times the variance, the same function."""
     task = tasks.load("digits", "digits_cnn")
     network, dense = task.reference(), control_variate.measured(task, 200)
     with torch.no_grad():
@@ -168,6 +269,40 @@ def test_control_variates_follow_what_changed() -> None:
     inputs = task.prepare(task.calibration(50).inputs)
     with torch.no_grad():
         torch.testing.assert_close(network(inputs), task.reference()(inputs), rtol=1e-2, atol=1e-2)
+
+
+def test_a_channel_without_weights_is_constant_afterwards() -> None:
+    """BatchNorm's output is then its shift β, whatever the images tell about the reference."""
+    task = tasks.load("digits", "digits_cnn")
+    network, dense = task.reference(), control_variate.measured(task, 200)
+    with torch.no_grad():
+        network.get_parameter("7.weight")[3] = 0
+    control_variate.correct(network, task, 200, dense)
+    norm: Any = network.get_submodule("8")
+    assert affine(norm)[1][3].item() == pytest.approx(norm.bias[3].item(), abs=1e-3)
+
+
+def test_every_batchnorm_is_corrected(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also one without γ and β, and one over vectors."""
+    torch.manual_seed(0)
+    network = nn.Sequential(
+        nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4, affine=False), nn.Flatten(), nn.Linear(144, 5), nn.BatchNorm1d(5)
+    )
+    task = tasks.load("digits", "digits_cnn")
+    monkeypatch.setattr(type(task), "reference", lambda self: copy.deepcopy(network).eval())
+    for path, (mean, variance) in control_variate.measured(task, 100).items():
+        norm: Any = network.get_submodule(path)
+        norm.running_mean.copy_(mean + 0.1), norm.running_var.copy_(1.5 * variance)
+    changed = copy.deepcopy(network)
+    control_variate.correct(changed, task, 200, control_variate.measured(task, 200))
+    for found, stored in zip(changed.buffers(), network.buffers(), strict=True):
+        if found.is_floating_point():  # no count of batches
+            torch.testing.assert_close(found, stored, rtol=1e-4, atol=1e-4)
+
+
+def test_a_network_without_such_layers_is_a_sentence() -> None:
+    with pytest.raises(MethodError, match="no linear layer and no convolution in two dimensions"):
+        curvature.layers(nn.Sequential(nn.Conv1d(1, 2, 3)))
 
 
 def decoded(network: str, **settings: Any) -> tuple[nn.Module, int]:
@@ -197,9 +332,10 @@ def change(network: nn.Module) -> float:
     return float((reference.exp() * (reference - own)).sum(dim=1).mean())
 
 
-def test_each_part_pays() -> None:
-    """At one step: feedback and BatchNorm's correction change the decisions less, the rate term makes the file smaller."""
+def test_parts_pay() -> None:
+    """At one step: feedback and BatchNorm's correction change the decisions less, rate and contexts make the file smaller."""
     whole, size = decoded("digits_cnn", steps=(1.0,))
     for settings in ({"feedback": False}, {"batchnorm": "none"}):
         assert change(whole) < change(decoded("digits_cnn", steps=(1.0,), **settings)[0]), settings
-    assert size < decoded("digits_cnn", steps=(1.0,), rate=0.0)[1]
+    for settings in ({"rate": 0.0}, {"coder": "static"}):
+        assert size < decoded("digits_cnn", steps=(1.0,), **settings)[1], settings

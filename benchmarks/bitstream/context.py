@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from decimal import Decimal
+from decimal import Context, Decimal, localcontext
 from typing import Any
 
 import numba
@@ -42,7 +42,7 @@ FREE = 2**16  # decisions for a stream however short
 
 
 def _tables() -> tuple[npt.NDArray[np.int32], ...]:
-    """Logits of probabilities, probabilities of logits, 1/(n + 1.6), logarithms to 2^(2/5) and to 2; from exact decimals."""
+    """Logits of probabilities, probabilities of logits, 1/(n + 1.6), logarithms to 2^(2/5) and to 2: the same everywhere."""
     half = Decimal("0.5")
     stretch = [int(256 * ((i + half) / (4096 - i - half)).ln()) for i in range(4096)]
     squash = [int(65536 / (1 + (-Decimal(logit) / 256).exp())) for logit in range(-LOGIT, LOGIT + 1)]
@@ -53,11 +53,12 @@ def _tables() -> tuple[npt.NDArray[np.int32], ...]:
     return tuple(np.array(column, np.int32) for column in columns)
 
 
-STRETCH, SQUASH, SHARE, LOG, COARSE = _tables()
+with localcontext(Context(prec=28)):
+    STRETCH, SQUASH, SHARE, LOG, COARSE = _tables()
 NEAR = np.array([0, 1, 2, 3, 4, 4, 5, 5, 6, 6, 6, 6, 7], np.int32)  # classes of a neighbour's magnitude in half buckets
 _compiled = numba.njit(cache=True)
 # Without counts of references to arrays, which would take longer than a decision.
-_inlined = numba.njit(forceinline=True, _nrt=False)
+_inlined = numba.njit(forceinline=True, _nrt=False)  # type: ignore[call-overload]
 
 
 def encode(tensors: Sequence[npt.NDArray[Any]]) -> bytes | None:
@@ -77,7 +78,7 @@ def encode(tensors: Sequence[npt.NDArray[Any]]) -> bytes | None:
 
 
 def decode(data: bytes, shapes: Sequence[tuple[int, ...]]) -> list[Ints]:
-    """Inverse of `encode`; raises BitstreamError for bytes that it can't have written."""
+    """Inverse of `encode`; raises BitstreamError for a stream that does not hold as many values."""
     shifts, stream = np.split(np.frombuffer(bytearray(data), np.uint8), [len(shapes)])
     if len(shifts) != len(shapes) or (shifts > MOST_SHIFT).any():
         raise BitstreamError("a context-coded stream has no valid bucket sizes: the file is damaged")
@@ -96,7 +97,7 @@ def _most(size: int) -> int:
 
 def _shift(tensor: npt.NDArray[Any]) -> int:
     """Binary logarithm of a bucket's size: about two buckets reach the mean magnitude of what is not zero."""
-    magnitudes = np.abs(tensor[tensor != 0])
+    magnitudes = np.abs(tensor[tensor != 0].astype(np.int64))
     return min(MOST_SHIFT, max(0, round(math.log2(magnitudes.mean() / 2)))) if magnitudes.size else 0
 
 

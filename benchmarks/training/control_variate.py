@@ -8,17 +8,21 @@ from typing import TypeAlias
 import torch
 from torch import Tensor, nn
 
-from benchmarks.training.batchnorm import foldable, reestimate
+from benchmarks.training.batchnorm import reestimate
 from methods.interface import Task
 
 Statistics: TypeAlias = Mapping[str, tuple[Tensor, Tensor]]  # running mean and variance by path
-MOST = 4.0  # ratios of variances are between 1 / MOST and MOST: a channel may be dead in one of the networks
+MOST = 4.0  # ratios of variances are at most this: a channel may be dead in one of the networks
 
 
 def statistics(network: nn.Module) -> Statistics:
-    """Copies of the running statistics of each BatchNorm with all its tensors."""
-    norms = {path: module for path, module in network.named_modules() if foldable(module)}
-    return {path: (norm.running_mean.clone(), norm.running_var.clone()) for path, norm in norms.items()}
+    """Copies of the running statistics of each BatchNorm that has them."""
+    return {path: (mean.clone(), variance.clone()) for path, (mean, variance) in _running(network).items()}
+
+
+def _running(network: nn.Module) -> Statistics:
+    norms = {path: m for path, m in network.named_modules() if isinstance(m, nn.BatchNorm1d | nn.BatchNorm2d)}
+    return {p: (m.running_mean, m.running_var) for p, m in norms.items() if m.running_mean is not None}
 
 
 def measured(task: Task, items: int) -> Statistics:
@@ -38,15 +42,15 @@ def correct(network: nn.Module, task: Task, items: int, dense: Statistics) -> No
     """
     if not items:
         return
-    stored = statistics(task.reference())
     reestimate(network, task, items)
-    for path, (mean, variance) in statistics(network).items():
-        (own_mean, own_variance), norm = stored[path], network.get_submodule(path)
-        dense_mean, dense_variance = dense[path]
-        ratio = _bounded(variance / dense_variance)
-        norm.running_mean.copy_(mean + (own_mean - dense_mean) * ratio.sqrt())  # type: ignore[union-attr,operator]
-        norm.running_var.copy_(variance * _bounded(own_variance / dense_variance))  # type: ignore[union-attr,operator]
+    stored = statistics(task.reference())
+    for path, (mean, variance) in _running(network).items():
+        stored_mean, stored_variance = (t.to(mean) for t in stored[path])
+        dense_mean, dense_variance = (t.to(mean) for t in dense[path])
+        shrunk = _bounded(variance / dense_variance, 0.0)
+        mean += (stored_mean - dense_mean) * shrunk.sqrt()
+        variance *= _bounded(stored_variance / dense_variance, 1 / MOST)
 
 
-def _bounded(ratio: Tensor) -> Tensor:
-    return ratio.nan_to_num(1.0, MOST, 1.0).clamp(1 / MOST, MOST)
+def _bounded(ratio: Tensor, least: float) -> Tensor:
+    return ratio.nan_to_num(1.0, MOST, least).clamp(least, MOST)

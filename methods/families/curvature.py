@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from benchmarks.errors import MethodError
 from benchmarks.seeds import generator
 from benchmarks.training.layout import device_of
 from methods.families import storage
@@ -18,17 +19,18 @@ from methods.interface import Task
 Layer: TypeAlias = nn.Conv2d | nn.Linear
 
 BATCH = 50  # items that pass at a time
-POSITIONS = 64  # places of an item whose inputs count for the covariance, evenly spaced
-MOST_VALUES = 2**23  # that are unfolded together
+POSITIONS = 64  # places of an item, drawn at random for each batch, whose inputs count for the covariance
+MOST_VALUES = 2**23  # that are unfolded, or gradients by weights, at a time
 
 
 @dataclass
 class Curvature:
-    """What calibration items tell about a layer of `groups` groups with inputs of `size` values.
+    """What calibration items tell about a layer: each of its groups has `rows` output channels and `size` inputs.
 
     `mean` (groups, size) and `covariance` (groups, size, size) are those of the inputs that meet a row of the weights.
-    `sensitivity` (output channels,): the mean square of the gradient of a random projection of the network's outputs by
-    an output channel, summed over its positions. All are fp64.
+    `sensitivity` (groups, rows): by how much the squared outputs change for a unit of variance that is added to an output
+    channel. It is the mean square of the gradient of a random projection of the network's outputs by a weight, for
+    centred inputs, summed over the weights of the channel and divided by the sum of the variances. All are fp64.
     """
 
     mean: Tensor
@@ -37,8 +39,13 @@ class Curvature:
 
 
 def layers(network: nn.Module) -> dict[str, Layer]:
-    """The layers that have a curvature, by path."""
-    return {path: layer for path, layer in storage.layers(network).items() if isinstance(layer, Layer)}
+    """The layers that have a curvature, by path; raises MethodError if there are none."""
+    found = {path: layer for path, layer in storage.layers(network).items() if isinstance(layer, Layer)}
+    if not found:
+        raise MethodError(
+            "the network has no linear layer and no convolution in two dimensions: nothing can be rounded"
+        )
+    return found
 
 
 def measured(network: nn.Module, task: Task, items: int, projections: int) -> Mapping[str, Curvature]:
@@ -74,13 +81,19 @@ class _Sums:
         self.inputs = torch.zeros(groups, size, dtype=torch.float64, device=device)
         self.products = torch.zeros(groups, size, size, dtype=torch.float64, device=device)
         self.squares = torch.zeros(groups, len(layer.weight) // groups, size, dtype=torch.float64, device=device)
+        self.origin: Tensor | None = None  # the mean of the first batch, from which sums are taken
+        self.draws = generator("positions")
         self.seen = 0
 
     def see(self, layer: Layer, inputs: tuple[Tensor, ...], output: Tensor) -> None:
         given = inputs[0].detach()
         for part in given.split(_items(layer, output)):
             rows = unfolded(layer, part)
-            rows = rows[:, :, :: -(-rows.shape[2] // POSITIONS)].transpose(0, 1).flatten(1, 2)
+            places = torch.randperm(rows.shape[2], generator=self.draws)[:POSITIONS]
+            rows = rows[:, :, places.to(rows.device)].transpose(0, 1).flatten(1, 2)
+            if self.origin is None:
+                self.origin = rows.mean(dim=1, keepdim=True)
+            rows = rows - self.origin
             self.inputs += rows.sum(dim=1, dtype=torch.float64)
             self.products += rows.mT @ rows
             self.seen += rows.shape[1]
@@ -88,28 +101,34 @@ class _Sums:
             output.register_hook(lambda gradient: self._add(layer, given, gradient))
 
     def _add(self, layer: Layer, given: Tensor, gradient: Tensor) -> None:
-        """Add the squares of each item's gradient by the weights, with centred inputs."""
-        mean = (self.inputs / self.seen).float()[None, :, None]
+        """Add the squares of each item's gradient by the weights; inputs are centred on the mean of the items so far."""
+        mean = self._mean().float()[None, :, None]
         groups, rows, _ = self.squares.shape
         for part, slopes in zip(*(t.split(_items(layer, gradient)) for t in (given, gradient)), strict=True):
             slopes = slopes.movedim(-1, 1) if isinstance(layer, nn.Linear) else slopes
             by_weight = slopes.reshape(len(part), groups, rows, -1) @ (unfolded(layer, part) - mean)
             self.squares += by_weight.square().sum(dim=0, dtype=torch.float64)
 
+    def _mean(self) -> Tensor:
+        found = self.inputs / max(self.seen, 1)
+        return found if self.origin is None else found + self.origin[:, 0]
+
     def curvature(self, gradients: int) -> Curvature:
-        mean, products = self.inputs / max(self.seen, 1), self.products / max(self.seen, 1)
-        covariance = products - mean[:, :, None] * mean[:, None, :]
+        shift, products = self.inputs / max(self.seen, 1), self.products / max(self.seen, 1)
+        covariance = products - shift[:, :, None] * shift[:, None, :]
+        variances = covariance.diagonal(dim1=-2, dim2=-1).clamp_(min=0)
         if not gradients:
-            return Curvature(mean, covariance, torch.ones_like(self.squares[:, :, 0]).flatten())
-        variance = covariance.diagonal(dim1=-2, dim2=-1).sum(dim=1, keepdim=True)
+            return Curvature(self._mean(), covariance, torch.ones_like(self.squares[:, :, 0]))
         tiny = torch.finfo(torch.float32).tiny
-        sensitivity = self.squares.sum(dim=2) / variance.clamp_min(tiny) / gradients
-        return Curvature(mean, covariance, sensitivity.flatten())
+        sensitivity = self.squares.sum(dim=2) / variances.sum(dim=1, keepdim=True).clamp_min(tiny) / gradients
+        return Curvature(self._mean(), covariance, sensitivity)
 
 
 def _items(layer: Layer, output: Tensor) -> int:
-    """How many items are unfolded together."""
-    return max(1, MOST_VALUES // (output[0].numel() // len(layer.weight) * layer.weight[0].numel()))
+    """How many items are unfolded, or have a gradient by the weights, at a time."""
+    groups = layer.groups if isinstance(layer, nn.Conv2d) else 1
+    values = output[0].numel() // len(layer.weight) * layer.weight[0].numel() * groups
+    return max(1, MOST_VALUES // max(values, layer.weight.numel()))
 
 
 def unfolded(layer: Layer, inputs: Tensor) -> Tensor:

@@ -14,6 +14,7 @@ from torch import Tensor
 from methods.families.curvature import Curvature
 
 BLOCK = 64  # columns whose errors reach the columns after the block together
+LEAST = 1e-4
 MOST_BITS = 2.0  # a unit of magnitude is charged at most so much
 
 
@@ -21,23 +22,31 @@ MOST_BITS = 2.0  # a unit of magnitude is charged at most so much
 class Spread:
     """`factors` (groups, size, size) are the upper Cholesky factors of the inverse, damped covariances.
 
-    `variances` (groups, size): of an input whose later ones are known, 1 / U_jj². `typical` is their geometric mean.
+    `variances` (groups, size): of an input whose later ones are known, 1 / U_jj². `typical` (groups, 1) is their geometric
+    mean.
     """
 
     factors: Tensor
     variances: Tensor
 
     @property
-    def typical(self) -> float:
-        return float(self.variances.log().mean().exp())
+    def typical(self) -> Tensor:
+        return self.variances.log().mean(dim=1, keepdim=True).exp()
 
 
-def spread(curvature: Curvature, damping: float, feedback: bool = True) -> Spread:
-    """`damping` is a share of the mean variance that is added to each variance; without `feedback`, inputs are independent."""
+def spread(curvature: Curvature, damping: float, feedback: bool = True, centred: bool = True) -> Spread:
+    """`damping` is a share of the mean variance that is added to each variance; without `feedback`, inputs are independent.
+
+    Not `centred`: second moments instead of covariances, for a layer whose change of the mean nothing corrects. A group
+    whose inputs hardly vary is damped by a share of LEAST of the layer's mean variance.
+    """
     covariance = curvature.covariance.clone()
+    if not centred:
+        covariance += curvature.mean[:, :, None] * curvature.mean[:, None, :]
     diagonal = covariance.diagonal(dim1=-2, dim2=-1)
-    tiny = torch.finfo(torch.float32).tiny
-    diagonal += damping * diagonal.mean(dim=1, keepdim=True).clamp_min(tiny)
+    variance = diagonal.mean(dim=1, keepdim=True)
+    least = max(LEAST * float(variance.mean()), torch.finfo(torch.float32).tiny)
+    diagonal += damping * variance.clamp_min(least)
     if not feedback:
         covariance = torch.diag_embed(diagonal)
     inverse = torch.cholesky_inverse(torch.linalg.cholesky(covariance))
@@ -45,7 +54,7 @@ def spread(curvature: Curvature, damping: float, feedback: bool = True) -> Sprea
     return Spread(factors, factors.diagonal(dim1=-2, dim2=-1).square().reciprocal())
 
 
-def rounded(weights: Tensor, known: Spread, rate: Tensor | None = None) -> Tensor:
+def rounded(weights: Tensor, inputs: Spread, rate: Tensor | None = None) -> Tensor:
     """Integers (groups, rows, size) for weights in units of their steps.
 
     `rate` (groups, rows, size) is the cost of a unit of magnitude, in squared steps: a weight becomes the one of floor,
@@ -59,9 +68,9 @@ def rounded(weights: Tensor, known: Spread, rate: Tensor | None = None) -> Tenso
         for j in range(start, stop):
             column = left[:, :, j]
             codes[:, :, j] = _nearest(column, None if rate is None else rate[:, :, j])
-            errors[:, :, j - start] = (column - codes[:, :, j]) / known.factors[:, None, j, j]
-            left[:, :, j:stop] -= errors[:, :, j - start, None] * known.factors[:, None, j, j:stop]
-        left[:, :, stop:] -= errors @ known.factors[:, start:stop, stop:]
+            errors[:, :, j - start] = (column - codes[:, :, j]) / inputs.factors[:, None, j, j]
+            left[:, :, j:stop] -= errors[:, :, j - start, None] * inputs.factors[:, None, j, j:stop]
+        left[:, :, stop:] -= errors @ inputs.factors[:, start:stop, stop:]
     return codes
 
 
@@ -80,7 +89,7 @@ def bits_per_unit(codes: Tensor, kernel: int) -> Tensor:
     """What a unit of magnitude costs at each place of `codes` (groups, rows, size), in bits: log2(1 + 1/m), at most MOST_BITS.
 
     m is the mean magnitude that a geometric distribution would have there: that of the output channel times that of the
-    input channel, whose weights are `kernel` neighbouring columns, divided by that of the layer.
+    input channel, whose weights are `kernel` neighbouring columns, divided by that of the group.
     """
     magnitudes = codes.abs()
     groups, rows, size = magnitudes.shape

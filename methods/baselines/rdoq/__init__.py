@@ -36,7 +36,7 @@ CARD = Card(
     families=("quantisation", "entropy coding"),
     fidelity="baseline",
 )
-LEAST_SENSITIVE = 0.3  # steps follow from sensitivities of at least this share of the layer's mean
+LEAST_CHANGE = 0.3  # steps by channel follow from at least this share of the layer's mean change of the outputs
 LEAST_IMPORTANT = 0.01  # of a weight, where its rate is weighed against its error
 
 
@@ -120,35 +120,43 @@ def _layers(network: nn.Module, task: Task, config: Config) -> list[_Layer]:
     layers = curvature.layers(network)
     by_channel = config.grid == "channel"
     found = curvature.measured(network, task, config.items, config.projections if by_channel else 0)
-    spreads = {path: feedback.spread(known, config.damping, config.feedback) for path, known in found.items()}
+    spreads = {}
+    for path, layer in layers.items():
+        corrected = config.batchnorm != "none" if path in pairs else layer.bias is not None
+        spreads[path] = feedback.spread(found[path], config.damping, config.feedback, centred=corrected)
     units = _units(found, spreads) if by_channel else {path: torch.ones(1, 1, 1) for path in layers}
     made = []
     for path, layer in layers.items():
-        groups, size = found[path].mean.shape
-        by_row = (found[path].sensitivity / _floored(found[path])).reshape(groups, -1, 1)
-        importance = by_row * (spreads[path].variances / spreads[path].typical)[:, None]
+        inputs, (groups, size) = spreads[path], found[path].mean.shape
         matrices, kernel = layer.weight.double().reshape(groups, -1, size), layer.weight[0, 0].numel()
-        unit = units[path].to(matrices).expand(groups, len(layer.weight) // groups, 1)
-        made.append(_Layer(path, matrices, kernel, found[path].mean, spreads[path], unit, importance, pairs.get(path)))
+        unit = units[path].to(matrices).expand(*matrices.shape[:2], 1)
+        importance = (inputs.variances / inputs.typical)[:, None]
+        if by_channel:  # less than 1 where the step is not as large as it would be without a floor
+            changes = _changes(found[path], inputs)
+            importance = importance * changes / _floored(changes)
+        made.append(_Layer(path, matrices, kernel, found[path].mean, inputs, unit, importance, pairs.get(path)))
     return made
+
+
+def _changes(known: Curvature, inputs: Spread) -> Tensor:
+    """(groups, rows, 1): the squared change of the outputs by an error of 1 in a typical column of an output channel."""
+    return (known.sensitivity * inputs.typical)[:, :, None]
+
+
+def _floored(changes: Tensor) -> Tensor:
+    return changes.clamp_min(LEAST_CHANGE * float(changes.mean())).clamp_min(torch.finfo(torch.float32).tiny)
 
 
 def _units(found: Mapping[str, Curvature], spreads: Mapping[str, Spread]) -> dict[str, Tensor]:
     """Steps (groups, rows, 1) whose errors change the outputs alike: at a given rate, the squared change is least.
 
-    An error changes the outputs by the sensitivity of its output channel times the variance of what its column adds.
+    They are 1 in a layer that changes nothing.
     """
-    changes = {
-        path: _floored(known).reshape(len(known.mean), -1, 1) * spreads[path].typical for path, known in found.items()
-    }
-    sizes = {path: known.mean.shape[1] * known.sensitivity.numel() / len(known.mean) for path, known in found.items()}
-    typical = sum(change.log().mean() * sizes[path] for path, change in changes.items()) / sum(sizes.values())
-    return {path: ((typical - change.log()) / 2).exp() for path, change in changes.items()}
-
-
-def _floored(known: Curvature) -> Tensor:
-    mean = known.sensitivity.mean().clamp_min(torch.finfo(torch.float32).tiny)
-    return known.sensitivity.clamp_min(LEAST_SENSITIVE * mean)
+    logs = {path: _floored(_changes(known, spreads[path])).log() for path, known in found.items()}
+    alive = {path: log for path, log in logs.items() if found[path].sensitivity.any()}
+    sizes = {path: found[path].mean.shape[1] * log.numel() for path, log in alive.items()}
+    typical = sum(log.mean() * sizes[path] for path, log in alive.items()) / max(sum(sizes.values()), 1)
+    return {path: ((typical - log) / 2).exp() if path in alive else torch.ones_like(log) for path, log in logs.items()}
 
 
 def _round(layer: _Layer, network: nn.Module, step: Tensor, rate: float) -> npt.NDArray[np.int64]:
