@@ -155,7 +155,7 @@ class Plain:
 
 
 def bytes_of(tensors: list[Tensor]) -> bytes:
-    stream = context.encode(tensors)
+    stream = context.encode_tensors(tensors)
     assert stream is not None
     return stream
 
@@ -203,7 +203,7 @@ VALUES = st.one_of(st.integers(-2, 2), st.integers(-300, 300), st.integers(1 - 2
 @given(SHAPES.flatmap(lambda shapes: st.tuples(*(hnp.arrays(np.int64, s, elements=VALUES) for s in shapes))))
 def test_any_tensors_come_back(tensors: tuple[Tensor, ...]) -> None:
     stream = bytes_of(list(tensors))
-    for found, tensor in zip(context.decode(stream, [t.shape for t in tensors]), tensors, strict=True):
+    for found, tensor in zip(context.decode_tensors(stream, [t.shape for t in tensors]), tensors, strict=True):
         assert found.shape == tensor.shape and (found == tensor).all()
 
 
@@ -213,7 +213,7 @@ def test_tensors_of_any_type_and_layout_come_back(dtype: type) -> None:
     if np.dtype(dtype).kind in "iu":
         values[0, 0, 0] = max(np.iinfo(dtype).min, 1 - 2**31)
     for view in (values, values.T, values[::2, ::-1, :, 1::3], np.asfortranarray(values)):
-        (found,) = context.decode(bytes_of([view]), [view.shape])
+        (found,) = context.decode_tensors(bytes_of([view]), [view.shape])
         assert (found == view).all()
 
 
@@ -225,12 +225,12 @@ def test_streams_do_not_depend_on_how_python_rounds_decimals(fresh_python: Calla
 
 @pytest.mark.parametrize("value", [2**31, -(2**31), 2**62, -(2**63)])
 def test_magnitudes_of_31_bits_and_more_are_left_to_others(value: int) -> None:
-    assert context.encode([np.array([0, value])]) is None
+    assert context.encode_tensors([np.array([0, value])]) is None
 
 
 def test_a_constant_is_left_to_others() -> None:
     """It would take more work than its bytes allow a decoder to do."""
-    assert context.encode([np.full(10**6, 7)]) is None
+    assert context.encode_tensors([np.full(10**6, 7)]) is None
 
 
 def ideal(scales: npt.NDArray[Any]) -> float:
@@ -271,9 +271,9 @@ def test_a_stream_of_another_length_is_refused() -> None:
     shapes, stream = [t.shape for t in tensors], bytes_of(tensors)
     for other in (b"", stream[:1], stream[:2], stream + b"\0", stream + b"\x80" * 9):
         with pytest.raises(BitstreamError):
-            context.decode(other, shapes)
+            context.decode_tensors(other, shapes)
     with pytest.raises(BitstreamError, match="bucket sizes"):
-        context.decode(b"\x1f" + stream[1:], shapes)
+        context.decode_tensors(b"\x1f" + stream[1:], shapes)
 
 
 def test_damaged_streams_are_refused_or_decode_to_what_the_encoder_can_write() -> None:
@@ -285,7 +285,7 @@ def test_damaged_streams_are_refused_or_decode_to_what_the_encoder_can_write() -
         for _ in range(random_.randint(1, 3)):
             damaged[random_.randrange(len(damaged))] = random_.randrange(256)
         try:
-            found = context.decode(bytes(damaged), shapes)
+            found = context.decode_tensors(bytes(damaged), shapes)
         except BitstreamError:
             refused += 1
         else:
@@ -300,12 +300,12 @@ def test_work_is_bounded_by_the_length_of_the_stream() -> None:
     layouts = context._layouts([(10**4, 10**4)])
     assert context._code(values, layouts, np.zeros(1, np.int64), stream, most, True) == (-1, most + 1)
     with pytest.raises(BitstreamError):
-        context.decode(b"\0" + stream.tobytes(), [(10**4, 10**4)])
+        context.decode_tensors(b"\0" + stream.tobytes(), [(10**4, 10**4)])
 
 
 def test_channels_without_values_take_no_memory() -> None:
     for shape in ((0, 2**45), (0, 2**45, 3, 3), (3, 2**45, 0, 3)):
-        (found,) = context.decode(bytes_of([np.zeros(shape, np.int64)]), [shape])
+        (found,) = context.decode_tensors(bytes_of([np.zeros(shape, np.int64)]), [shape])
         assert found.shape == shape
 
 

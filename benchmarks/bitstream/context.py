@@ -61,7 +61,7 @@ _compiled = numba.njit(cache=True)
 _inlined = numba.njit(forceinline=True, _nrt=False)  # type: ignore[call-overload]
 
 
-def encode(tensors: Sequence[npt.NDArray[Any]]) -> bytes | None:
+def encode_tensors(tensors: Sequence[npt.NDArray[Any]]) -> bytes | None:
     """The stream of integer tensors; None if a magnitude is 2^31 or more, or if they hold nearly no information.
 
     A tensor is (output channels, input channels, …, columns), (output channels, input channels) or (values,).
@@ -77,8 +77,8 @@ def encode(tensors: Sequence[npt.NDArray[Any]]) -> bytes | None:
     return bytes(shifts.tolist()) + stream[:used].tobytes()
 
 
-def decode(data: bytes, shapes: Sequence[tuple[int, ...]]) -> list[Ints]:
-    """Inverse of `encode`; raises BitstreamError for a stream that does not hold as many values."""
+def decode_tensors(data: bytes, shapes: Sequence[tuple[int, ...]]) -> list[Ints]:
+    """Inverse of `encode_tensors`; raises BitstreamError for a stream that does not hold as many values."""
     shifts, stream = np.split(np.frombuffer(bytearray(data), np.uint8), [len(shapes)])
     if len(shifts) != len(shapes) or (shifts > MOST_SHIFT).any():
         raise BitstreamError("a context-coded stream has no valid bucket sizes: the file is damaged")

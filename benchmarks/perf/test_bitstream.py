@@ -84,17 +84,17 @@ def kernels(seed: int = 0) -> np.ndarray[Any, np.dtype[np.int64]]:
 
 def test_context_coding_of_a_million_integers(benchmark: Any, capsys: pytest.CaptureFixture[str]) -> None:
     codes = kernels()
-    context.encode([codes[:1, :1]])  # compiled
+    context.encode_tensors([codes[:1, :1]])  # compiled
     seconds, static = timed(lambda: encode_integers(codes))
-    coded = benchmark(context.encode, [codes])
+    coded = benchmark(context.encode_tensors, [codes])
     peers = {"static frequencies": (len(static), seconds)}
     compare(capsys, "context-code 1M codes", len(coded), benchmark.stats.stats.median, peers)
 
 
 def test_context_decoding_of_a_million_integers(benchmark: Any, capsys: pytest.CaptureFixture[str]) -> None:
     codes = kernels()
-    coded, static = context.encode([codes]), encode_integers(codes)
-    assert coded is not None and (benchmark(context.decode, coded, [codes.shape])[0] == codes).all()
+    coded, static = context.encode_tensors([codes]), encode_integers(codes)
+    assert coded is not None and (benchmark(context.decode_tensors, coded, [codes.shape])[0] == codes).all()
     seconds, _ = timed(lambda: decode_integers(static, codes.size))
     peers = {"static frequencies": (len(static), seconds)}
     compare(capsys, "context-decode 1M codes", len(coded), benchmark.stats.stats.median, peers)

@@ -89,7 +89,7 @@ def sequential(unary: int, stages: bytes, *masks: bytes) -> Part:
 
 def adaptive(*tensors: Sequence[int]) -> Part:
     """Context-coded tensors of one dimension."""
-    stream = context.encode([np.asarray(tensor, np.int64) for tensor in tensors])
+    stream = context.encode_tensors([np.asarray(tensor, np.int64) for tensor in tensors])
     assert stream is not None
     return {"per_channel": [False] * len(tensors), "adaptive": True}, [stream, STEP * len(tensors)]
 

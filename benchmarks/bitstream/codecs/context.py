@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy.typing as npt
 
-from benchmarks.bitstream import context
 from benchmarks.bitstream.codecs import raw, uniform
+from benchmarks.bitstream.context import decode_tensors, encode_tensors
 from benchmarks.errors import BitstreamError
 from methods.interface import Coded, Part, Role
 
@@ -23,7 +23,7 @@ def part(targets: Sequence[str], codes: Sequence[npt.ArrayLike], steps: Sequence
 def encode(part: Part) -> Coded:
     static = uniform.encode(part)
     (role, codes), steps = static.streams
-    adaptive = context.encode(part.data["codes"])
+    adaptive = encode_tensors(part.data["codes"])
     if adaptive is None or len(codes) <= len(adaptive):
         return Coded({**static.meta, "adaptive": False}, static.streams)
     return Coded({**static.meta, "adaptive": True}, ((role, adaptive), steps))
@@ -39,5 +39,5 @@ def decode(meta: Mapping[str, Any], streams: list[bytes], shapes: list[tuple[int
     steps = raw.split(
         raw.from_floats(steps_stream, "float32"), [s[:1] if p else () for p, s in zip(per_channel, shapes, strict=True)]
     )
-    codes = context.decode(codes_stream, shapes)
+    codes = decode_tensors(codes_stream, shapes)
     return [uniform.dequantise(own, step) for own, step in zip(codes, steps, strict=True)]
