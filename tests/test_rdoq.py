@@ -140,7 +140,7 @@ def test_sensitivities_of_grouped_and_linear_layers_predict_the_change() -> None
     with torch.no_grad():
         for path, layer in (("depthwise", network.depthwise), ("linear", network.linear)):
             known, scale, before = found[path], 1e-3, network(task.inputs)
-            moment = (known.covariance.diagonal(dim1=-2, dim2=-1) + 0 * known.mean).sum(dim=1, keepdim=True)
+            moment = known.covariance.diagonal(dim1=-2, dim2=-1).sum(dim=1, keepdim=True)
             changes = []
             for _ in range(400):
                 noise = scale * torch.randn_like(layer.weight)
@@ -167,8 +167,8 @@ def test_inputs_that_hardly_vary_have_a_spread(inputs: Tensor) -> None:
 
 
 def test_a_dead_group_does_not_change_what_is_typical_of_the_others() -> None:
-    task, torch_network = Images(16, 60), Wide()
-    found: Any = curvature.measured(torch_network, task, 60, 4)["depthwise"]  # type: ignore[arg-type]
+    task, network = Images(16, 60), Wide()
+    found: Any = curvature.measured(network, task, 60, 4)["depthwise"]  # type: ignore[arg-type]
     spread = feedback.spread(found, 0.02)
     importance = spread.variances / spread.typical
     assert (importance.log().mean(dim=1).abs() < 1e-9).all()

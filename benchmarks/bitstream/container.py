@@ -13,7 +13,7 @@
 What decoding costs is bounded before anything is allocated. A file promises at most ELEMENTS_PER_BYTE values per byte (2^20
 values in any case), and at most GROWTH times as many as its architecture has. Memory is at most 1,024 bytes for each byte of
 the file and 48 for each promised value, plus 128 MiB for the Python objects of the longest header. Work is linear in both, too.
-The first file whose codec is compiled on this machine takes up to 256 MiB more for that.
+In each process, the first file whose codec is compiled takes up to 256 MiB more, for the compiler.
 """
 
 from __future__ import annotations

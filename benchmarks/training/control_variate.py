@@ -37,8 +37,9 @@ def correct(network: nn.Module, task: Task, items: int, dense: Statistics) -> No
     """Set running means and variances, in place, to the stored ones of the reference and what compression changed.
 
     `dense` are those that `measured` found with as many items. Both networks see the same items, so that what is peculiar
-    to these cancels out: without compression, the stored statistics stay as they are. The network has the paths and the
-    channels of the reference. It is in eval mode afterwards. Does nothing for `items` = 0.
+    to these cancels out: without compression, the stored statistics stay as they are, unless a variance on these items is
+    MOST times as large or small as the stored one. The network has the paths and the channels of the reference. It is in
+    eval mode afterwards. Does nothing for `items` = 0.
     """
     if not items:
         return

@@ -14,7 +14,7 @@ from torch import Tensor
 from methods.families.curvature import Curvature
 
 BLOCK = 64  # columns whose errors reach the columns after the block together
-LEAST = 1e-4
+LEAST = 1e-4  # share of the layer's mean variance by which a group is damped as if it had that much
 MOST_BITS = 2.0  # a unit of magnitude is charged at most so much
 
 
