@@ -353,10 +353,11 @@ def test_codes_out_of_range_are_refused_on_both_sides() -> None:
     codes = np.array([[0, 3], [1, 4]])
     with pytest.raises(BitstreamError, match=r"codes for a and others are outside \[0, 4\)"):
         codebook.encode(codebook.part(["a"], codes, words, [1.0]))
-    coded = codebook.encode(codebook.part(["a"], codes.clip(max=3), words, [1.0]))
+    codes = np.array([[0, 3], [1, 3], [2, 2], [3, 1]])  # all four codewords are used
+    coded = codebook.encode(codebook.part(["a"], codes, words, [1.0]))
     streams = [stream for _, stream in coded.streams]
     with pytest.raises(BitstreamError, match="outside"):
-        codebook.decode({**coded.meta, "shape": [2, 3, 2]}, [streams[0][:24], *streams[1:]], [(4,)])
+        codebook.decode({**coded.meta, "shape": [2, 3, 2]}, [streams[0][:24], *streams[1:]], [(8,)])
     for change in ({"shape": [2, 4, 3]}, {"kind": "sum"}, {"masked": True}, {"per_channel": []}, {"packed": [True]}):
         with pytest.raises(BitstreamError):
             codebook.decode({**coded.meta, **change}, streams, [(4,)])

@@ -28,6 +28,8 @@ from benchmarks.errors import BitstreamError, UnknownName
 from methods.interface import Coded, Compressed, ModuleSpec, Part
 
 HASHES = FOLDER / "goldens.json"
+# As the encoder of this format version wrote them before it coded integers by context.
+EARLIER = [path.stem for path in sorted(FOLDER.glob("*-static.rbn"))]
 ATOMS = st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.floats(allow_nan=False)
 ATOMS |= st.text(max_size=300) | st.binary(max_size=300) | st.builds(msgspec.msgpack.Ext, st.just(5), st.binary())
 VALUES = st.recursive(ATOMS, lambda own: st.lists(own) | st.dictionaries(st.text(max_size=40), own), max_leaves=30)
@@ -60,9 +62,9 @@ def test_encoder_writes_the_golden_file_to_the_byte(name: str) -> None:
     assert data == (FOLDER / f"{name}.rbn").read_bytes()
 
 
-@pytest.mark.parametrize("name", SAMPLES)
+@pytest.mark.parametrize("name", [*SAMPLES, *EARLIER])
 def test_decoder_reads_the_golden_file(name: str) -> None:
-    described(name)
+    described(name.removesuffix("-static"))
     network = decode((FOLDER / f"{name}.rbn").read_bytes())
     assert digest(network) == hashes()[name]
     assert torch.isfinite(forward(network)).all()
@@ -70,7 +72,7 @@ def test_decoder_reads_the_golden_file(name: str) -> None:
 
 def test_every_codec_of_the_suite_has_a_golden_file() -> None:
     files = {path.stem for path in FOLDER.glob("*.rbn")}
-    assert set(registry.names("benchmarks.bitstream.codecs")) <= files == set(SAMPLES) == set(hashes())
+    assert set(registry.names("benchmarks.bitstream.codecs")) <= files == {*SAMPLES, *EARLIER} == set(hashes())
 
 
 def test_fresh_process_decodes_the_same_tensors(fresh_python: Callable[..., str]) -> None:

@@ -16,11 +16,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from benchmarks.bitstream import codecs, context
-from benchmarks.bitstream.codecs import context as codec
-from benchmarks.bitstream.codecs import uniform
+from benchmarks.bitstream import context
+from benchmarks.bitstream.codecs import codebook, index, mask, sparse, uniform
 from benchmarks.bitstream.entropy import encode_integers
 from benchmarks.errors import BitstreamError
+from methods.interface import Coded, Part
 
 Tensor = npt.NDArray[np.int64]
 
@@ -309,18 +309,66 @@ def test_channels_without_values_take_no_memory() -> None:
         assert found.shape == shape
 
 
+def through(codec: Any, part: Part, shapes: list[tuple[int, ...]]) -> tuple[Coded, list[npt.NDArray[Any]]]:
+    """What the codec writes, and what it decodes from that."""
+    coded = codec.encode(part)
+    return coded, codec.decode(coded.meta, [bytes(stream) for _, stream in coded.streams], shapes)
+
+
+def size(coded: Coded) -> int:
+    return sum(len(stream) for _, stream in coded.streams)
+
+
 def test_a_part_takes_the_shorter_of_both_coders() -> None:
     shapes = [(64, 32, 3, 3), (10, 16)]
-    codes, steps = (
-        [laplace(shape, np.exp2(np.arange(shape[-1]))) for shape in shapes],
-        [np.float32(0.5), np.full(10, 0.25, np.float32)],
-    )
+    codes = [laplace(shape, np.exp2(np.arange(shape[-1]))) for shape in shapes]
+    steps = [np.float32(0.5), np.full(10, 0.25, np.float32)]
     for tensors in (codes, [np.full(shape, 3) for shape in shapes], [np.full(shape, 2**40) for shape in shapes]):
-        part = codec.part(["a", "b"], tensors, steps, "weights")
-        coded = codecs.get("context").encode(part)
-        static = sum(len(encode_integers(tensor)) for tensor in tensors) + len(shapes)
-        assert coded.meta["adaptive"] == (tensors is codes)
-        assert len(coded.streams[0][1]) <= static + 2
-        found = codec.decode(coded.meta, [bytes(stream) for _, stream in coded.streams], shapes)
-        for own, tensor, step in zip(found, tensors, steps, strict=True):
-            assert (own == uniform.dequantise(tensor, step)).all()
+        coded, found = through(uniform, uniform.part(["a", "b"], tensors, steps, "weights"), shapes)
+        static, same = through(uniform, uniform.part(["a", "b"], tensors, steps, "weights", adaptive=False), shapes)
+        assert coded.meta.get("adaptive", False) == (tensors is codes) and "adaptive" not in static.meta
+        assert size(coded) < size(static) if tensors is codes else size(coded) == size(static)
+        for own, other, tensor, step in zip(found, same, tensors, steps, strict=True):
+            assert (own == uniform.dequantise(tensor, step)).all() and (own == other).all()
+
+
+def test_sparse_values_are_coded_with_the_zeros_between_them() -> None:
+    """Nearly all values of the first channels are zero, and none of the last ones."""
+    shape = (64, 32, 3, 3)
+    codes = laplace(shape, np.exp2(np.arange(64) / 8 - 4).reshape(-1, 1, 1, 1))
+    coded, (found,) = through(sparse, sparse.part(["a"], [codes], "weights", steps=[0.5]), [shape])
+    assert coded.meta["adaptive"] and (found == uniform.dequantise(codes, np.float32(0.5))).all()
+    assert size(coded) < 0.9 * sum(len(encode_integers(values)) for values in (codes != 0, codes[codes != 0]))
+    values = np.where(codes, np.float32(1.5), np.float32(0))
+    coded, (found,) = through(sparse, sparse.part(["a"], [values], "weights"), [shape])
+    assert coded.meta["adaptive"] and (found == values).all()
+    with pytest.raises(BitstreamError):
+        sparse.decode({"kind": "uniform", "adaptive": True}, [b"1", b"", bytes(4)], [shape])
+
+
+def test_masks_and_indices_are_coded_by_what_is_near() -> None:
+    shape = (64, 32, 3, 3)
+    bits = laplace(shape, np.exp2(np.arange(64) / 8 - 4).reshape(-1, 1, 1, 1)) != 0
+    coded, (found,) = through(mask, mask.part(["a"], [bits]), [shape])
+    assert coded.meta["adaptive"] and (found == bits).all() and found.dtype == bool
+    assert size(coded) < 0.9 * len(encode_integers(bits))
+    coded, (places,) = through(index, index.part(["a"], [3 * bits], 4), [shape])
+    assert coded.meta["adaptive"] and (places == 3 * bits).all()
+    for codec, meta, said in ((mask, {}, "other than 0 and 1"), (index, {"limit": 3, "packed": [False]}, "outside")):
+        with pytest.raises(BitstreamError, match=said):
+            codec.decode({**meta, "adaptive": True}, [bytes_of([3 * bits.astype(np.int64)])], [shape])
+
+
+@pytest.mark.parametrize("kind", ["additive", "product"])
+def test_frequent_codewords_come_first(kind: Any) -> None:
+    """The codewords of a book are renumbered by falling frequency; the vectors stay what they are."""
+    rng = np.random.default_rng(0)
+    often = rng.permutation(256)[np.minimum(rng.geometric(0.02, (20_000, 2)), 255)]
+    words = rng.normal(size=(2, 256, 4)).astype(np.float16).astype(np.float32)
+    width = 4 if kind == "additive" else 8
+    shape, part = (20_000, width), codebook.part(["a"], often, words, [1.0], kind)
+    coded, (found,) = through(codebook, part, [shape])
+    assert coded.meta["adaptive"] and (found == codebook.vectors(often, words, kind)).all()
+    (codes,) = context.decode_tensors(coded.streams[2][1], [(2, 20_000)])
+    assert all((np.diff(np.bincount(column, minlength=256)) <= 0).all() for column in codes)
+    assert len(coded.streams[2][1]) < sum(len(encode_integers(column)) for column in often.T)

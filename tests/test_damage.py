@@ -109,7 +109,6 @@ def test_damage_under_a_valid_checksum_is_refused_or_well_formed(name: str, muta
         ("constant", "value", [None, [], {}, "x", [1, 2], float("nan"), float("inf"), 1e300]),
         ("raw", "dtype", [None, [], {}, 1, "float64", "O", 2**63]),
         ("uniform", "per_channel", [None, 0, [], {}, [True, True], "xy", [[]] * 99, 2**63]),
-        ("context", "per_channel", [None, 0, [], {}, [True], "x", [[]] * 99, 2**63]),
         ("index", "limit", [None, [], "x", -1, 2**31 + 1, 2**64 - 1, 1e300, float("nan")]),
         ("index", "packed", [None, 0, [], [False, False], "xy", 2**63]),
         ("sparse", "kind", [None, [], {}, 7, "float64", "O", "uniform "]),

@@ -118,7 +118,7 @@ def test_damaged_counts_and_masks_are_refused() -> None:
             CODECS["rounds"].decode({**coded.meta, "survivors": survivors_said}, streams, [(400,)])
     coded, _ = decoded(parts([pruned(400, 0.9)], "sequential", (0.95,))[0], [(400,)])
     *others, mask, norms = (b for _, b in coded.streams)
-    for masks in ([mask, mask], [b""], [mask + b"\0"], [mask[:-1]], list(survivors.pack(np.arange(3), [400]))):
+    for masks in ([mask, mask], [b""], [mask + b"\0"], [mask[:2]], list(survivors.pack(np.arange(3), [400])[1])):
         with pytest.raises(BitstreamError):
             CODECS["sequential"].decode(coded.meta, [*others, *masks, norms], [(400,)])
 

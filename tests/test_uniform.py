@@ -75,14 +75,21 @@ def test_a_fine_grid_keeps_the_function_and_a_coarse_one_the_bytes(network: str,
 
 
 @every_grid
-def test_batchnorms_may_have_any_epsilon(grid: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A file has scale and shift; the decoder's variance is 1 − ε of each BatchNorm."""
+@pytest.mark.parametrize("seed", range(3))
+def test_batchnorms_may_have_any_epsilon_and_convolutions_biases(
+    grid: Any, seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file has scale and shift; the decoder's variance is 1 − ε of each BatchNorm. Biases are stretched as weights are."""
     monkeypatch.setattr(networks, "build", lambda *_: Crowded())
+    torch.manual_seed(seed)
     network, x = lively(Crowded()), example()
+    for name, parameter in network.named_parameters():
+        if name.endswith("bias"):
+            parameter.data.mul_(3)
     task: Any = SimpleNamespace(architecture="crowded", arguments={}, reference=lambda: copy.deepcopy(network))
     config = uniform.Config(steps=(0.001,), grid=grid, recalibrate=0)
     (point,) = uniform.compress(task, config, MemoryRun(Budget("post-training", 0.0)))
     with torch.no_grad():
         wanted = network(x)
         found = bitstream.decode(bitstream.encode(point))(x)
-        torch.testing.assert_close(found, wanted, rtol=0, atol=0.01 * float(wanted.abs().max()))
+        torch.testing.assert_close(found, wanted, rtol=0, atol=0.003 * float(wanted.abs().max()))

@@ -181,7 +181,11 @@ def encode_bits(bits: npt.ArrayLike) -> bytes:
 
 def decode_bits(data: bytes, count: int) -> npt.NDArray[np.bool_]:
     """Inverse of `encode_bits`."""
-    values = decode_integers(data, count)
+    return as_bits(decode_integers(data, count))
+
+
+def as_bits(values: Ints) -> npt.NDArray[np.bool_]:
+    """Decoded integers as booleans; raises BitstreamError if they are not 0 and 1."""
     if values.size and (values.min() < 0 or values.max() > 1):
         raise BitstreamError("a bit mask holds values other than 0 and 1: the file is damaged")
     return values.astype(bool)

@@ -88,6 +88,8 @@ def _quantised(task: Task, network: nn.Module, config: Config, step: float) -> l
     parts = [uniform.part([f"{path}.weight" for path in codes], list(codes.values()), list(steps.values()), "weights")]
     for conv, bn in pairs.items():
         scale, shift = affine(modules[bn])
+        if (bias := modules[conv].bias) is not None:
+            bias *= stretch[conv]
         parts += _merged(bn, scale / stretch[conv], shift, modules[bn].eps)
     biases = [path for path in codes if modules[path].bias is not None]
     if biases:

@@ -25,6 +25,7 @@ import constriction
 import numpy as np
 import numpy.typing as npt
 
+from benchmarks.bitstream import integers
 from benchmarks.bitstream.bytesio import Ints, Reader, pack_bits, read_fields, unpack_bits, varints, write_fields
 from benchmarks.bitstream.codecs.raw import from_floats, to_floats
 from benchmarks.bitstream.entropy import decode_integers, encode_integers
@@ -173,12 +174,14 @@ def encode(part: Part) -> Coded:
         known.refine(known.alpha * known.mu if index < mark.rounds else mark.threshold, fresh, answer)
     counted = np.concatenate(table).reshape(-1, len(lengths))
     values, low = np.concatenate(gaps), _gap_bits(counted, lengths)
+    quotients = values >> low
+    adaptive, coded = integers.shorter([quotients], encode_integers(quotients))
     coder = constriction.stream.queue.RangeEncoder()
     coder.encode(np.concatenate(bits).astype(np.int32), _BITS, np.concatenate(levels) / LEVELS)
     norms = to_floats(source.norms, "float32", f"the norm of {part.targets[0]} or of a later tensor")
     streams: tuple[tuple[Role, bytes], ...] = (
         ("indices", varints(counted.ravel().tolist())),
-        ("indices", encode_integers(values >> low)),
+        ("indices", coded),
         ("indices", write_fields(values & ((1 << low) - 1), low)),
         ("indices", coder.get_compressed().astype("<u4").tobytes()),
         ("weights", pack_bits(source.negative[known.coordinates])),
@@ -188,7 +191,7 @@ def encode(part: Part) -> Coded:
         raise BitstreamError("SuRP's first threshold is so low that no decoder would follow it: choose a higher alpha")
     meta = {"mu": made.mu, "alpha": made.alpha, "decay": made.decay, "rounds": mark.rounds, "last": mark.threshold}
     pruned = {"survivors": made.survivors} if made.survivors < len(source.u) else {}
-    return Coded({**meta, **pruned}, streams)
+    return Coded({**meta, **pruned, **adaptive}, streams)
 
 
 def _most_questions(n: int, streams: Sequence[bytes]) -> int:
@@ -219,7 +222,10 @@ def decode(
         raise BitstreamError("a SuRP part refines more weights than survive: the file is damaged")
     negative = unpack_bits(signs, total).astype(bool)  # also proves that `total` is not larger than the stream allows
     low = _gap_bits(table, lengths)
-    high = decode_integers(quotients, total)
+    if meta.get(integers.ADAPTIVE):
+        (high,) = integers.decode(meta, quotients, [(total,)])
+    else:
+        high = decode_integers(quotients, total)
     if total and not 0 <= int(high.min()) <= int(high.max()) <= known.n:
         raise BitstreamError("a SuRP gap is longer than its tensors: the file is damaged")
     if int(np.cumsum(table.sum(axis=1)).sum()) > WORK_PER_BYTE * sum(map(len, streams)):

@@ -234,16 +234,17 @@ def encode(part: Part) -> Coded:
     unary, remainders = write_rice(positions, np.repeat(low_bits, RUN)[:steps])
     signs = pack_bits(source.negative[made.survivors[touches(made.coordinates[:steps])]])
     meta = {"mu": made.mu, "alpha": made.alpha, "decay": made.decay, "seed": made.seed, "steps": steps}
+    adaptive, masks = pack(made.survivors, part.data["sizes"])
     norms = to_floats(source.norms, "float32", f"the norm of {part.targets[0]} or of a later tensor")
     return Coded(
-        meta,
+        {**meta, **adaptive},
         (
             ("indices", varints(stages)),
             ("indices", encode_integers(low_bits)),
             ("indices", unary),
             ("indices", remainders),
             ("weights", signs),
-            *(("indices", masks) for masks in pack(made.survivors, part.data["sizes"])),
+            *(("indices", mask) for mask in masks),
             ("weights", norms),
         ),
     )
@@ -253,7 +254,7 @@ def decode(
     meta: Mapping[str, Any], streams: list[bytes], shapes: list[tuple[int, ...]]
 ) -> list[npt.NDArray[np.float32]]:
     table, parameters, unary, remainders, signs, *masks, norms_stream = streams
-    kept = unpack(masks, shapes)
+    kept = unpack(meta, masks, shapes)
     n = len(kept)
     mu, alpha, decay = scalars(meta)
     steps, seed = meta["steps"], meta["seed"]

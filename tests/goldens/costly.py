@@ -87,11 +87,23 @@ def sequential(unary: int, stages: bytes, *masks: bytes) -> Part:
     return meta, [stages, parameters, bytes(unary), b"", bytes((touched + 7) // 8), *masks, STEP]
 
 
-def adaptive(*tensors: Sequence[int]) -> Part:
-    """Context-coded tensors of one dimension."""
+def coded(*tensors: Any) -> bytes:
+    """The context-coded stream of integer tensors."""
     stream = context.encode_tensors([np.asarray(tensor, np.int64) for tensor in tensors])
     assert stream is not None
-    return {"per_channel": [False] * len(tensors), "adaptive": True}, [stream, STEP * len(tensors)]
+    return stream
+
+
+def adaptive(*tensors: Sequence[int]) -> Part:
+    """Context-coded tensors of one dimension, on a grid."""
+    return {"per_channel": [False] * len(tensors), "adaptive": True}, [coded(*tensors), STEP * len(tensors)]
+
+
+def adaptive_codebook(books: int, rows: int) -> Part:
+    """Additive codebooks of two codewords for one tensor, whose codes are context-coded together."""
+    codes = np.random.default_rng(1).integers(0, 60, (books, rows)) == 0
+    meta, (words, scales, _) = codebook(books, 2, VALUES // rows, b"")
+    return meta | {"adaptive": True}, [words, scales, coded(codes)]
 
 
 def costly() -> dict[str, bytes]:
@@ -111,9 +123,20 @@ def costly() -> dict[str, bytes]:
         "alike codes": wide("uniform", (uniform, [join_blocks([alike]), STEP])),
         "a word for all codes": wide("uniform", (uniform, [join_blocks([skewed]), STEP])),
         "two bits for a code": wide("uniform", (uniform, [join_blocks([even]), STEP])),
-        "a value among a hundred zeros": wide("context", adaptive(rare)),
-        "context models of small tensors": many("context", 1000, adaptive(*[[3]] * 1000)),
-        "context models of a tensor": many("context", 1000, adaptive([3]), parts=1000),
+        "a value among a hundred zeros": wide("uniform", adaptive(rare)),
+        "a context-coded mask": wide("mask", ({"adaptive": True}, [coded(rare)])),
+        "context-coded indices": wide("index", ({"limit": 2, "packed": [False], "adaptive": True}, [coded(rare)])),
+        "context-coded values and zeros": wide(
+            "sparse", ({"kind": "uniform", "adaptive": True}, [b"", coded(rare), STEP])
+        ),
+        "a context-coded support": wide(
+            "sparse",
+            ({"kind": "float16", "adaptive": True}, [coded(rare), join_blocks([bytes(2 * int(rare.sum()))]), b""]),
+        ),
+        "context-coded codes": wide("codebook", adaptive_codebook(8, n // 8)),
+        "context-coded codes of a value": wide("codebook", adaptive_codebook(2, n)),
+        "context models of small tensors": many("uniform", 1000, adaptive(*[[3]] * 1000)),
+        "context models of a tensor": many("uniform", 1000, adaptive([3]), parts=1000),
         "a word for a mask": wide("mask", ({}, [join_blocks([skewed])])),
         "a mask of nothing": wide("sparse", ({"kind": "uniform"}, [join_blocks([skewed]), join_blocks([b""]), STEP])),
         "a mask of all": wide("sparse", ({"kind": "uniform"}, [join_blocks([ones]), join_blocks([alike]), STEP])),
@@ -153,6 +176,7 @@ def excessive() -> dict[str, bytes]:
         "1,000 codebooks of alike codewords": wide(
             "codebook", codebook(1000, 2, 1, encode_integers([1]), packed=False)
         ),
+        "three codes for a value": wide("codebook", adaptive_codebook(3, VALUES)),
         "2^28 indices of no bits": _file(square, [("index", ["2.weight"], (long, [join_blocks([b""])]))]),
         "a weight 10,000 times above the threshold": wide("surp.rounds", rounds([1], above(10_000), 1e-9)),
         "a weight a million times above the threshold": wide("surp.rounds", rounds([1], above(10**6), 1e-9)),

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from torch import nn
 
 from benchmarks.bitstream import blueprint, codecs
-from benchmarks.bitstream.codecs import codebook, constant, context, index, mask, raw, sparse, uniform
+from benchmarks.bitstream.codecs import codebook, constant, index, mask, raw, sparse, uniform
 from benchmarks.bitstream.modules import batch_norm2d, conv2d, gather, identity, joined_conv2d, linear, sequential
 from methods.interface import Compressed, ModuleSpec, Part
 
@@ -81,8 +81,8 @@ def _context() -> Compressed:
     kernels = peaked((8, 8, 3, 3), 4) * (1 + np.arange(8)).reshape(8, 1, 1, 1) ** 2
     kernels[2, 3] *= 10_000  # escaped
     steps = [floats((8,), 5), np.float32(0.0078125)]
-    adaptive = context.part(["7.weight", "12.weight"], [kernels, far], steps, "weights")
-    return whole([adaptive, context.part(["3.weight"], [np.full((8, 4, 3, 3), 3)], [np.float32(0.25)], "weights")])
+    adaptive = uniform.part(["7.weight", "12.weight"], [kernels, far], steps, "weights")
+    return whole([adaptive, uniform.part(["3.weight"], [np.full((8, 4, 3, 3), 3)], [np.float32(0.25)], "weights")])
 
 
 def _index() -> Compressed:

@@ -1,7 +1,8 @@
 """Vector quantisation: tensors cut into vectors, each a sum or a concatenation of codewords from shared codebooks.
 
 A tensor is flattened, padded with zeros to whole vectors of d values, and divided by its scale. Its vectors follow those of
-the tensor before it. With a mask, only the values where it is True are coded.
+the tensor before it. With a mask, only the values where it is True are coded. Frequent codewords come first in a file, so that
+their numbers are small.
 """
 
 from __future__ import annotations
@@ -13,10 +14,11 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from benchmarks.bitstream import integers
 from benchmarks.bitstream.bytesio import join_blocks, split_blocks
-from benchmarks.bitstream.codecs.index import decode_indices, encode_indices
+from benchmarks.bitstream.codecs.index import check_indices, decode_indices, encode_indices
 from benchmarks.bitstream.codecs.raw import from_floats, to_floats
-from benchmarks.bitstream.entropy import decode_bits, encode_bits
+from benchmarks.bitstream.entropy import as_bits
 from benchmarks.errors import BitstreamError
 from methods.interface import Coded, Part, Role
 
@@ -27,6 +29,8 @@ Kind = Literal["additive", "product"]
 # with one entry take no bytes, so that nothing else limits their number.
 ADDITIONS_PER_VALUE = 16
 ADDITIONS_PER_BYTE = 1024
+MOST_BOOKS = 64  # whose codes are context-coded together: they are all in memory while they are decoded
+CODES_PER_VALUE, FEW_CODES = 2, 2**16
 Storage = Literal["float16", "float32"]
 
 
@@ -93,26 +97,45 @@ def encode(part: Part) -> Coded:
     if codes.size and not 0 <= int(codes.min()) <= int(codes.max()) < size:
         msg = f"codes for {part.targets[0]} and others are outside [0, {size}): they can't be written"
         raise BitstreamError(msg)
+    codes, codebooks = _by_frequency(codes, codebooks)
     columns = [encode_indices(column, size) for column in codes.T]
+    stream = join_blocks(block for _, block in columns)
+    found: dict[str, bool] = {}
+    if books <= min(MOST_BOOKS, width if data["kind"] == "additive" else books * width):
+        found, stream = integers.shorter([codes.T], stream)
     scales = b"".join(
         to_floats(s, "float32", f"the scale of {t}") for t, s in zip(part.targets, data["scales"], strict=True)
     )
-    meta = {
+    meta: dict[str, Any] = {
         "kind": data["kind"],
         "dtype": data["dtype"],
         "shape": [books, size, width],
         "packed": [packed for packed, _ in columns],
         "per_channel": [s.ndim == 1 for s in data["scales"]],
         "masked": masks is not None,
+        **found,
     }
     streams: list[tuple[Role, bytes]] = [
         ("codebooks", to_floats(codebooks, data["dtype"], "a codebook")),
         ("codebooks", scales),
-        ("indices", join_blocks(stream for _, stream in columns)),
+        ("indices", stream),
     ]
     if masks is not None:
-        streams.append(("indices", join_blocks(map(encode_bits, masks))))
+        bits = [mask.astype(np.int64) for mask in masks]
+        meta["masks"], support = integers.shorter(bits, integers.encode_static(bits))
+        streams.append(("indices", support))
     return Coded(meta, tuple(streams))
+
+
+def _by_frequency(
+    codes: npt.NDArray[np.int64], codebooks: npt.NDArray[Any]
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[Any]]:
+    """The same vectors with the codewords of each codebook in the order of falling frequency."""
+    books, size, _ = codebooks.shape
+    orders = [np.argsort(-np.bincount(column, minlength=size), kind="stable") for column in codes.T]
+    ranks = np.stack([np.argsort(order) for order in orders])
+    numbered = np.stack([rank[column] for rank, column in zip(ranks, codes.T, strict=True)], axis=1)
+    return numbered, np.stack([codebooks[book, orders[book]] for book in range(books)])
 
 
 def decode(meta: Mapping[str, Any], streams: list[bytes], shapes: list[tuple[int, ...]]) -> list[npt.NDArray[Any]]:
@@ -127,8 +150,7 @@ def decode(meta: Mapping[str, Any], streams: list[bytes], shapes: list[tuple[int
         raise BitstreamError("a scale per channel is given for a tensor without channels: the file is damaged")
     masks: list[npt.NDArray[np.bool_] | None] = [None] * len(shapes)
     if masked:
-        blocks = split_blocks(streams[3], len(shapes))
-        masks = [decode_bits(b, math.prod(s)).reshape(s) for b, s in zip(blocks, shapes, strict=True)]
+        masks = [as_bits(values) for values in integers.decode(meta.get("masks", {}), streams[3], shapes)]
     dimension = width if kind == "additive" else books * width
     sizes = [math.prod(s) if m is None else int(m.sum()) for s, m in zip(shapes, masks, strict=True)]
     counts = [-(-n // dimension) for n in sizes]
@@ -138,10 +160,16 @@ def decode(meta: Mapping[str, Any], streams: list[bytes], shapes: list[tuple[int
             f"{books} codebooks for {count} vectors are too much work for {read} bytes: the file is damaged or hostile"
         )
         raise BitstreamError(msg)
-    columns = (
-        decode_indices(bool(packed), block, count, size)
-        for packed, block in zip(meta["packed"], split_blocks(streams[2], books), strict=True)
-    )
+    if meta.get(integers.ADAPTIVE):
+        if books * count > CODES_PER_VALUE * sum(map(math.prod, shapes)) + FEW_CODES:
+            raise BitstreamError("a codebook part has too many codes for its values: the file is damaged or hostile")
+        (codes,) = integers.decode(meta, streams[2], [(books, count)])
+        columns = iter(check_indices(codes, size))
+    else:
+        columns = (
+            decode_indices(bool(packed), block, count, size)
+            for packed, block in zip(meta["packed"], split_blocks(streams[2], books), strict=True)
+        )
     flat = _joined(columns, values.reshape(books, size, width), count, kind)
     scales = _scales(streams[1], per_channel, shapes)
     pieces = np.split(flat, np.cumsum(counts)[:-1])

@@ -1,4 +1,4 @@
-"""Streams of integer indices (gathered channels, positions, codewords): entropy coded, or bit-packed if that is shorter."""
+"""Streams of integer indices (gathered channels, positions, codewords): entropy coded, or bit-packed."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from benchmarks.bitstream import integers
 from benchmarks.bitstream.bytesio import join_blocks, read_fixed, split_blocks, write_fixed
 from benchmarks.bitstream.entropy import decode_integers, encode_integers
 from benchmarks.errors import BitstreamError
@@ -32,9 +33,13 @@ def encode_indices(values: npt.NDArray[np.int64], limit: int) -> tuple[bool, byt
 
 
 def decode_indices(packed: bool, data: bytes, count: int, limit: int) -> npt.NDArray[np.int64]:
-    """Inverse of `encode_indices`; raises BitstreamError for an index of `limit` or more."""
+    """Inverse of `encode_indices`."""
     width = max(limit - 1, 0).bit_length()
-    values = read_fixed(data, count, width) if packed else decode_integers(data, count)
+    return check_indices(read_fixed(data, count, width) if packed else decode_integers(data, count), limit)
+
+
+def check_indices(values: npt.NDArray[np.int64], limit: int) -> npt.NDArray[np.int64]:
+    """Decoded indices; raises BitstreamError for one of `limit` or more."""
     if values.size and (int(values.min()) < 0 or int(values.max()) >= limit):
         msg = f"an index is outside [0, {limit}): the file is damaged"
         raise BitstreamError(msg)
@@ -48,8 +53,8 @@ def encode(part: Part) -> Coded:
             msg = f"{target} has indices outside [0, {limit}): they can't be written"
             raise BitstreamError(msg)
     coded = [encode_indices(v, limit) for v in part.data["values"]]
-    stream = join_blocks(data for _, data in coded)
-    return Coded({"limit": limit, "packed": [packed for packed, _ in coded]}, ((part.role, stream),))
+    found, stream = integers.shorter(part.data["values"], join_blocks(data for _, data in coded))
+    return Coded({"limit": limit, "packed": [packed for packed, _ in coded], **found}, ((part.role, stream),))
 
 
 def decode(meta: Mapping[str, Any], streams: list[bytes], shapes: list[tuple[int, ...]]) -> list[npt.NDArray[Any]]:
@@ -57,6 +62,8 @@ def decode(meta: Mapping[str, Any], streams: list[bytes], shapes: list[tuple[int
     limit, packed = int(meta["limit"]), meta["packed"]
     if len(packed) != len(shapes) or not 0 <= limit <= 2**31:
         raise BitstreamError("an index part is malformed: the file is damaged")
+    if meta.get(integers.ADAPTIVE):
+        return [check_indices(values, limit) for values in integers.decode(meta, stream, shapes)]
     blocks = split_blocks(stream, len(shapes))
     return [
         decode_indices(bool(p), b, math.prod(s), limit).reshape(s)

@@ -1,16 +1,15 @@
-"""Boolean tensors (gates, channel masks), entropy coded with their own frequency."""
+"""Boolean tensors (gates, channel masks), entropy coded with their own frequency or by context."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from benchmarks.bitstream.bytesio import join_blocks, split_blocks
-from benchmarks.bitstream.entropy import decode_bits, encode_bits
+from benchmarks.bitstream import integers
+from benchmarks.bitstream.entropy import as_bits
 from methods.interface import Coded, Part, Role
 
 NAME = "mask"
@@ -22,10 +21,11 @@ def part(targets: Sequence[str], values: Sequence[npt.ArrayLike], role: Role = "
 
 
 def encode(part: Part) -> Coded:
-    return Coded({}, ((part.role, join_blocks(map(encode_bits, part.data["values"]))),))
+    bits = [values.astype(np.int64) for values in part.data["values"]]
+    meta, stream = integers.shorter(bits, integers.encode_static(bits))
+    return Coded(meta, ((part.role, stream),))
 
 
 def decode(meta: Mapping[str, Any], streams: list[bytes], shapes: list[tuple[int, ...]]) -> list[npt.NDArray[Any]]:
     (stream,) = streams
-    blocks = split_blocks(stream, len(shapes))
-    return [decode_bits(b, math.prod(s)).reshape(s) for b, s in zip(blocks, shapes, strict=True)]
+    return [as_bits(values) for values in integers.decode(meta, stream, shapes)]

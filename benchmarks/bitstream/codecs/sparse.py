@@ -1,18 +1,21 @@
-"""Sparse tensors: the support as an entropy-coded bit mask, then the values on it, quantised or raw fp16/fp32."""
+"""Sparse tensors: the support as an entropy-coded bit mask, then the values on it, quantised or raw fp16/fp32.
+
+Quantised values are context-coded together with the zeros between them, where that is shorter.
+"""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
+from benchmarks.bitstream import integers
 from benchmarks.bitstream.bytesio import join_blocks, split_blocks
 from benchmarks.bitstream.codecs.raw import from_floats, to_floats
 from benchmarks.bitstream.codecs.uniform import dequantise
-from benchmarks.bitstream.entropy import decode_bits, decode_integers, encode_bits, encode_integers
+from benchmarks.bitstream.entropy import as_bits, decode_integers, encode_integers
 from benchmarks.errors import BitstreamError
 from methods.interface import Coded, Part, Role
 
@@ -40,21 +43,20 @@ def part(
 
 def encode(part: Part) -> Coded:
     kind, arrays = part.data["kind"], part.data["values"]
-    masks = [encode_bits(a != 0) for a in arrays]
     kept = [a[a != 0] for a in arrays]
-    if kind == "uniform":
-        blocks = [encode_integers(k) for k in kept]
-    else:
-        blocks = [to_floats(k, kind, t) for t, k in zip(part.targets, kept, strict=True)]
+    masks = [(a != 0).astype(np.int64) for a in arrays]
+    support = integers.encode_static(masks)
+    found: dict[str, bool] = {}
     steps = to_floats(part.data["steps"], "float32", f"a step of {part.targets[0]}")
-    return Coded(
-        {"kind": kind},
-        (
-            ("indices", join_blocks(masks)),
-            (part.role, join_blocks(blocks)),
-            (part.role, steps),
-        ),
-    )
+    if kind == "uniform":
+        values = join_blocks(map(encode_integers, kept))
+        found, whole = integers.shorter(arrays, support + values)
+        if found:
+            support, values = b"", whole
+    else:
+        values = join_blocks(to_floats(k, kind, t) for t, k in zip(part.targets, kept, strict=True))
+        found, support = integers.shorter(masks, support)
+    return Coded({"kind": kind, **found}, (("indices", support), (part.role, values), (part.role, steps)))
 
 
 def decode(meta: Mapping[str, Any], streams: list[bytes], shapes: list[tuple[int, ...]]) -> list[npt.NDArray[Any]]:
@@ -63,10 +65,15 @@ def decode(meta: Mapping[str, Any], streams: list[bytes], shapes: list[tuple[int
     steps = from_floats(step_stream, "float32")
     if steps.size != (len(shapes) if kind == "uniform" else 0):
         raise BitstreamError("a sparse part has the wrong number of steps: the file is damaged")
-    masks, blocks = split_blocks(mask_stream, len(shapes)), split_blocks(value_stream, len(shapes))
+    if kind == "uniform" and meta.get(integers.ADAPTIVE):
+        if mask_stream:
+            raise BitstreamError("a sparse part has its support twice: the file is damaged")
+        found = integers.decode(meta, value_stream, shapes)
+        return [dequantise(codes, step) for codes, step in zip(found, steps, strict=True)]
+    blocks = split_blocks(value_stream, len(shapes))
     out = []
-    for i, shape in enumerate(shapes):
-        support = decode_bits(masks[i], math.prod(shape)).reshape(shape)
+    for i, mask in enumerate(integers.decode(meta, mask_stream, shapes)):
+        support = as_bits(mask)
         kept = int(support.sum())
         if kind == "uniform":
             values = dequantise(decode_integers(blocks[i], kept), steps[i])
@@ -74,7 +81,7 @@ def decode(meta: Mapping[str, Any], streams: list[bytes], shapes: list[tuple[int
             values = from_floats(blocks[i], kind)
         if values.size != kept:
             raise BitstreamError("a sparse part has more or fewer values than its support: the file is damaged")
-        array = np.zeros(shape, np.float32)
+        array = np.zeros(shapes[i], np.float32)
         array[support] = values
         out.append(array)
     return out

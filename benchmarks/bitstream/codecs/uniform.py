@@ -1,17 +1,15 @@
-"""Uniform reconstruction: integer codes times a step, per tensor or per output channel, entropy coded per tensor."""
+"""Uniform reconstruction: integer codes times a step, per tensor or per output channel, entropy coded."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from benchmarks.bitstream.bytesio import join_blocks, split_blocks
+from benchmarks.bitstream import integers
 from benchmarks.bitstream.codecs.raw import from_floats, to_floats
-from benchmarks.bitstream.entropy import decode_integers, encode_integers
 from benchmarks.errors import BitstreamError
 from methods.interface import Coded, Part, Role
 
@@ -38,8 +36,17 @@ def _along_first(step: Floats, ndim: int) -> Floats:
     return step.reshape(step.shape + (1,) * (ndim - step.ndim))
 
 
-def part(targets: Sequence[str], codes: Sequence[npt.ArrayLike], steps: Sequence[npt.ArrayLike], role: Role) -> Part:
-    """Code `codes[i]` (integers shaped like target i) on step `steps[i]` (scalar or (channels,), fp32, finite)."""
+def part(
+    targets: Sequence[str],
+    codes: Sequence[npt.ArrayLike],
+    steps: Sequence[npt.ArrayLike],
+    role: Role,
+    adaptive: bool = True,
+) -> Part:
+    """Code `codes[i]` (integers shaped like target i) on step `steps[i]` (scalar or (channels,), fp32, finite).
+
+    Without `adaptive`, only by static frequencies of each tensor.
+    """
     return Part(
         NAME,
         tuple(targets),
@@ -47,6 +54,7 @@ def part(targets: Sequence[str], codes: Sequence[npt.ArrayLike], steps: Sequence
         {
             "codes": [np.asarray(c, np.int64) for c in codes],
             "steps": [np.asarray(s, np.float32) for s in steps],
+            "adaptive": adaptive,
         },
     )
 
@@ -54,10 +62,12 @@ def part(targets: Sequence[str], codes: Sequence[npt.ArrayLike], steps: Sequence
 def encode(part: Part) -> Coded:
     steps = part.data["steps"]
     floats = b"".join(to_floats(s, "float32", f"the step of {t}") for t, s in zip(part.targets, steps, strict=True))
-    return Coded(
-        {"per_channel": [s.ndim == 1 for s in steps]},
-        ((part.role, join_blocks(map(encode_integers, part.data["codes"]))), (part.role, floats)),
-    )
+    codes, meta = part.data["codes"], {"per_channel": [s.ndim == 1 for s in steps]}
+    found: dict[str, bool] = {}
+    stream = integers.encode_static(codes)
+    if part.data["adaptive"]:
+        found, stream = integers.shorter(codes, stream)
+    return Coded({**meta, **found}, ((part.role, stream), (part.role, floats)))
 
 
 def decode(meta: Mapping[str, Any], streams: list[bytes], shapes: list[tuple[int, ...]]) -> list[npt.NDArray[Any]]:
@@ -69,9 +79,8 @@ def decode(meta: Mapping[str, Any], streams: list[bytes], shapes: list[tuple[int
     counts = [shape[0] if p else 1 for p, shape in zip(per_channel, shapes, strict=True)]
     if steps.size != sum(counts):
         raise BitstreamError("a uniform part has the wrong number of steps: the file is damaged")
-    blocks = split_blocks(codes_stream, len(shapes))
-    out = []
-    for shape, block, step, p in zip(shapes, blocks, np.split(steps, np.cumsum(counts)[:-1]), per_channel, strict=True):
-        codes = decode_integers(block, math.prod(shape)).reshape(shape)
-        out.append(dequantise(codes, step if p else step.reshape(())))
-    return out
+    found = integers.decode(meta, codes_stream, shapes)
+    return [
+        dequantise(codes, step if p else step.reshape(()))
+        for codes, step, p in zip(found, np.split(steps, np.cumsum(counts)[:-1]), per_channel, strict=True)
+    ]

@@ -17,7 +17,7 @@ import torch
 from msgspec import Meta
 from torch import Tensor, nn
 
-from benchmarks.bitstream.codecs import context, uniform
+from benchmarks.bitstream.codecs import uniform
 from benchmarks.training import control_variate
 from benchmarks.training.batchnorm import affine, conv_bn_pairs, reestimate
 from methods.families import curvature, feedback, storage
@@ -90,8 +90,8 @@ def compress(task: Task, config: Config, run: Run) -> Iterator[Compressed]:
         steps = [_store(layer, network, relative * rms) for layer in layers]
         targets = [f"{layer.path}.weight" for layer in layers]
         rest = {name: values for name, values in storage.tensors(network).items() if name not in targets}
-        codec = context if config.coder == "context" else uniform
-        parts = (codec.part(targets, codes, steps, "weights"), *norm_parts(network, rest))
+        weights = uniform.part(targets, codes, steps, "weights", config.coder == "context")
+        parts = (weights, *norm_parts(network, rest))
         yield Compressed(task.architecture, task.arguments, parts, {"step": relative})
 
 
