@@ -99,10 +99,10 @@ def adaptive(*tensors: Sequence[int]) -> Part:
     return {"per_channel": [False] * len(tensors), "adaptive": True}, [coded(*tensors), STEP * len(tensors)]
 
 
-def adaptive_codebook(books: int, rows: int) -> Part:
+def adaptive_codebook(books: int, width: int) -> Part:
     """Additive codebooks of two codewords for one tensor, whose codes are context-coded together."""
-    codes = np.random.default_rng(1).integers(0, 60, (books, rows)) == 0
-    meta, (words, scales, _) = codebook(books, 2, VALUES // rows, b"")
+    codes = np.random.default_rng(1).integers(0, 60, (books, -(-VALUES // width))) == 0
+    meta, (words, scales, _) = codebook(books, 2, width, b"")
     return meta | {"adaptive": True}, [words, scales, coded(codes)]
 
 
@@ -133,8 +133,8 @@ def costly() -> dict[str, bytes]:
             "sparse",
             ({"kind": "float16", "adaptive": True}, [coded(rare), join_blocks([bytes(2 * int(rare.sum()))]), b""]),
         ),
-        "context-coded codes": wide("codebook", adaptive_codebook(8, n // 8)),
-        "context-coded codes of a value": wide("codebook", adaptive_codebook(2, n)),
+        "context-coded codes": wide("codebook", adaptive_codebook(8, 8)),
+        "context-coded codes of a value": wide("codebook", adaptive_codebook(2, 1)),
         "context models of small tensors": many("uniform", 1000, adaptive(*[[3]] * 1000)),
         "context models of a tensor": many("uniform", 1000, adaptive([3]), parts=1000),
         "a word for a mask": wide("mask", ({}, [join_blocks([skewed])])),
@@ -176,7 +176,7 @@ def excessive() -> dict[str, bytes]:
         "1,000 codebooks of alike codewords": wide(
             "codebook", codebook(1000, 2, 1, encode_integers([1]), packed=False)
         ),
-        "three codes for a value": wide("codebook", adaptive_codebook(3, VALUES)),
+        "three codes for a value": wide("codebook", adaptive_codebook(3, 1)),
         "2^28 indices of no bits": _file(square, [("index", ["2.weight"], (long, [join_blocks([b""])]))]),
         "a weight 10,000 times above the threshold": wide("surp.rounds", rounds([1], above(10_000), 1e-9)),
         "a weight a million times above the threshold": wide("surp.rounds", rounds([1], above(10**6), 1e-9)),
