@@ -11,7 +11,8 @@ from test_fit_hooks import Stopped
 from torch import Tensor, nn
 
 from benchmarks.errors import MethodError
-from benchmarks.training import Recipe, fit, reestimate
+from benchmarks.training import Recipe, fit
+from benchmarks.training.batchnorm import reestimate
 from methods.interface import Augmentation, Split
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from types import SimpleNamespace
 from typing import Any
@@ -14,8 +13,6 @@ from torch import Tensor, nn
 
 from benchmarks import bitstream, tasks
 from benchmarks.errors import MethodError
-from benchmarks.training import control_variate
-from benchmarks.training.batchnorm import affine, foldable
 from methods.baselines import rdoq
 from methods.families import curvature, feedback
 from methods.families.curvature import Curvature
@@ -245,59 +242,6 @@ def test_a_unit_of_magnitude_costs_more_where_magnitudes_are_small() -> None:
     found = feedback.bits_per_unit(codes, 2)
     assert found[0, 0].tolist() == pytest.approx([math.log2(1 + 1 / 1.5)] * 2 + [math.log2(3)] * 2)
     assert feedback.bits_per_unit(torch.zeros(1, 2, 4), 2).unique().tolist() == [feedback.MOST_BITS]
-
-
-def statistics_of(network: nn.Module) -> list[Tensor]:
-    return [t.clone() for m in network.modules() if foldable(m) for t in (m.running_mean, m.running_var)]
-
-
-def test_control_variates_leave_an_unchanged_network_as_it_is() -> None:
-    task = tasks.load("digits", "digits_resnet")
-    network, dense = task.reference(), control_variate.measured(task, 200)
-    control_variate.correct(network, task, 200, dense)
-    for found, stored in zip(statistics_of(network), statistics_of(task.reference()), strict=True):
-        torch.testing.assert_close(found, stored, rtol=1e-4, atol=1e-5)
-
-
-def test_control_variates_follow_what_changed() -> None:
-    """A convolution with 1.9 times the weights: 1.9 times the mean, 3.6 times the variance, the same function."""
-    task = tasks.load("digits", "digits_cnn")
-    network, dense = task.reference(), control_variate.measured(task, 200)
-    with torch.no_grad():
-        network.get_parameter("3.weight").mul_(1.9)
-    control_variate.correct(network, task, 200, dense)
-    inputs = task.prepare(task.calibration(50).inputs)
-    with torch.no_grad():
-        torch.testing.assert_close(network(inputs), task.reference()(inputs), rtol=1e-2, atol=1e-2)
-
-
-def test_a_channel_without_weights_is_constant_afterwards() -> None:
-    """BatchNorm's output is then its shift β, whatever the images tell about the reference."""
-    task = tasks.load("digits", "digits_cnn")
-    network, dense = task.reference(), control_variate.measured(task, 200)
-    with torch.no_grad():
-        network.get_parameter("7.weight")[3] = 0
-    control_variate.correct(network, task, 200, dense)
-    norm: Any = network.get_submodule("8")
-    assert affine(norm)[1][3].item() == pytest.approx(norm.bias[3].item(), abs=1e-3)
-
-
-def test_every_batchnorm_is_corrected(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Also one without γ and β, and one over vectors."""
-    torch.manual_seed(0)
-    network = nn.Sequential(
-        nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4, affine=False), nn.Flatten(), nn.Linear(144, 5), nn.BatchNorm1d(5)
-    )
-    task = tasks.load("digits", "digits_cnn")
-    monkeypatch.setattr(type(task), "reference", lambda self: copy.deepcopy(network).eval())
-    for path, (mean, variance) in control_variate.measured(task, 100).items():
-        norm: Any = network.get_submodule(path)
-        norm.running_mean.copy_(mean + 0.1), norm.running_var.copy_(1.5 * variance)
-    changed = copy.deepcopy(network)
-    control_variate.correct(changed, task, 200, control_variate.measured(task, 200))
-    for found, stored in zip(changed.buffers(), network.buffers(), strict=True):
-        if found.is_floating_point():  # no count of batches
-            torch.testing.assert_close(found, stored, rtol=1e-4, atol=1e-4)
 
 
 def test_a_network_without_such_layers_is_a_sentence() -> None:

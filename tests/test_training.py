@@ -24,8 +24,9 @@ from benchmarks.errors import MethodError, StaleCheckpoint, TaskError
 from benchmarks.evaluation.scoring import total_score
 from benchmarks.running.lent import CellRun
 from benchmarks.running.state import state
-from benchmarks.training import SGD, AdamW, Callback, Cosine, Multistep, Recipe, fit, loop, reestimate
+from benchmarks.training import SGD, AdamW, Callback, Cosine, Multistep, Recipe, fit, loop
 from benchmarks.training.augmentation import augment
+from benchmarks.training.batchnorm import reestimate
 from methods.interface import Augmentation, Budget, Task
 
 laboratory = test_runner.laboratory

@@ -22,7 +22,7 @@ from benchmarks.evaluation.metrics import Sums
 from benchmarks.records.rows import aggregate
 from benchmarks.running import environment, plan, schedule
 from benchmarks.running.recording import record
-from benchmarks.training import reestimate
+from benchmarks.training.batchnorm import reestimate
 from methods.interface import Compressed, Split
 
 laboratory = test_runner.laboratory

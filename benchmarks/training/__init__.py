@@ -1,6 +1,5 @@
 """Training: one epoch loop for CPU and GPU, with parameter groups and callbacks."""
 
-from benchmarks.training.batchnorm import reestimate
 from benchmarks.training.callback import Callback
 from benchmarks.training.loop import fit
 from benchmarks.training.recipe import SGD, AdamW, Cosine, Multistep, Optimise, Recipe, Schedule
@@ -15,5 +14,4 @@ __all__ = [
     "Recipe",
     "Schedule",
     "fit",
-    "reestimate",
 ]

@@ -1,8 +1,14 @@
-"""BatchNorm statistics of a compressed network, with the uncompressed network on the same items as a control variate."""
+"""BatchNorm statistics of a compressed network, with the uncompressed network on the same items as a control variate.
+
+Statistics of a few hundred items alone differ from those of the training images by what is peculiar to these items. The
+uncompressed network, whose statistics over the training images are known, tells how much that is.
+"""
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import TypeAlias
 
 import torch
@@ -12,11 +18,35 @@ from benchmarks.training.batchnorm import reestimate
 from methods.interface import Task
 
 Statistics: TypeAlias = Mapping[str, tuple[Tensor, Tensor]]  # running mean and variance by path
-MOST = 4.0  # ratios of variances are at most this: a channel may be dead in one of the networks
+MOST = 4.0  # a variance that was nearly zero on these items may grow by any factor
 
 
-def statistics(network: nn.Module) -> Statistics:
-    """Copies of the running statistics of each BatchNorm that has them."""
+@dataclass(frozen=True)
+class Control:
+    """Statistics of each BatchNorm of the uncompressed network: those that it has, and those on the calibration items."""
+
+    stored: Statistics
+    measured: Statistics
+
+
+def reestimated(network: nn.Module, task: Task, items: int) -> nn.Module:
+    """A copy with the statistics of `items` calibration items."""
+    twin = copy.deepcopy(network)
+    reestimate(twin, task, items)
+    return twin
+
+
+def between(network: nn.Module, twin: nn.Module) -> Control:
+    """The statistics of an uncompressed network and of its `reestimated` twin. Both may have lost the same channels since."""
+    return Control(_copied(network), _copied(twin))
+
+
+def control(network: nn.Module, task: Task, items: int) -> Control:
+    """The statistics of an uncompressed network that it has and on `items` calibration items; it is not changed."""
+    return between(network, reestimated(network, task, items))
+
+
+def _copied(network: nn.Module) -> Statistics:
     return {path: (mean.clone(), variance.clone()) for path, (mean, variance) in _running(network).items()}
 
 
@@ -25,33 +55,20 @@ def _running(network: nn.Module) -> Statistics:
     return {p: (m.running_mean, m.running_var) for p, m in norms.items() if m.running_mean is not None}
 
 
-def measured(task: Task, items: int) -> Statistics:
-    """The statistics of the reference network, estimated on `items` calibration items."""
-    reference = task.reference()
-    reestimate(reference, task, items)
-    return statistics(reference)
-
-
 @torch.no_grad()
-def correct(network: nn.Module, task: Task, items: int, dense: Statistics) -> None:
-    """Set running means and variances, in place, to the stored ones of the reference and what compression changed.
+def correct(network: nn.Module, task: Task, items: int, known: Control) -> None:
+    """Set running means and variances, in place, to the stored ones of the uncompressed network and what compression changed.
 
-    `dense` are those that `measured` found with as many items. Both networks see the same items, so that what is peculiar
-    to these cancels out: without compression, the stored statistics stay as they are, unless a variance on these items is
-    MOST times as large or small as the stored one. The network has the paths and the channels of the reference. It is in
-    eval mode afterwards. Does nothing for `items` = 0.
+    Both networks see the same items: without compression, the stored statistics stay as they are. What is peculiar to the
+    items, stored − measured, is scaled with the variance of a channel, at most MOST times. The network's BatchNorms are among
+    those of `known`, with the same paths and channels. It is in eval mode afterwards. Does nothing for `items` = 0.
     """
     if not items:
         return
     reestimate(network, task, items)
-    stored = statistics(task.reference())
     for path, (mean, variance) in _running(network).items():
-        stored_mean, stored_variance = (t.to(mean) for t in stored[path])
-        dense_mean, dense_variance = (t.to(mean) for t in dense[path])
-        shrunk = _bounded(variance / dense_variance, 0.0)
-        mean += (stored_mean - dense_mean) * shrunk.sqrt()
-        variance *= _bounded(stored_variance / dense_variance, 1 / MOST)
-
-
-def _bounded(ratio: Tensor, least: float) -> Tensor:
-    return ratio.nan_to_num(1.0, MOST, least).clamp(least, MOST)
+        stored_mean, stored_variance = (t.to(mean) for t in known.stored[path])
+        mean_then, variance_then = (t.to(mean) for t in known.measured[path])
+        factor = (variance / variance_then).nan_to_num(1.0).clamp(max=MOST)
+        mean += (stored_mean - mean_then) * factor.sqrt()
+        variance += (stored_variance - variance_then) * factor

@@ -16,7 +16,7 @@ from msgspec import Meta
 from torch import Tensor, nn
 
 from benchmarks.bitstream.codecs import sparse, uniform
-from benchmarks.training import Recipe, fit, reestimate
+from benchmarks.training import Recipe, control_variate, fit
 from methods.families import grid, storage
 from methods.families.budget import epochs_per_point, trains
 from methods.families.limits import Images, check_order
@@ -49,7 +49,7 @@ class Config:
 
     `rounds` are the sparsities of pruning and retraining. Each round gets an equal share of the budget's epochs, or
     EPOCHS at the `paper` budget. Kept weights are quantised to BITS bits and entropy coded; other values are fp16.
-    `recalibrate` is the number of unlabelled images on which BatchNorm is re-estimated without training.
+    `recalibrate` is the number of unlabelled images by which BatchNorm is corrected without training.
     """
 
     score: Score = "global"
@@ -75,6 +75,7 @@ def compress(task: Task, config: Config, run: Run) -> Iterator[Compressed]:
     storage.check_names(task)
     network = task.reference()
     training = trains(run.budget)
+    known = control_variate.control(network, task, 0 if training else config.recalibrate)
     sparsities = config.rounds if training else config.sparsities
     for sparsity, epochs in zip(sparsities, config.operating_points(run.budget), strict=True):
         if not training:
@@ -83,7 +84,7 @@ def compress(task: Task, config: Config, run: Run) -> Iterator[Compressed]:
         if training:
             fit(network, task, run, Recipe(epochs, LEARNING_RATE), f"sparsity {sparsity}", masks)
         else:
-            reestimate(network, task, config.recalibrate)
+            control_variate.correct(network, task, config.recalibrate, known)
         yield describe(network, task, {"sparsity": sparsity})
 
 

@@ -1,7 +1,7 @@
 """Uniform quantisation with entropy coding: one step for the whole network, or one per channel, scaled by BatchNorm.
 
-Scalar quantisation with two post-training corrections that cost no bytes: BatchNorm statistics are measured again after the
-weights are rounded, and the four vectors of a BatchNorm are merged into the two that inference needs.
+Scalar quantisation with two post-training corrections that cost no bytes: BatchNorm statistics follow what rounding
+changed, and the four vectors of a BatchNorm are merged into the two that inference needs.
 """
 
 from __future__ import annotations
@@ -14,7 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.bitstream.codecs import constant, raw, uniform
-from benchmarks.training.batchnorm import affine, conv_bn_pairs, reestimate
+from benchmarks.training import control_variate
+from benchmarks.training.batchnorm import affine, conv_bn_pairs
+from benchmarks.training.control_variate import Control
 from methods.families import storage
 from methods.families.limits import Images, Positive, check_order
 from methods.families.norms import norm_parts
@@ -36,7 +38,7 @@ class Config:
     """`steps` are multiples of the root mean square of all quantised weights, one operating point each.
 
     `grid` "tensor" uses the same step everywhere; "batchnorm" divides it, for each output channel, by √(γ/σ) of the
-    BatchNorm that follows. `recalibrate` is the number of unlabelled images on which BatchNorm is re-estimated (0: none).
+    BatchNorm that follows. `recalibrate` is the number of unlabelled images by which BatchNorm is corrected (0: it is not).
     """
 
     steps: tuple[Positive, ...] = (0.025, 0.1, 0.3, 0.5, 0.75, 1.1, 1.6, 2.3, 3.5)
@@ -61,16 +63,17 @@ def compress(task: Task, config: Config, run: Run) -> Iterator[Compressed]:
     storage.check_names(task)
     layers = storage.layers(task.reference()).values()
     rms = torch.cat([m.weight.flatten() for m in layers]).square().mean().sqrt().item()
+    known = control_variate.control(task.reference(), task, config.recalibrate)
     for relative in config.steps:
         network = task.reference()
-        parts = _quantised(task, network, config, relative * rms)
+        parts = _quantised(task, network, config, relative * rms, known)
         filled = {target for part in parts for target in part.targets}
         rest = {name: values for name, values in storage.tensors(network).items() if name not in filled}
         everything = (*parts, *norm_parts(network, rest))
         yield Compressed(task.architecture, task.arguments, everything, {"step": relative})
 
 
-def _quantised(task: Task, network: nn.Module, config: Config, step: float) -> list[Part]:
+def _quantised(task: Task, network: nn.Module, config: Config, step: float, known: Control) -> list[Part]:
     """Round all weights and correct BatchNorm, in place; parts with the layers and each BatchNorm that follows one.
 
     A step per channel costs no bytes: weights are multiplied by f before rounding, and BatchNorm is divided by f.
@@ -84,7 +87,7 @@ def _quantised(task: Task, network: nn.Module, config: Config, step: float) -> l
         f = stretch.get(path, torch.ones(1)).view(-1, *[1] * (layer.weight.ndim - 1))
         codes[path], steps[path] = uniform.quantise((layer.weight * f).numpy(), step)
         layer.weight.copy_(torch.from_numpy(uniform.dequantise(codes[path], steps[path])) / f)
-    reestimate(network, task, config.recalibrate)
+    control_variate.correct(network, task, config.recalibrate, known)
     parts = [uniform.part([f"{path}.weight" for path in codes], list(codes.values()), list(steps.values()), "weights")]
     for conv, bn in pairs.items():
         scale, shift = affine(modules[bn])

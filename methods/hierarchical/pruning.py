@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from benchmarks.training import reestimate
+from benchmarks.training import control_variate
 from methods.families.structured import Group, Keep, Prunable
 from methods.families.structured.surgery import Plan
 from methods.hierarchical.config import Config
@@ -19,7 +19,7 @@ from methods.hierarchical.resuming import Resumed
 from methods.interface import Task
 
 JUDGES = 500  # validation images for judging a network
-STATISTICS = 250  # training images over which BatchNorm is re-estimated
+STATISTICS = 250  # training images by which BatchNorm is corrected
 SAMPLES = 128  # images over which channels are regressed on each other
 REFRESH = 20  # steps after which Gram matrices are computed again
 CPU = torch.device("cpu")
@@ -64,12 +64,12 @@ def prune(
     """Remove filters in place until at most `goal` MACs are left.
 
     Each step prunes the layer with the least damage per MAC saved. After each step, the readers of removed channels are
-    compensated, BatchNorm is re-estimated, and the network is judged on validation images. If it is worse than the best
+    compensated, BatchNorm is corrected, and the network is judged on validation images. If it is worse than the best
     so far by more than the tolerance, the step is undone and the layer excluded. When no layer is left, the tolerance
     doubles. No layer is pruned below its floor in `floors`, which must allow `goal`. `refresh` computes Gram matrices
     again. The network runs on `device`.
     """
-    judge = Judge(prunable.task, device)
+    judge = Judge(prunable, device)
     best = state.verdict = judge(prunable.narrow(state.dense, state.keep)[0])
     if config.blocks and drop_blocks(state, prunable, goal, config.blocks, judge):
         best, state.grams = state.verdict, refresh(state.dense, state.keep)
@@ -128,12 +128,12 @@ def drop_blocks(state: State, prunable: Prunable, goal: float, most: float, judg
 def _judged(
     dense: nn.Module, prunable: Prunable, keep: Keep, judge: Judge, changed: Group | None = None
 ) -> tuple[float, nn.Module, Plan]:
-    """The judge's verdict on the network with the kept channels and re-estimated BatchNorm, that network, and its plan.
+    """The judge's verdict on the network with the kept channels and corrected BatchNorm, that network, and its plan.
 
     `changed` is the only group in which it differs from the network that the judge accepted last; None if unknown.
     """
     network, plan = prunable.narrow(dense, keep)
-    return judge.restored(network, changed), network, plan
+    return judge.restored(network, keep, changed), network, plan
 
 
 def _next(state: State, prunable: Prunable, floors: Mapping[str, int], config: Config) -> Step | None:
@@ -156,8 +156,12 @@ def _next(state: State, prunable: Prunable, floors: Mapping[str, int], config: C
 class Judge:
     """The share of validation images on which a network predicts the same as the dense network; no label is used."""
 
-    def __init__(self, task: Task, device: torch.device) -> None:
-        self._task, self._device = task, device
+    def __init__(self, prunable: Prunable, device: torch.device) -> None:
+        self._prunable, self._task, self._device = prunable, prunable.task, device
+        task = prunable.task
+        self._reference = task.reference()
+        self._twin = control_variate.reestimated(self._reference.to(device), task, STATISTICS).to("cpu")
+        self._reference.to("cpu")
         self._images = task.prepare(task.validation.inputs[:JUDGES].to(device))
         self._wanted = self._outputs(task.reference()).argmax(1)
         self._estimating, self._judging = Resumed(STATISTICS), Resumed(len(self._images))
@@ -169,14 +173,16 @@ class Judge:
         network.to("cpu")
         return outputs
 
-    def restored(self, network: nn.Module, changed: Group | None) -> float:
-        """The verdict on a network after its BatchNorm is re-estimated, in place.
+    def restored(self, network: nn.Module, keep: Keep, changed: Group | None) -> float:
+        """The verdict on a network with the kept channels after its BatchNorm is corrected, in place.
 
         The network may differ from the one accepted last only in `changed`: layers before these are not run again.
         """
         layers = {member.path for member in changed.members} if changed else None
+        dense, twin = (self._prunable.narrow(whole, keep)[0] for whole in (self._reference, self._twin))
+        known = control_variate.between(dense, twin)
         with self._estimating.since(layers, network):
-            reestimate(network.to(self._device), self._task, STATISTICS)
+            control_variate.correct(network.to(self._device), self._task, STATISTICS, known)
         with self._judging.since(layers, network):
             verdict = self(network)
         network.to("cpu")  # replayed layers, too

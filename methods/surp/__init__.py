@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from benchmarks.bitstream import blueprint
 from benchmarks.bitstream.codecs import raw
-from benchmarks.training import Multistep, Recipe, fit, reestimate
+from benchmarks.training import Multistep, Recipe, control_variate, fit
 from methods.families import storage
 from methods.families.budget import epochs_per_point, trains
 from methods.families.limits import Images, Share, check_order
@@ -56,8 +56,8 @@ class Config:
     units of the mean magnitude. It is multiplied by REFRESH_DECAY when no candidate is left (sequential), or by ROUND_DECAY
     after each round. `sparsities` are the points of the post-training curve, `short_sparsities` the rounds of pruning and
     retraining at the `short` budget, PAPER_SPARSITIES those at the `paper` budget. A retrained network is coded until its
-    mean residual is RESIDUAL of its mean magnitude. `recalibrate` is the number of unlabelled images on which BatchNorm's
-    statistics are measured again without training (0: they are not changed, as published).
+    mean residual is RESIDUAL of its mean magnitude. `recalibrate` is the number of unlabelled images by which BatchNorm's
+    statistics are corrected without training (0: they are not, as published).
     """
 
     mode: Literal["sequential", "rounds"] = "sequential"
@@ -95,9 +95,10 @@ def compress(task: Task, config: Config, run: Run) -> Iterator[Compressed]:
     """Post-training: one pass over the reference, truncated at each sparsity. With training: one round of retraining each."""
     storage.check_names(task)
     if not trains(run.budget):
+        known = control_variate.control(task.reference(), task, config.recalibrate)
         points = _coded(task.reference(), config, run, config.sparsities)
         curve: Iterator[tuple[float, nn.Module, Part]] = (
-            (s, _recalibrated(task, config, part), part) for s, part in points
+            (s, _corrected(task, config, part, known), part) for s, part in points
         )
     else:
         curve = _retrained(task, config, run)
@@ -107,12 +108,12 @@ def compress(task: Task, config: Config, run: Run) -> Iterator[Compressed]:
         yield Compressed(task.architecture, task.arguments, parts, {"sparsity": sparsity})
 
 
-def _recalibrated(task: Task, config: Config, part: Part) -> nn.Module:
+def _corrected(task: Task, config: Config, part: Part, known: control_variate.Control) -> nn.Module:
     """The network whose BatchNorm statistics are stored: the reference, or the network that the decoder builds from `part`."""
     network = task.reference()
     if config.recalibrate:
         storage.fill(network, [part])
-        reestimate(network, task, config.recalibrate)
+        control_variate.correct(network, task, config.recalibrate, known)
     return network
 
 

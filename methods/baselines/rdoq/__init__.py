@@ -79,12 +79,12 @@ def compress(task: Task, config: Config, run: Run) -> Iterator[Compressed]:
     storage.check_names(task)
     layers = _layers(task.reference().to(run.device), task, config)
     rms = torch.cat([layer.weights.flatten() for layer in layers]).square().mean().sqrt()
-    dense = control_variate.measured(task, config.items) if config.batchnorm == "control" else {}
+    known = control_variate.control(task.reference(), task, config.items if config.batchnorm == "control" else 0)
     for relative in config.steps:
         network = task.reference()
         codes = [_round(layer, network, relative * rms, config.rate) for layer in layers]
         if config.batchnorm == "control":
-            control_variate.correct(network, task, config.items, dense)
+            control_variate.correct(network, task, config.items, known)
         elif config.batchnorm == "reestimate":
             reestimate(network, task, config.items)
         steps = [_store(layer, network, relative * rms) for layer in layers]

@@ -11,7 +11,7 @@ from msgspec import Meta
 from torch import nn
 
 from benchmarks.bitstream.codecs import codebook
-from benchmarks.training import AdamW, Recipe, fit, reestimate
+from benchmarks.training import AdamW, Recipe, control_variate, fit
 from methods.families import storage
 from methods.families.budget import epochs_per_point, trains
 from methods.families.codebooks.book import Book
@@ -32,8 +32,8 @@ class Settings:
 
     Each entry of `points` (or, with training, `short_points`) is one operating point: M codebooks of K codewords. Weights
     are divided by the standard deviation of their layer or output channel (`scale`) and cut into vectors. Codebooks, and
-    the weights of the modules in `skip`, are stored in fp16. `recalibrate` is the number of unlabelled images on which
-    BatchNorm is re-estimated without training. With training, codes are fixed, and codewords, BatchNorm and biases are
+    the weights of the modules in `skip`, are stored in fp16. `recalibrate` is the number of unlabelled images by which
+    BatchNorm is corrected without training. With training, codes are fixed, and codewords, BatchNorm and biases are
     trained by AdamW without weight decay, with `batch` images per step and EPOCHS epochs per point at the `paper` budget.
     """
 
@@ -84,6 +84,7 @@ def curve(task: Task, config: Settings, run: Run, quantise: Quantise) -> Iterato
     """
     storage.check_names(task)
     training = trains(run.budget)
+    known = control_variate.control(task.reference(), task, 0 if training else config.recalibrate)
     for point, epochs in zip(config.chosen(run.budget), config.operating_points(run.budget), strict=True):
         network = task.reference()
         books = quantise(network, point)
@@ -97,7 +98,7 @@ def curve(task: Task, config: Settings, run: Run, quantise: Quantise) -> Iterato
         parts = [described(book) for book in books]
         storage.fill(network, parts)
         if not training:
-            reestimate(network, task, config.recalibrate)
+            control_variate.correct(network, task, config.recalibrate, known)
         yield describe(task, network, Slim(), parts, labels, notes)
 
 

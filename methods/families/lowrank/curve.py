@@ -13,7 +13,7 @@ from benchmarks import bitstream
 from benchmarks.bitstream import blueprint
 from benchmarks.bitstream.codecs import uniform
 from benchmarks.errors import MethodError
-from benchmarks.training import Multistep, Recipe, fit, reestimate
+from benchmarks.training import Multistep, Recipe, control_variate, fit
 from methods.families import grid, storage
 from methods.families.budget import epochs_per_point, trains
 from methods.families.description import describe
@@ -33,7 +33,7 @@ class Settings:
     `rates` are values of ρ, one operating point each: a layer of O outputs gets a rank of about ρ·O. `ratios` gives target
     ratios in bytes instead, and ρ is searched. `paper_rates` are used at the `paper` budget. `storage` sets how all weights
     are coded: raw, or on a uniform grid of 2^bits − 1 levels per tensor with entropy coding. `start` "scratch" trains the
-    structure from random weights. `recalibrate` is the number of unlabelled images on which BatchNorm is re-estimated,
+    structure from random weights. `recalibrate` is the number of unlabelled images by which BatchNorm is corrected,
     unless trained weights are stored raw. `warmup` holds the learning rates of the epochs that precede the `epochs` of
     the `paper` budget.
     """
@@ -104,9 +104,10 @@ def curve(task: Task, config: Settings, run: Run, decompose: Decompose) -> Itera
             initialise(network, run.generator("init", str(goal)))
         if training:
             fit(network, task, run, _recipe(config, run.budget, epochs), f"point {goal}")
+        items = config.recalibrate if config.storage == "uniform" or not training else 0
+        known = control_variate.control(network if training else reference, task, items)
         rounded = _rounded(network, slim, config)
-        if rounded or not training:
-            reestimate(network, task, config.recalibrate)
+        control_variate.correct(network, task, items, known)
         cf = round(weights(reference) / weights(network), 3)
         yield _described(task, config, network, slim, rounded, {**label, "cf": cf})
 

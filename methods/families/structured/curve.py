@@ -8,18 +8,17 @@ from typing import TypeAlias
 
 from torch import nn
 
-from benchmarks.training import SGD, Recipe, fit, reestimate
+from benchmarks.training import SGD, Recipe, control_variate, fit
 from methods.families import grid, storage
 from methods.families.budget import epochs_per_point, trains
 from methods.families.description import describe
-from methods.families.limits import Count, NotNegative, Positive, Share, check_order
+from methods.families.limits import Count, Images, NotNegative, Positive, Share, check_order
 from methods.families.slim import Slim
 from methods.families.structured.channels import Where
 from methods.families.structured.prunable import Keep, Prunable, analyse
 from methods.interface import Budget, Compressed, Json, Run, Task
 
 BITS = 8  # of each weight, before entropy coding
-CALIBRATION = 500  # images on which BatchNorm is re-estimated
 
 
 @dataclass(frozen=True)
@@ -29,8 +28,8 @@ class Settings:
     `targets` are shares of the dense network's multiply-accumulates to remove, one operating point each; with training,
     each starts from the one before. `where` selects the channels that may be removed (`channels.find`). Training uses SGD
     with `batch` images per step; each point has `epochs` at the `paper` budget. The remaining weights are stored on a
-    uniform grid of 2^BITS − 1 levels per tensor with entropy coding. Without training, BatchNorm is re-estimated on
-    CALIBRATION unlabelled images.
+    uniform grid of 2^BITS − 1 levels per tensor with entropy coding. Without training, BatchNorm is corrected by
+    `recalibrate` unlabelled images.
     """
 
     targets: tuple[Share, ...] = (0.3, 0.5, 0.7)
@@ -39,6 +38,7 @@ class Settings:
     batch: Count = 128
     weight_decay: NotNegative = 5e-4
     epochs: Count = 200
+    recalibrate: Images = 500
 
     def __post_init__(self) -> None:
         check_order("targets", self.targets)
@@ -68,6 +68,7 @@ def curve(task: Task, config: Settings, run: Run, choose: Choose, whole: bool = 
         run.progress(f"left whole: {sentence}")
     goals = [prunable.goal(target) for target in config.targets]
     dense, keep = task.reference(), prunable.all_kept()
+    twin = control_variate.reestimated(dense, task, 0 if training else config.recalibrate)
     for target, goal in zip(config.targets, goals, strict=True):
         if not training:
             dense, keep = task.reference(), prunable.all_kept()
@@ -86,7 +87,8 @@ def curve(task: Task, config: Settings, run: Run, choose: Choose, whole: bool = 
             fit(network, task, run, recipe(config, run, config.hard), f"{target:g} removed")
             dense = prunable.widen(network, plan)
         elif not training:
-            reestimate(network, task, CALIBRATION)
+            known = control_variate.between(*(prunable.narrow(n, keep)[0] for n in (task.reference(), twin)))
+            control_variate.correct(network, task, config.recalibrate, known)
         weights = grid.part(storage.matrices(storage.tensors(network)), BITS)
         yield describe(task, network, Slim(plan.edits, tensors=plan.indices), [weights], {"removed": target}, notes)
 
