@@ -18,6 +18,7 @@ import torch
 
 from benchmarks import bitstream, networks, tasks
 from benchmarks.errors import BitstreamError, MethodError
+from benchmarks.evaluation.scoring import total_score
 from methods.baselines import nnc
 from methods.baselines.nnc import client, worker
 from methods.baselines.nnc.client import LIBRARY, Library, NNCodecError
@@ -71,6 +72,20 @@ def test_files_and_values_are_those_of_the_library_called_directly(installed: No
             values.update(tensor.numpy().tobytes())
         found.append((len(data), hashlib.sha256(data).hexdigest()[:16], values.hexdigest()[:16]))
     assert found == DIRECT
+
+
+def test_corrected_statistics_change_nothing_else(installed: None) -> None:
+    """The library codes them in place of the stored ones; at a coarse step, the decoded network is then a better one."""
+    digits, found = tasks.load("digits", "digits_cnn"), []
+    for items in (0, 500):
+        config = nnc.Config(qps=(-17,), recalibrate=items)
+        (made,) = nnc.compress(digits, config, None)  # type: ignore[arg-type]
+        found.append(bitstream.decode(bitstream.encode(made)))
+    before, after = (dict(made.state_dict()) for made in found)
+    changed = {name.rpartition(".")[2] for name in before if not torch.equal(before[name], after[name])}
+    assert changed == {"running_mean", "running_var"}
+    wrong = [len(digits.validation) - total_score(made, digits.validation, digits) for made in found]
+    assert wrong[1] < wrong[0] / 4
 
 
 @pytest.mark.parametrize(("name", "complaint"), [("crash", r"crashed \(SIG"), ("endless", "more time than its length")])

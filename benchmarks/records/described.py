@@ -124,3 +124,16 @@ def budget_text(name: str, epochs: float | None) -> str:
     if name == "paper":  # "paper" alone reads like a method's fidelity
         name = "paper's schedule"
     return f"{name}, {epochs:g} {'epoch' if epochs == 1 else 'epochs'}" if epochs else name
+
+
+BATCHNORM = "trained with the weights, corrected or measured again on calibration images, or stored as they were"
+
+
+def batchnorm(record: Record) -> str:
+    """How BatchNorm's statistics were set: by training, or as the settings say; a dash if they say nothing."""
+    if record.epochs:
+        return "trained"
+    chosen = record.config.get("batchnorm", record.config.get("recalibrate"))
+    if isinstance(chosen, str):
+        return {"control": "corrected", "reestimate": "measured again", "none": "stored"}.get(chosen, "–")
+    return "–" if chosen is None else "corrected" if chosen else "stored"

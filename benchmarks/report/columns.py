@@ -61,6 +61,10 @@ def _budget(row: Row) -> str:
     return described.budget_text(row.first.budget, row.first.epochs)
 
 
+def _batchnorm(row: Row) -> str:
+    return described.batchnorm(row.first)
+
+
 def _point(row: Row) -> str:
     return described.named(row.first.point)
 
@@ -105,6 +109,9 @@ _RATE = (
     _text("network", "network", "The reference network that was compressed", lambda row: row.first.network, False),
     _text("config", "config", "Settings that differ from the method's default", _config),
     _text("budget", "budget", "How much training the method could spend over its whole curve", _budget),
+    _text(
+        "batchnorm", "BatchNorm", "How its statistics were set after compression: " + described.BATCHNORM, _batchnorm
+    ),
     _text("point", "point", "The operating point, as the method labels it", _point),
     Column(
         "seeds",
