@@ -19,10 +19,10 @@ from benchmarks import bitstream, networks, tasks
 from benchmarks.errors import MethodError
 from benchmarks.evaluation import measure
 from methods import hierarchical
-from methods.families.structured import analyse, blocks, channels, cost, surgery
+from methods.families.structured import Prunable, analyse, blocks, channels, cost, surgery
 from methods.families.structured.channels import Where
 from methods.hierarchical import gradients, pruning
-from methods.interface import Budget, Compressed, Task
+from methods.interface import Budget, Compressed
 
 torch.set_num_threads(1)
 
@@ -96,8 +96,8 @@ def test_blocks_go_first_and_the_file_is_without_them(budget: Any, epochs: float
 class Verdicts(pruning.Judge):
     """A judge who looks up what he thinks of a network by the blocks that are gone from it."""
 
-    def __init__(self, task: Task, known: dict[frozenset[str], float]) -> None:
-        super().__init__(task, pruning.CPU)
+    def __init__(self, prunable: Prunable, known: dict[frozenset[str], float]) -> None:
+        super().__init__(prunable, pruning.CPU)
         self.known = known
 
     def __call__(self, network: nn.Module) -> float:
@@ -110,7 +110,7 @@ def test_a_block_stays_if_it_costs_too_much_after_the_others_or_more_than_is_ask
     one, two, three = "layer2.1", "layer2.2", "layer3.1"
     prunable = replace(prunable, blocks={path: prunable.blocks[path] for path in (one, two, three)})
     known = {(): 1.0, (one,): 0.98, (two,): 0.99, (three,): 0.97, (one, two): 0.9, (two, three): 0.96}
-    judge = Verdicts(prunable.task, {frozenset(gone): verdict for gone, verdict in known.items()})
+    judge = Verdicts(prunable, {frozenset(gone): verdict for gone, verdict in known.items()})
 
     def dropped(goal: float, most: float) -> tuple[list[str], float]:
         state = pruning.State(prunable.task.reference(), prunable.all_kept(), {}, 0.01, set(), {}, verdict=1.0)
@@ -199,7 +199,7 @@ def test_the_other_choices_lead_to_networks_that_meet_the_target(changes: dict[s
 
 def test_the_judge_counts_equal_predictions() -> None:
     task = planted.digits()
-    judge, network = pruning.Judge(task, pruning.CPU), task.reference()
+    judge, network = pruning.Judge(analyse(task), pruning.CPU), task.reference()
     assert judge(network) == 1.0
     images = task.prepare(task.validation.inputs[: pruning.JUDGES])
     last = [m for m in network.modules() if isinstance(m, nn.Linear)][-1]

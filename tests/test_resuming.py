@@ -104,8 +104,9 @@ def test_a_rectifier_may_work_in_place() -> None:
 def test_all_of_a_network_comes_back_from_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
     """Also the parts that were out of its sight when it ran."""
     task = tasks.load("digits", "digits_resnet")
-    judge, last = pruning.Judge(task, pruning.CPU), analyse(task).groups[-1]
-    judge.restored(task.reference(), None)
+    prunable = analyse(task)
+    judge, last, keep = pruning.Judge(prunable, pruning.CPU), prunable.groups[-1], prunable.all_kept()
+    judge.restored(task.reference(), keep, None)
     judge.accept()
     calls: list[tuple[Any, bool]] = []
     to = nn.Module.to
@@ -117,7 +118,7 @@ def test_all_of_a_network_comes_back_from_the_device(monkeypatch: pytest.MonkeyP
     network = task.reference()
     whole = len(list(network.modules()))
     monkeypatch.setattr(nn.Module, "to", noted)
-    judge.restored(network, last)
+    judge.restored(network, keep, last)
     assert not all(complete for _, complete in calls) and calls[-1] == (("cpu",), True)
 
 

@@ -6,7 +6,6 @@ uncompressed network, whose statistics over the training images are known, tells
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -29,21 +28,25 @@ class Control:
     measured: Statistics
 
 
-def reestimated(network: nn.Module, task: Task, items: int) -> nn.Module:
-    """A copy with the statistics of `items` calibration items."""
-    twin = copy.deepcopy(network)
-    reestimate(twin, task, items)
-    return twin
-
-
 def between(network: nn.Module, twin: nn.Module) -> Control:
-    """The statistics of an uncompressed network and of its `reestimated` twin. Both may have lost the same channels since."""
+    """The statistics of an uncompressed network and of a twin with those of calibration items.
+
+    Both may have lost the same channels since.
+    """
     return Control(_copied(network), _copied(twin))
 
 
+@torch.no_grad()
 def control(network: nn.Module, task: Task, items: int) -> Control:
-    """The statistics of an uncompressed network that it has and on `items` calibration items; it is not changed."""
-    return between(network, reestimated(network, task, items))
+    """The statistics of an uncompressed network: those that it has, and keeps, and those on `items` calibration items."""
+    if not items:
+        return Control({}, {})
+    stored, buffers = _copied(network), [buffer.clone() for buffer in network.buffers()]
+    reestimate(network, task, items)
+    known = Control(stored, _copied(network))
+    for buffer, before in zip(network.buffers(), buffers, strict=True):
+        buffer.copy_(before)
+    return known
 
 
 def _copied(network: nn.Module) -> Statistics:

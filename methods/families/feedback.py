@@ -54,11 +54,12 @@ def spread(curvature: Curvature, damping: float, feedback: bool = True, centred:
     return Spread(factors, factors.diagonal(dim1=-2, dim2=-1).square().reciprocal())
 
 
-def rounded(weights: Tensor, inputs: Spread, rate: Tensor | None = None) -> Tensor:
+def rounded(weights: Tensor, inputs: Spread, rate: Tensor | None = None, least: float = 0.0) -> Tensor:
     """Integers (groups, rows, size) for weights in units of their steps.
 
     `rate` (groups, rows, size) is the cost of a unit of magnitude, in squared steps: a weight becomes the one of floor,
-    ceiling and zero with the least (w − q)² + rate · |q|.
+    ceiling and zero with the least (w − q)² + rate · |q|. It becomes zero if its magnitude is below `least` when its
+    turn has come, after the errors of earlier columns have reached it.
     """
     left, codes = weights.clone(), torch.empty_like(weights)
     size = weights.shape[2]
@@ -68,6 +69,8 @@ def rounded(weights: Tensor, inputs: Spread, rate: Tensor | None = None) -> Tens
         for j in range(start, stop):
             column = left[:, :, j]
             codes[:, :, j] = _nearest(column, None if rate is None else rate[:, :, j])
+            if least:
+                codes[:, :, j] *= column.abs() >= least
             errors[:, :, j - start] = (column - codes[:, :, j]) / inputs.factors[:, None, j, j]
             left[:, :, j:stop] -= errors[:, :, j - start, None] * inputs.factors[:, None, j, j:stop]
         left[:, :, stop:] -= errors @ inputs.factors[:, start:stop, stop:]

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.training import control_variate
+from benchmarks.training.batchnorm import reestimate
 from methods.families.structured import Group, Keep, Prunable
 from methods.families.structured.surgery import Plan
 from methods.hierarchical.config import Config
@@ -159,9 +160,9 @@ class Judge:
     def __init__(self, prunable: Prunable, device: torch.device) -> None:
         self._prunable, self._task, self._device = prunable, prunable.task, device
         task = prunable.task
-        self._reference = task.reference()
-        self._twin = control_variate.reestimated(self._reference.to(device), task, STATISTICS).to("cpu")
-        self._reference.to("cpu")
+        self._reference, twin = task.reference(), task.reference().to(device)
+        reestimate(twin, task, STATISTICS)
+        self._twin = twin.to("cpu")
         self._images = task.prepare(task.validation.inputs[:JUDGES].to(device))
         self._wanted = self._outputs(task.reference()).argmax(1)
         self._estimating, self._judging = Resumed(STATISTICS), Resumed(len(self._images))

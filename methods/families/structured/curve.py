@@ -9,6 +9,7 @@ from typing import TypeAlias
 from torch import nn
 
 from benchmarks.training import SGD, Recipe, control_variate, fit
+from benchmarks.training.batchnorm import reestimate
 from methods.families import grid, storage
 from methods.families.budget import epochs_per_point, trains
 from methods.families.description import describe
@@ -68,7 +69,8 @@ def curve(task: Task, config: Settings, run: Run, choose: Choose, whole: bool = 
         run.progress(f"left whole: {sentence}")
     goals = [prunable.goal(target) for target in config.targets]
     dense, keep = task.reference(), prunable.all_kept()
-    twin = control_variate.reestimated(dense, task, 0 if training else config.recalibrate)
+    twin = task.reference()
+    reestimate(twin, task, 0 if training else config.recalibrate)
     for target, goal in zip(config.targets, goals, strict=True):
         if not training:
             dense, keep = task.reference(), prunable.all_kept()
