@@ -205,6 +205,16 @@ def test_groups_are_contiguous_and_complete() -> None:
     assert len(stack(layers)) == sum(len(layer.vectors) for layer in layers)
 
 
+@pytest.mark.parametrize(
+    ("sizes", "expected"),
+    [([1, 1], [[1], [1]]), ([1, 1, 2], [[1, 1], [2]]), ([3, 1, 1], [[3], [1, 1]]), ([2, 2, 2, 2], [[2, 2], [2, 2]])],
+)
+def test_groups_have_about_equal_numbers_of_vectors(sizes: list[int], expected: list[list[int]]) -> None:
+    values = {str(n): np.arange(2.0 * size, dtype=np.float32) for n, size in enumerate(sizes)}
+    found = groups(collect(values, 2, "layer"), 2)
+    assert [[len(layer.vectors) for layer in group] for group in found] == expected
+
+
 def test_shared_codewords_are_those_of_two_layers_or_more() -> None:
     first, second = (collect({name: np.arange(4.0, dtype=np.float32)}, 2, "layer")[0] for name in ("a", "b"))
     words = np.zeros((1, 8, 2), np.float32)

@@ -166,6 +166,11 @@ def test_streams_that_no_encoder_writes_are_refused(stream: bytes) -> None:
         decode_integers(stream, 5)
 
 
+def test_frequencies_of_no_value_are_refused() -> None:
+    with pytest.raises(BitstreamError, match="a stream has frequencies for no value"):
+        decode_integers(varints([0, 1, 0, 0, 0]), 5)
+
+
 def test_bit_mask_of_other_numbers_is_refused() -> None:
     for values in ([0, 2, 0], [-1, 0, 0]):
         with pytest.raises(BitstreamError, match="values other than 0 and 1"):
@@ -200,7 +205,7 @@ def test_values_that_are_not_finite_are_refused(value: float) -> None:
         uniform.part(["a"], [[1, 2]], [values], "weights"),
         constant.part(["a"], value, "weights"),
     ):
-        with pytest.raises(BitstreamError):
+        with pytest.raises(BitstreamError, match=r"a (holds NaN or infinite values: it|can't be filled with)"):
             codecs.get(part.codec).encode(part)
 
 
@@ -315,7 +320,7 @@ def test_unknown_codec_is_refused_with_the_known_ones(name: str) -> None:
 @st.composite
 def quantised(draw: st.DrawFn) -> tuple[list[tuple[int, ...]], Any, Any, list[Any], str, list[Any] | None]:
     """Shapes, codes, codebooks, scales, kind and masks that belong together."""
-    shapes = draw(st.lists(hnp.array_shapes(min_dims=1, max_dims=4, max_side=5), min_size=1, max_size=3))
+    shapes = draw(st.lists(hnp.array_shapes(min_dims=0, max_dims=4, max_side=5), min_size=1, max_size=3))
     kind = draw(st.sampled_from(["additive", "product"]))
     books, size, width = draw(st.integers(1, 4)), draw(st.integers(1, 9)), draw(st.integers(1, 5))
     masks = [draw(hnp.arrays(bool, shape)) for shape in shapes] if draw(st.booleans()) else None
@@ -345,7 +350,28 @@ def test_codebooks_decode_to_scaled_sums_or_rows(given_part: Any, dtype: Any) ->
         wanted = np.zeros(shape, np.float32)
         wanted[kept] = flat[: int(kept.sum())]
         wanted *= scale.reshape(scale.shape + (1,) * (len(shape) - scale.ndim))
+        assert tensor.shape == shape
         np.testing.assert_allclose(tensor, wanted, rtol=1e-6, atol=1e-5)
+
+
+def test_masks_of_codebooks_are_booleans_whatever_their_type() -> None:
+    words = np.ones((1, 1, 2), np.float32)
+    (back,) = through(codebook.part(["a"], [[0]], words, [3.0], masks=[[2.0, 0.0, 1.0]]), [(3,)])
+    assert back.tolist() == [3.0, 0.0, 3.0]
+
+
+def test_codewords_without_bytes_are_only_as_many_as_the_values_allow() -> None:
+    """Codebooks of one entry: 16 of them, but not 32, for 2^14 vectors of two values."""
+    for books in (16, 32):
+        words, codes = np.ones((books, 1, 2), np.float32), np.zeros((2**14, books))
+        part = codebook.part(["a"], codes, words, [1.0])
+        if books == 16:
+            assert (through(part, [(2**15,)])[0] == books).all()
+        else:
+            with pytest.raises(
+                BitstreamError, match=r"^32 codebooks for 16384 vectors are too much work for \d+ bytes"
+            ):
+                through(part, [(2**15,)])
 
 
 def test_codes_out_of_range_are_refused_on_both_sides() -> None:

@@ -227,6 +227,13 @@ def test_the_check_of_keys_accepts_what_the_decoder_reads_and_nothing_with_other
                 keys.check_keys(packb(around))
 
 
+def test_a_file_of_its_first_fields_alone_names_its_version() -> None:
+    with pytest.raises(BitstreamError, match="the file has format version 9"):
+        decode(sealed(b"", version=9))
+    with pytest.raises(BitstreamError, match="the file ends inside its first fields"):
+        decode(sealed(b"", version=9)[:-1])
+
+
 def test_part_with_an_unknown_codec_is_not_written() -> None:
     with pytest.raises(UnknownName, match="unknown codec 'uniforn': did you mean 'uniform'"):
         encode(whole([Part("uniforn", ("12.bias",), "weights", {})]))

@@ -17,7 +17,7 @@ from benchmarks.bitstream import blueprint
 from benchmarks.bitstream.codecs import constant, index
 from benchmarks.bitstream.modules import avg_pool2d, batch_norm2d, conv2d, gather, linear, sequential
 from benchmarks.errors import BitstreamError, RateBenchError, first_line
-from benchmarks.evaluation import shards, work, worker
+from benchmarks.evaluation import scoring, shards, work, worker
 from benchmarks.evaluation.messages import Wanted
 from benchmarks.evaluation.scorer import Scorer
 from benchmarks.evaluation.work import Work
@@ -159,6 +159,39 @@ def test_a_network_that_can_not_be_planned_is_followed(monkeypatch: pytest.Monke
     monkeypatch.setattr(worker, "ALONE", Work(macs=2**40, moved=2**20))
     with pytest.raises(ValueError, match=r"more than 1,048,576 values, all that scoring allows"):
         worker._work(wide, example, "digits", "digits_cnn")
+
+
+class Makes(nn.Module):
+    """Makes a tensor of its own that no memory holds."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.sum() + torch.zeros(2**50, device=x.device)
+
+
+def test_a_tensor_that_a_network_makes_is_counted_before_it_is_made() -> None:
+    example = torch.zeros(1, 1, 8, 8)
+    for network in (Makes(), nn.Sequential(Peeks(), Makes())):
+        with pytest.raises(ValueError, match="an item reads and writes more than 2,560,256 values"):
+            worker._work(network, example, "digits", "digits_cnn")
+
+
+def test_a_large_activation_is_refused_on_a_cpu_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On other devices, a lack of memory is an error of its own."""
+    monkeypatch.setattr(worker, "_usual", lambda *_: None)
+    monkeypatch.setattr(scoring, "at_a_time", lambda shape, device: 64)
+    example = torch.zeros(1, 1, 8, 8)
+    worker._work(nn.Upsample(scale_factor=2**8), example, "digits", "digits_cnn")
+    wide = nn.Upsample(scale_factor=2**9)
+    with pytest.raises(ValueError, match="an activation takes 4,294,967,296 bytes, more than the 2,147,483,648 that"):
+        worker._work(wide, example, "digits", "digits_cnn")
+    assert worker._work(wide, example.to("meta"), "digits", "digits_cnn").largest == 2**24
+
+
+def test_a_fresh_process_answers_in_utf_8_whatever_the_locale(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in (("LC_ALL", "C"), ("PYTHONUTF8", "0"), ("PYTHONCOERCECLOCALE", "0")):
+        monkeypatch.setenv(name, value)
+    with Scorer("digits", "digits_cnn", CPU) as scorer, pytest.raises(BitstreamError, match=r"größer\.rbn"):
+        scorer.score(Wanted(str(tmp_path / "größer.rbn")))
 
 
 def test_a_fresh_process_answers_with_a_sentence_and_goes_on(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

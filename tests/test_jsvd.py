@@ -198,6 +198,7 @@ def test_a_ratio_in_bytes_is_met_from_below(method: Any, storage: Any) -> None:
     for point in run_of(method, method.Config(ratios=(4.0, 6.5), storage=storage)):
         ratio = reference / len(bitstream.encode(point))
         assert point.point["target"] <= ratio <= 1.25 * point.point["target"]  # whole ranks of a small network
+        assert point.point.keys() == {"target", "rate", "cf"} and point.point["rate"] > 0
 
 
 @pytest.mark.parametrize("method", [jsvd, svd, tucker])

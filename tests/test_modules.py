@@ -163,6 +163,7 @@ def test_only_a_sequence_has_modules_within_it(kind: str) -> None:
 @pytest.mark.parametrize(
     ("kind", "hint"),
     [
+        ("reference.Conv2d", "unknown kind of module of method 'reference' 'Conv2d': known:"),
         ("Conv2D", "unknown kind of module 'Conv2D': did you mean 'Conv2d' or 'JoinedConv2d'"),
         ("conv2d", "unknown kind of module 'conv2d': did you mean 'Conv2d'"),
         ("joined_conv2d", "unknown kind of module 'joined_conv2d': did you mean 'JoinedConv2d'"),

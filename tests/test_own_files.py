@@ -54,6 +54,13 @@ def old_format(tensors: dict[str, Any], path: Path) -> bytes:
     return path.read_bytes()
 
 
+def test_the_cache_has_a_folder_of_its_own_wherever_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RATEBENCH_CACHE", str(tmp_path))
+    assert storage.cache_folder() == tmp_path
+    monkeypatch.delenv("RATEBENCH_CACHE")
+    assert "ratebench" in storage.cache_folder().parts
+
+
 def test_any_changed_bit_of_a_checkpoint_is_refused(laboratory: Laboratory, tmp_path: Path) -> None:
     """Of 3,000 positions, and of every bit at the end. torch would accept most of them: it skips the zip's own checksums."""
     run = CellRun(laboratory.cells()[0], tmp_path / "work", CPU, print)

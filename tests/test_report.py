@@ -24,7 +24,7 @@ from benchmarks.records import Counted, Record, compare, described, files, migra
 from benchmarks.records.rows import aggregate, references
 from benchmarks.records.schema import ROLES
 from benchmarks.records.snapshot import snapshot
-from benchmarks.records.table import plain_json
+from benchmarks.records.table import csv, plain_json
 from benchmarks.report import costs, payload, render, series
 from benchmarks.tasks.kinds.metrics import TOP1
 
@@ -108,7 +108,8 @@ def check_row(row: Any, line: Any, values: dict[str, Any], texts: dict[str, str]
 
 
 def test_csv_reads_back_exactly(rendered: tuple[Path, list[Record]]) -> None:
-    content = (rendered[0].parent / "records.csv").read_bytes()
+    content = csv(recorded.load(rendered[0].parents[2] / "results", SUITE))
+    assert (rendered[0].parent / "records.csv").read_bytes() == content
     table = pd.read_csv(io.BytesIO(content), float_precision="round_trip").set_index("id")
     assert len(table) == len(rendered[1]) and "caution" not in table
     for known in rendered[1]:

@@ -78,6 +78,14 @@ def test_only_seeds_are_averaged() -> None:
     assert row.timed(lambda r: r.speed.latency_ms_batch128) is None
 
 
+def test_a_key_names_a_point_and_a_number_tells_rows_of_one_point_apart() -> None:
+    """Links to rows contain their keys."""
+    known = [made(), made(seed=1, point={"sparsity": 0.6}), made(seed=2, point={"sparsity": 0.7}), made(index=1)]
+    point = f"net/alpha/{known[0].config_hash}-post-training/p00"
+    keys = [row.key for row in aggregate(known)]
+    assert keys == [point, f"{point}-2", f"{point}-3", f"{point.removesuffix('p00')}p01"]
+
+
 def test_reference_is_the_baseline_that_compresses_nothing() -> None:
     rows = aggregate([*several(), made("half", fidelity="baseline", file_bytes=20_000)])
     assert {network: row.first.method for network, row in references(rows).items()} == {

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import math
 import os
+import sys
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 import test_runner
@@ -22,8 +25,8 @@ from torch import Tensor, nn
 
 from benchmarks import networks, records, tasks
 from benchmarks.errors import BitstreamError, MethodError, RateBenchError
-from benchmarks.evaluation import measure, metrics, scoring, shards, work, worker
-from benchmarks.evaluation.messages import Wanted
+from benchmarks.evaluation import measure, memory, metrics, scoring, shards, work, worker
+from benchmarks.evaluation.messages import Measurement, Wanted
 from benchmarks.evaluation.metrics import NOTHING, Sums, agree, interval, sums
 from benchmarks.evaluation.scorer import Scorer
 from benchmarks.records import items
@@ -215,6 +218,61 @@ def test_bits_are_counted_on_the_reference_alone() -> None:
     task = tasks.load("digits", "digits_cnn")
     assert (task.reference_values, task.uncompressed_bytes) == (14_618, 4 * 14_618)
     assert measure.bits_per_value(1000, 4000) == 2.0 and measure.bits_per_value(1000, None) is None
+
+
+MEASURED = Measurement(
+    sha256="0" * 64,
+    file_bytes=300,
+    by_role={"weights": 300},
+    scores={"top-1": Sums(400, 390, 390)},
+    elements=20,
+    nonzero=10,
+    macs=1000,
+    decode_s=0.5,
+    latency_ms_batch1=1.5,
+    latency_ms_batch128=None,
+)
+ANSWERS = """
+import json, sys
+for line in sys.stdin:
+    name = json.loads(line)["artefact"]
+    print(sys.argv[1] if name == "good" else json.dumps({"error": f"{name} is no network"}), flush=True)
+"""
+
+
+def test_a_scorer_sends_lines_to_a_process_and_reads_its_lines() -> None:
+    """A small program stands for the process that scores."""
+    with Scorer("digits", "digits_cnn", CPU) as scorer:
+        scorer._command = [sys.executable, "-c", ANSWERS, msgspec.json.encode(MEASURED).decode()]
+        for _ in range(2):
+            assert scorer.score(Wanted("good")) == MEASURED
+            with pytest.raises(BitstreamError, match=r"^größer\.rbn is no network$"):
+                scorer.score(Wanted("größer.rbn"))
+
+
+def test_a_worker_answers_each_line_and_prints_nothing_else_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def score(wanted: Wanted, task: str, network: str, device: torch.device) -> Measurement:
+        print("a library says something", flush=True)
+        if wanted.artefact == "bad":
+            raise BitstreamError("größer")
+        return msgspec.structs.replace(MEASURED, sha256=f"{wanted.artefact} {task} {network} {device}")
+
+    asked = "".join(f"{msgspec.json.encode(Wanted(name)).decode()}\n" for name in ("good", "bad", "better"))
+    monkeypatch.setattr(memory, "keep", lambda: None)
+    monkeypatch.setattr(worker, "score", score)
+    monkeypatch.setattr(sys, "stdin", io.StringIO(asked))
+    with (tmp_path / "answers").open("w") as answers, (tmp_path / "said").open("w") as said:
+        monkeypatch.setattr(sys, "stdout", answers)
+        monkeypatch.setattr(sys, "stderr", said)
+        worker.main("digits", "digits_cnn", "cpu", "1")
+        monkeypatch.undo()
+    replies = (tmp_path / "answers").read_text(encoding="utf-8").splitlines()
+    good, bad, better = map(msgspec.json.decode, replies)
+    names = [msgspec.convert(reply, Measurement).sha256 for reply in (good, better)]
+    assert names == ["good digits digits_cnn cpu", "better digits digits_cnn cpu"] and bad == {"error": "größer"}
+    assert (tmp_path / "said").read_text() == "a library says something\n" * 3
 
 
 def test_a_fresh_process_scores_what_this_one_scores_and_outlives_a_bad_file(laboratory: Laboratory) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Literal
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -14,6 +16,7 @@ from benchmarks.errors import MethodError
 from methods.baselines import svd
 from methods.families import grid, storage
 from methods.families.description import describe
+from methods.families.norms import norm_parts
 from methods.families.slim import Slim
 from methods.families.structured import analyse, filters, highest
 from methods.interface import Task
@@ -151,6 +154,36 @@ def test_indices_of_a_pruned_and_factorised_network_are_exact_in_a_file_of_fp16(
     assert indices
     for name, values in indices.items():
         assert torch.equal(decoded.get_buffer(name), values)
+
+
+def test_a_tensor_is_stored_raw_once_in_a_type_that_holds_it() -> None:
+    half, single = "float16", "float32"
+    found = {
+        "0.weight": np.ones((2, 3), np.float32),
+        "1.weight": np.full((2, 3), 1e5, np.float32),
+        "0.bias": np.ones(2, np.float32),
+        "1.bias": np.full(2, 1e5, np.float32),
+        "places": np.arange(3),
+    }
+    wanted: dict[Literal["float32", "float16"], list[tuple[str, tuple[str, ...]]]] = {
+        "float32": [(single, ("0.weight", "1.weight")), (single, ("0.bias", "1.bias"))],
+        "float16": [(half, ("0.weight",)), (single, ("1.weight",)), (half, ("0.bias",)), (single, ("1.bias",))],
+    }
+    for dtype, expected in wanted.items():
+        parts = storage.stored_raw(found, dtype)
+        assert [(part.data["dtype"], part.targets) for part in parts] == expected
+        for part in parts:
+            assert all(np.array_equal(found[t], v) for t, v in zip(part.targets, part.data["values"], strict=True))
+
+
+def test_a_bias_beyond_fp16_is_stored_in_fp32_beside_batchnorm() -> None:
+    network = nn.Sequential(nn.Conv2d(1, 2, 1), nn.BatchNorm2d(2), nn.Conv2d(2, 1, 1))
+    nn.init.constant_(network[0].bias, 1e6)
+    others = {name: values for name, values in storage.tensors(network).items() if values.ndim == 1}
+    raws = [part for part in norm_parts(network, others) if part.codec == "raw"]
+    assert [part.data["dtype"] for part in raws] == ["float16", "float32"]
+    assert raws[1].targets == ("0.bias",) and raws[1].role == "norm_bias"
+    assert raws[1].data["values"][0].tolist() == [1e6, 1e6]
 
 
 @pytest.mark.parametrize("bits", [2, 8, 16])

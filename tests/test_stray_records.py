@@ -124,9 +124,14 @@ def _unknown(data: bytes) -> bytes:
     return msgspec.json.encode(json.loads(data) | {"colour": "blue"})
 
 
+def _another_shape(data: bytes) -> bytes:
+    return msgspec.json.encode({"colour": "blue"} | json.loads(data) | {"speed": []})
+
+
 HARMS: dict[str, tuple[Callable[[bytes], bytes], str]] = {
     "newer": (_newer, r"was written by a newer release of RateBench \(schema 3, this release knows 2\): update"),
     "unknown field": (_unknown, r"newer release of RateBench \(schema 2, this release knows 2, .*`colour`\): update"),
+    "unknown field and a list": (_another_shape, r"newer release of RateBench \(schema 2, .*`colour`\): update"),
     "UTF-8 with BOM": (lambda data: b"\xef\xbb\xbf" + data, "is stored as utf-8-sig: save it as UTF-8"),
     "UTF-16": (lambda data: data.decode().encode("utf-16"), "is stored as utf-16: save it as UTF-8"),
     "UTF-16 without BOM": (lambda data: data.decode().encode("utf-16-le"), "is stored as utf-16-le: save it as UTF-8"),
@@ -239,6 +244,12 @@ def test_the_points_of_a_cell_are_those_that_it_counts(tmp_path: Path) -> None:
     assert "counts 2 points, but p02.json was measured in the same run" in reason("more")
     records.write(folder("older") / "cell.json", msgspec.structs.replace(ended, fingerprint="f" * 16))
     assert len(records.load(tmp_path / "older", SUITE)) == 3  # a longer curve is being measured
+
+
+def test_a_cell_that_failed_before_its_first_point_has_none(tmp_path: Path) -> None:
+    failed = CellState(records.SCHEMA, "0" * 16, "failed", 0, 1.0, "no memory")
+    records.write(cell(tmp_path) / "cell.json", failed)
+    assert records.load(tmp_path, SUITE) == []
 
 
 def test_points_with_one_fingerprint_were_measured_alike(tmp_path: Path) -> None:

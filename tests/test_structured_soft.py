@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks import bitstream, tasks
-from benchmarks.training import Recipe
+from benchmarks.training import Callback, Recipe
 from methods import psap
 from methods.baselines import fpgm, sfp
 from methods.families.structured import Keep, Prunable, allocation, analyse, soft
@@ -38,6 +38,22 @@ def test_soft_training_leaves_removed_channels_removed(where: Where) -> None:
             for parameter in dense.get_submodule(member.path).parameters():
                 assert not parameter[member.entries[~keep[group.name][member.channels]]].any()
                 assert parameter[member.entries[keep[group.name][member.channels]]].any()
+
+
+def test_masks_hold_what_writes_removed_channels_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Filters, too: without BatchNorm, nothing else keeps them at zero."""
+    given: dict[str, Tensor] = {}
+    monkeypatch.setattr(soft, "fit", lambda *arguments: given.update(arguments[5]))
+    task = tasks.load("digits", "digits_resnet")
+    prunable = analyse(task)
+    keep = prunable.all_kept()
+    group = prunable.groups[1]
+    keep[group.name] = torch.arange(group.size) % 2 == 0
+    run = test_every_method.MemoryRun(Budget("short", 6.0))
+    train_softly(task.reference(), prunable, keep, run, Recipe(1.0, 0.1), "soft", Callback())
+    (norm,) = group.side("norm")
+    assert given.keys() == {f"{group.name}.weight", f"{norm.path}.weight", f"{norm.path}.bias"}
+    assert all(torch.equal(mask.flatten(), keep[group.name]) for mask in given.values())
 
 
 @pytest.mark.parametrize(("epochs", "steps", "every"), [(1.0, 10, 3), (0.25, 2, 1), (2.5, 25, 8), (100.0, 1000, 10)])
