@@ -2,8 +2,8 @@
 
 SparseGPT (Frantar and Alistarh, ICML 2023), after Optimal Brain Surgeon (Hassibi and Stork, 1992), for convolutional networks.
 As in the paper, weights are selected while the columns of a layer are visited, after the errors of earlier columns have reached
-them. There, each layer loses the same share, by w² / U_jj². Here, a layer loses the share that it would lose to one threshold
-on |w| for all layers, as in the baseline `magnitude`, by the threshold on |w| that gives it this share.
+them. There, each layer loses the same share, by w² / U_jj². Here, one threshold on |w| for all layers gives each its share, as
+in the baseline `magnitude`.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ CARD = Card(
     fidelity="baseline",
     arxiv="2301.00774",
     code="https://github.com/IST-DASLab/sparsegpt",
-    note="For convolutional networks, with the shares of zeros that global magnitude pruning gives to layers.",
+    note="For convolutional networks, with one threshold on magnitudes for all layers.",
 )
 BITS = 8
 DAMPING = 0.02
-TRIALS = 12  # of a layer's threshold
+TOLERANCE = 0.0005  # of a sparsity
 
 
 @dataclass(frozen=True)
@@ -105,23 +105,19 @@ class _Pruned:
         self._magnitudes = torch.cat([matrix.abs().flatten() for matrix in self._matrices.values()]).sort().values
 
     def at(self, sparsity: float) -> dict[str, Tensor]:
-        """Integers of each layer, with a share of zeros in all layers together."""
-        threshold = self._magnitudes[min(round(sparsity * len(self._magnitudes)), len(self._magnitudes) - 1)]
-        return {path: self._pruned(path, int((m.abs() < threshold).sum())) for path, m in self._matrices.items()}
+        """Integers of each layer with a share of zeros in all layers together, within TOLERANCE where that is possible."""
+        low, high = 0, len(self._magnitudes)  # ranks of the threshold
+        while True:
+            rank = (low + high) // 2
+            codes = {path: self._rounded(path, float(self._magnitudes[rank])) for path in self._matrices}
+            zeros = sum(int((own == 0).sum()) for own in codes.values()) / len(self._magnitudes)
+            if abs(zeros - sparsity) <= TOLERANCE or high - low <= 1:
+                return codes
+            low, high = (rank, high) if zeros < sparsity else (low, rank)
 
-    def _pruned(self, path: str, zeros: int) -> Tensor:
-        """Integers of a layer, of which `zeros` are zero, or nearly so many: one threshold in units of the step is tried on."""
-        scaled = self._matrices[path] / self.steps[path]
-        low, high = 0.0, 2 * float(scaled.abs().max())
-        best = scaled
-        for _ in range(TRIALS):
-            least = (low + high) / 2
-            codes = feedback.rounded(scaled, self._spreads[path], least=least)
-            found = int((codes == 0).sum())
-            if abs(found - zeros) <= abs(int((best == 0).sum()) - zeros):
-                best = codes
-            low, high = (least, high) if found < zeros else (low, least)
-        return best
+    def _rounded(self, path: str, threshold: float) -> Tensor:
+        step = self.steps[path]
+        return feedback.rounded(self._matrices[path] / step, self._spreads[path], least=threshold / step)
 
     def put(self, network: nn.Module, path: str, codes: Tensor) -> None:
         """Set the weights of a layer, and shift its bias by the mean change of its outputs if no BatchNorm reads them."""
