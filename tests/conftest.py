@@ -47,6 +47,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(skip)
 
 
+@pytest.fixture(autouse=True)
+def _same_numbers() -> None:
+    """Networks that a test makes are the same in every run, whichever tests ran before."""
+    torch.manual_seed(0)
+
+
 @pytest.fixture(scope="session")
 def fresh_python() -> Callable[..., str]:
     """Run code in a Python process of its own, which finds the project and `tests`; returns what it prints.

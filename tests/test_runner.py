@@ -258,7 +258,7 @@ def test_only_points_without_a_valid_record_are_measured_again(laboratory: Labor
 
 def test_a_change_of_the_methods_code_measures_all_points_again(laboratory: Laboratory) -> None:
     laboratory.run()
-    (laboratory.folder / "packages" / "tiny.py").write_text(TINY.replace("index / 64", "index / 32"))
+    (laboratory.folder / "packages" / "tiny.py").write_text(TINY.replace("index / 64", "index / 32.0"))
     laboratory.forget()
     assert state(laboratory.cells()[0], laboratory.results) is None
     before = laboratory.files("p*.rbn")

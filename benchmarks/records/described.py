@@ -126,7 +126,7 @@ def budget_text(name: str, epochs: float | None) -> str:
     return f"{name}, {epochs:g} {'epoch' if epochs == 1 else 'epochs'}" if epochs else name
 
 
-BATCHNORM = "trained with the weights, corrected or measured again on calibration images, or stored as they were"
+BATCHNORM = "trained with the weights, adapted to them or measured again on unlabelled items, or left as they were"
 
 
 def batchnorm(record: Record) -> str:
@@ -135,5 +135,5 @@ def batchnorm(record: Record) -> str:
         return "trained"
     chosen = record.config.get("batchnorm", record.config.get("recalibrate"))
     if isinstance(chosen, str):
-        return {"control": "corrected", "reestimate": "measured again", "none": "stored"}.get(chosen, "–")
-    return "–" if chosen is None else "corrected" if chosen else "stored"
+        return {"control": "adapted", "reestimate": "measured again", "none": "left"}.get(chosen, "–")
+    return "–" if chosen is None else "adapted" if chosen else "left"

@@ -225,9 +225,12 @@ _COST = (
 def columns(metrics: Sequence[Metric], has_weights: bool) -> tuple[Column, ...]:
     """All columns of a suite with these metrics. Of several metrics, only the first one's column is `shown`.
 
-    Bits per weight are not `shown` if there is no reference network whose weights could be counted.
+    Bits per weight and BatchNorm are not `shown` if there is no reference network.
     """
-    rate = (replace(column, shown=column.shown and (has_weights or column.key != "bits")) for column in _RATE)
+    rate = (
+        replace(column, shown=column.shown and (has_weights or column.key not in ("bits", "batchnorm")))
+        for column in _RATE
+    )
     return (*rate, *(_score(metric, position) for position, metric in enumerate(metrics)), *_COST)
 
 

@@ -37,6 +37,7 @@ from methods.surp.source import FLOOR, Bools, Floats, Source, mean_magnitude, ri
 NAME = "surp.rounds"
 MAX_ROUNDS = 2**11
 WORK_PER_BYTE = 512  # touched coordinates of all rounds; a pass over weights of any distribution has about 10
+ANY_QUESTIONS = 1024  # that a file may ask, however short
 _NONE: Ints = np.zeros(0, np.int64)
 _BITS = constriction.stream.model.Bernoulli(perfect=False)
 
@@ -200,7 +201,7 @@ def _most_questions(n: int, streams: Sequence[bytes]) -> int:
     A round asks once for each time that a residual exceeds its threshold: about once, but more often in the first round, up to
     n / alpha times for each tensor. An answer may take so few bits that they alone would limit nothing.
     """
-    return min(2**11, n // 64) + 2 * sum(map(len, streams))
+    return ANY_QUESTIONS + min(2**11, n // 64) + 2 * sum(map(len, streams))
 
 
 def decode(
