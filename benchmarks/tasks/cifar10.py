@@ -86,7 +86,7 @@ def _load(checkpoint: Checkpoint) -> Mapping[str, Tensor]:
     path = download.fetch(checkpoint.file)
     state = storage.load_tensors(path).get("state_dict")
     if not isinstance(state, Mapping):
-        msg = f"{path} holds no 'state_dict': it is not a checkpoint of this collection; delete it and fetch again"
+        msg = f"{path} has no 'state_dict': it is not the checkpoint {checkpoint.file.url}"
         raise TaskError(msg)
     return {key.removeprefix("module."): value for key, value in state.items()}
 
