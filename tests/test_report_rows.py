@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from invented import SUITE, made, reference, several, store
+from invented import SUITE, Page, made, reference, several, store
 
 import methods
 from benchmarks import records as recorded
@@ -19,7 +19,7 @@ from benchmarks.records import CellState, described
 from benchmarks.records.quality import Spread
 from benchmarks.records.rows import aggregate, references
 from benchmarks.records.snapshot import snapshot
-from benchmarks.report import cells, series
+from benchmarks.report import cells, render, series
 from benchmarks.report.columns import significant
 from benchmarks.report.jinja import with_code
 from benchmarks.running import freshness, params
@@ -212,3 +212,39 @@ def test_commands_in_reasons_are_code_and_nothing_else_is_markup() -> None:
 )
 def test_significant(value: float, text: str) -> None:
     assert significant(value) == text
+
+
+def test_training_that_did_not_pay_is_marked(tmp_path: Path) -> None:
+    """A trained file that is as large as an untrained one of the same method, and worse; another method does not count."""
+    short: dict[str, Any] = {"budget": "short", "epochs": 1}
+    untrained = [
+        made("alpha", index=0, file_bytes=5000, correct=900),
+        made("beta", index=0, file_bytes=900, correct=940),
+    ]
+    trained = [
+        made("alpha", index=i, file_bytes=size, correct=correct, **short)
+        for i, (size, correct) in enumerate([(6000, 899), (5000, 899), (4999, 100), (5000, 900)])
+    ]
+    page = Page(render(SUITE, store(tmp_path / "results", [*untrained, *trained, reference()]), tmp_path / "reports"))
+    found = [row["outdone"] for row in page.data["rows"] if page.data["lines"][row["line"]]["budget"] == "short"]
+    assert [bool(words) for words in found] == [True, True, False, False]
+    assert untrained[0].id in found[0] and "▽" in page.text
+    assert not any(row["outdone"] for row in page.data["rows"] if page.data["lines"][row["line"]]["budget"] != "short")
+
+
+@pytest.mark.parametrize(
+    ("config", "epochs", "word"),
+    [
+        ({"recalibrate": 500}, 0, "adapted"),
+        ({"recalibrate": 0}, 0, "left"),
+        ({"batchnorm": "control", "recalibrate": 0}, 0, "adapted"),
+        ({"batchnorm": "reestimate"}, 0, "measured again"),
+        ({"batchnorm": "none"}, 0, "left"),
+        ({"batchnorm": "else"}, 0, "–"),
+        ({}, 0, "–"),
+        ({"recalibrate": 500}, 2.5, "trained"),
+        ({}, None, "trained"),
+    ],
+)
+def test_how_batchnorm_was_set(config: dict[str, Any], epochs: Any, word: str) -> None:
+    assert described.batchnorm(made(config=config, epochs=epochs)) == word

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -74,3 +75,26 @@ class Contents:
     def stale(self) -> set[str]:
         """Keys of rows with a record measured by different code; records whose code can't be compared do not count."""
         return {row.key for row in self.rows if any(self.current[r.id] is False for r in row.records)}
+
+    @functools.cached_property
+    def outdone(self) -> dict[str, Row]:
+        """By key of a trained row: the best untrained row of the same method and network that is no larger and yet better.
+
+        Rows of changed code are not compared.
+        """
+        stale, sign = self.stale, 1 if self.metric.more_is_better else -1
+        found = {}
+        for row in self.rows:
+            better = [
+                other
+                for other in self.rows
+                if (other.first.network, other.first.method) == (row.first.network, row.first.method)
+                and row.first.epochs != 0
+                and other.first.epochs == 0
+                and not {row.key, other.key} & stale
+                and other.file_bytes.mean <= row.file_bytes.mean
+                and sign * other.quality.value > sign * row.quality.value
+            ]
+            if better:
+                found[row.key] = max(better, key=lambda other: sign * other.quality.value)
+        return found

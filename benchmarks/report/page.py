@@ -97,6 +97,7 @@ def render(contents: Contents) -> bytes:
         metric=contents.metric,
         networks=contents.networks,
         stale=contents.stale,
+        outdone=contents.outdone,
         columns=columns(contents.metrics, contents.has_weights),
         limited=view(contents.metric) is not None,
         families=_pairs(family for card in known for family in card.families),

@@ -59,6 +59,7 @@ def page(facts: Mapping[str, Any], contents: Contents) -> str:
             "line": number,
             "records": [position[r.id] for r in row.records],
             "stale": row.key in stale,
+            "outdone": f"{best.first.id}, {best.quality.text}" if (best := contents.outdone.get(row.key)) else None,
         }
         for number, line in enumerate(contents.lines)
         for row in line.rows

@@ -58,6 +58,7 @@ function rowElement(row) {
   open.setAttribute("aria-label", `details of ${line.method}, ${text(row, "point")}`);
   head.append(open, marker(line), cell("span", line.method, { className: "name" }), " ", cell("span", line.fidelity, { className: `label ${line.fidelity}` }));
   if (row.stale) head.append(" ", cell("span", "†", { className: "stale", title: "The code has changed since this measurement" }));
+  if (row.outdone) head.append(" ", cell("span", "▽", { className: "outdone", title: `Better and no larger without training: ${row.outdone}` }));
   const cells = page.columns.flatMap((column, i) => {
     if (!state.columns.includes(column.key)) return [];
     const shown = cell("td", row.texts[i], { className: column.numeric ? "number" : "words" });
