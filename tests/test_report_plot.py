@@ -192,3 +192,11 @@ def test_times_come_with_what_they_are_worth(opened: Open, complete: Path) -> No
     for column in ("latency1", "latency128", "decode"):
         page.evaluate("key => change({ columns: [key] })", column)
         assert "idle machine" in str(page.get_attribute(f"#rows thead [data-sort={column}]", "title"))
+
+
+def test_a_line_says_in_the_ranking_that_its_training_did_not_pay(opened: Open, tmp_path: Path) -> None:
+    trained = made("alpha", file_bytes=9000, correct=880, budget="short", epochs=1)
+    records = [made("alpha", file_bytes=9000, correct=900), trained, reference()]
+    page = opened(render(SUITE, store(tmp_path / "results", records), tmp_path / "reports"), "#at=4")
+    lines = page.locator("#ranking-rows tbody tr").all_inner_texts()
+    assert [("short" in line, "▽" in line) for line in lines] == [(False, False), (True, True)]

@@ -20,7 +20,7 @@ function drawRanking() {
     const link = cell("button", row.line.name, { type: "button", className: "to-row" });
     link.dataset.row = row.key;
     const name = cell("th", marker(row.line), { scope: "row" });
-    name.append(link);
+    name.append(link, ...warnings(row));
     const line = cell("tr", cell("td", String(rank), { className: "number" }));
     const quality = cell("td", text(row, "quality"), { className: "number" });
     quality.append(" ", cell("small", ends(row.interval), { className: "interval" }));

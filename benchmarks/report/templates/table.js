@@ -51,14 +51,20 @@ function roleBar(row) {
   return svg("svg", { class: "bar", viewBox: "0 0 60 10", role: "img" }, svg("title", {}, roleText(row)), ...parts);
 }
 
+// What a reader should know before comparing a row with others.
+function warnings(row) {
+  const stale = row.stale ? [" ", cell("span", "†", { className: "stale", title: "The code has changed since this measurement" })] : [];
+  const outdone = row.outdone ? [" ", cell("span", "▽", { className: "outdone", title: `Better and no larger without training: ${row.outdone}` })] : [];
+  return [...stale, ...outdone];
+}
+
 function rowElement(row) {
   const line = row.line, head = cell("th", "", { scope: "row" });
   const open = cell("button", "", { type: "button", className: "open" });
   open.setAttribute("aria-expanded", "false");
   open.setAttribute("aria-label", `details of ${line.method}, ${text(row, "point")}`);
   head.append(open, marker(line), cell("span", line.method, { className: "name" }), " ", cell("span", line.fidelity, { className: `label ${line.fidelity}` }));
-  if (row.stale) head.append(" ", cell("span", "†", { className: "stale", title: "The code has changed since this measurement" }));
-  if (row.outdone) head.append(" ", cell("span", "▽", { className: "outdone", title: `Better and no larger without training: ${row.outdone}` }));
+  head.append(...warnings(row));
   const cells = page.columns.flatMap((column, i) => {
     if (!state.columns.includes(column.key)) return [];
     const shown = cell("td", row.texts[i], { className: column.numeric ? "number" : "words" });
