@@ -121,7 +121,7 @@ def test_a_reference_of_another_architecture_is_a_sentence(tmp_path: Path, monke
         other.reference()
     monkeypatch.setattr(cifar10.download, "fetch", lambda file: tmp_path / "model.th")
     for content, sentence in (
-        ({"weights": {}}, "holds no 'state_dict'"),
+        ({"weights": {}}, "has no 'state_dict'"),
         ([1, 2], "holds a list, not named tensors"),
         (b"<html>not found</html>", "can't read"),
     ):
