@@ -367,19 +367,6 @@ def test_filters_of_all_writers_stand_side_by_side() -> None:
     )
 
 
-def test_a_depthwise_kernel_is_part_of_its_channels_filter() -> None:
-    network = networks.build("mobilenet_v1", {"width": 0.25, "classes": 10})
-    group = next(g for g in channels.find(network, images("mobilenet_v1", 1)) if g.side("depthwise"))
-    members = group.side("out", "depthwise")
-    weights = [network.get_parameter(f"{member.path}.weight") for member in members]
-    assert {member.side for member in members} == {"out", "depthwise"}
-    assert torch.equal(allocation.filters(network, group), torch.cat([w.flatten(1) for w in weights], 1))
-    removed = torch.arange(group.size) == 3
-    allocation.zero(network, group, removed)
-    for weight in weights:
-        assert not weight[3].any() and weight[~removed].flatten(1).any(1).all()
-
-
 def run_of(method: Any, epochs: float, **changes: Any) -> list[Any]:
     run = test_every_method.MemoryRun(Budget("short", epochs))
     return list(method.compress(tasks.load("digits", "digits_resnet"), method.Config(**changes), run))

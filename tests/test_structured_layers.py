@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from test_structured import lively, masked, some
+from test_structured import images, lively, masked, some
 from torch import Tensor, nn
 
 from benchmarks import bitstream, networks
@@ -16,7 +16,7 @@ from benchmarks.training.batchnorm import affine
 from methods.families import storage
 from methods.families.description import describe
 from methods.families.slim import Slim
-from methods.families.structured import channels, cost, surgery
+from methods.families.structured import allocation, channels, cost, surgery
 from methods.families.structured.channels import Where
 
 every_choice = pytest.mark.parametrize("where", ["inner", "branches", "streams"])
@@ -118,3 +118,16 @@ def test_a_file_holds_the_function_of_each_batchnorm_whatever_its_epsilon(task: 
         assert float(shift[channel]) == pytest.approx(
             float(norm.bias.detach()[channel]) - mean * factor, rel=1e-4, abs=1e-5
         )
+
+
+def test_a_depthwise_kernel_is_part_of_its_channels_filter() -> None:
+    network = networks.build("mobilenet_v1", {"width": 0.25, "classes": 10})
+    group = next(g for g in channels.find(network, images("mobilenet_v1", 1)) if g.side("depthwise"))
+    members = group.side("out", "depthwise")
+    weights = [network.get_parameter(f"{member.path}.weight") for member in members]
+    assert {member.side for member in members} == {"out", "depthwise"}
+    assert torch.equal(allocation.filters(network, group), torch.cat([w.flatten(1) for w in weights], 1))
+    removed = torch.arange(group.size) == 3
+    allocation.zero(network, group, removed)
+    for weight in weights:
+        assert not weight[3].any() and weight[~removed].flatten(1).any(1).all()
