@@ -19,7 +19,7 @@ from benchmarks.records import CellState, described
 from benchmarks.records.quality import Spread
 from benchmarks.records.rows import aggregate, references
 from benchmarks.records.snapshot import snapshot
-from benchmarks.report import cells, render, series
+from benchmarks.report import cells, columns, payload, render, series
 from benchmarks.report.columns import significant
 from benchmarks.report.jinja import with_code
 from benchmarks.running import freshness, params
@@ -248,3 +248,13 @@ def test_training_that_did_not_pay_is_marked(tmp_path: Path) -> None:
 )
 def test_how_batchnorm_was_set(config: dict[str, Any], epochs: Any, word: str) -> None:
     assert described.batchnorm(made(config=config, epochs=epochs)) == word
+
+
+def test_a_column_that_is_derived_says_nothing_of_other_code() -> None:
+    known = columns.columns([], True)
+    row = aggregate([made(config={"recalibrate": 500})])[0]
+    place = [column.key for column in known].index("batchnorm")
+    for stale, word, value in ((False, "adapted", "adapted"), (True, "–", None)):
+        found = payload._row(row, known, [], stale)
+        assert (found["texts"][place], found["values"][place]) == (word, value)
+        assert found["texts"][:place] == [column.text(row) for column in known[:place]]

@@ -21,7 +21,8 @@ class Column:
     """`value` has full precision and is used for sorting; `text` is displayed. A value of None is shown as a dash.
 
     `metric` is the position of the suite's metric that the column shows; `shown` is true if the column is visible until
-    the reader changes the selection.
+    the reader changes the selection. A `derived` column says what the installed code makes of a row's settings: rows of other
+    code have a dash there.
     """
 
     key: str
@@ -34,6 +35,7 @@ class Column:
     numeric: bool = True
     shown: bool = True
     metric: int | None = None
+    derived: bool = False
 
 
 def significant(value: float, digits: int = 3) -> str:
@@ -109,8 +111,8 @@ _RATE = (
     _text("network", "network", "The reference network that was compressed", lambda row: row.first.network, False),
     _text("config", "config", "Settings that differ from the method's default", _config),
     _text("budget", "budget", "How much training the method could spend over its whole curve", _budget),
-    _text(
-        "batchnorm", "BatchNorm", "How its statistics were set after compression: " + described.BATCHNORM, _batchnorm
+    replace(
+        _text("batchnorm", "BatchNorm", f"How its statistics were set: {described.BATCHNORM}", _batchnorm), derived=True
     ),
     _text("point", "point", "The operating point, as the method labels it", _point),
     Column(

@@ -55,7 +55,7 @@ def page(facts: Mapping[str, Any], contents: Contents) -> str:
     known, metric = columns(contents.metrics, contents.has_weights), contents.metric
     rows = [
         {
-            **_row(row, known, contents.metrics),
+            **_row(row, known, contents.metrics, row.key in stale),
             "line": number,
             "records": [position[r.id] for r in row.records],
             "stale": row.key in stale,
@@ -142,12 +142,12 @@ def _line(line: Series) -> dict[str, Any]:
     }
 
 
-def _row(row: Row, known: Sequence[Column], metrics: Sequence[Metric]) -> dict[str, Any]:
+def _row(row: Row, known: Sequence[Column], metrics: Sequence[Metric], stale: bool) -> dict[str, Any]:
     size, scores = row.file_bytes, [row.score(metric.name) for metric in metrics]
     return {
         "key": row.key,
-        "values": [column.value(row) for column in known],
-        "texts": [column.text(row) for column in known],
+        "values": [None if stale and column.derived else column.value(row) for column in known],
+        "texts": ["–" if stale and column.derived else column.text(row) for column in known],
         "intervals": [None if score is None else score.interval for score in scores],
         "qualityRange": [row.quality.over_seeds.low, row.quality.over_seeds.high],
         "bytesRange": [size.low, size.high],
