@@ -57,7 +57,8 @@ def test_a_budget_without_training_has_no_rate(tmp_path: Path, monkeypatch: pyte
 def test_cells_have_the_rate_of_their_network_and_method(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "params.yaml").write_text(
         "own: {task: digits, networks: [digits_cnn, digits_resnet], methods: [magnitude, l1_filter], seeds: [0]}\n"
-        "budgets: {post-training: {epochs: 0}, short: {epochs: 1, learning_rates: {digits_cnn: {magnitude: 0.003}}}}\nconfigs: {}\n"
+        "budgets: {post-training: {epochs: 0}, short: {epochs: 1, learning_rates: {digits_cnn: {magnitude: 0.003}}}}\n"
+        "configs: {}\n"
     )
     monkeypatch.setattr(params, "PARAMS", tmp_path / "params.yaml")
     params._params.cache_clear()
