@@ -62,10 +62,14 @@ class Card:
 
 @dataclass(frozen=True)
 class Budget:
-    """How much training a method may use: total `epochs` for one curve, or None for the paper's own schedule."""
+    """How much training a method may use: `epochs` for each operating point, or None for the paper's own schedule.
+
+    `learning_rate` was chosen for the method on this network; None leaves the choice to the method.
+    """
 
     name: BudgetName
     epochs: float | None
+    learning_rate: float | None = None
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""What each method asks of `fit` over a whole curve: epochs that add up to the budget, and the network of the point before."""
+"""What each method asks of `fit` over a whole curve: epochs and learning rate of the budget, and the network it starts from."""
 
 from __future__ import annotations
 
@@ -67,13 +67,13 @@ def asked(key: str, budget: Budget, patch: pytest.MonkeyPatch) -> list[list[Aske
 
 
 @trained
-def test_epochs_of_a_curve_add_up_to_the_budget(key: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_point_has_the_epochs_of_the_budget(key: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """By the recipes themselves; each call has a name of its own, under which it is resumed."""
     budget = Budget("short", 2.5)
     points = asked(key, budget, monkeypatch)
     epochs = [sum(call.epochs for call in calls) for calls in points]
     assert epochs == pytest.approx(kit.config_of(key).operating_points(budget))
-    assert sum(epochs) == pytest.approx(budget.epochs) and min(epochs) > 0
+    assert epochs == pytest.approx([budget.epochs] * len(epochs))
     stages = [call.stage for calls in points for call in calls]
     assert len(set(stages)) == len(stages)
 
@@ -93,3 +93,26 @@ def test_retraining_starts_from_the_point_before_or_always_from_the_reference(
         assert marks == pytest.approx(anew, abs=0.2)
     else:  # of random weights, or a method that decides for itself
         assert len(calls) > 1
+
+
+@trained
+def test_the_learning_rate_of_the_budget_is_used(key: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For all parameters; without one, the method has its own."""
+    seen: dict[float | None, set[float]] = {}
+    for chosen in (None, 0.00321):
+        rates = seen.setdefault(chosen, set())
+
+        @torch.no_grad()
+        def fit(
+            network: Any, task: Any, run: Any, recipe: Any, *more: Any, rates: set[float] = rates, **named: Any
+        ) -> None:
+            rates.add(recipe.lr)
+            callback = named.get("callback") or next((one for one in more if isinstance(one, training.Callback)), None)
+            for _ in range(math.ceil(recipe.epochs * math.ceil(len(task.train) / recipe.batch)) if callback else 0):
+                callback.after_step()
+
+        with monkeypatch.context() as patch:
+            replace_fit(patch, fit)
+            for _ in kit.points(key, kit.MemoryRun(Budget("short", 1.0, chosen))):
+                pass
+    assert seen[0.00321] == {0.00321} and 0.00321 not in seen[None] and seen[None]

@@ -63,7 +63,7 @@ def test_training_is_of_the_budget_or_of_the_papers_schedule(known_speed: None) 
     cell = cell_of("magnitude", Budget("short", 2.5))
     known = curve(method="magnitude")
     found = forecast.cost(cell, [*known, *curve("short", "magnitude", wall_s=900.0)], CPU)
-    assert found is not None and found.training_s == pytest.approx(2.5 * 1197 / 10)
+    assert found is not None and found.training_s == pytest.approx(5 * 2.5 * 1197 / 10)
     assert found.compression_s == pytest.approx(5 * 2.5 * LARGER)  # the method's search, which training hides
     found = forecast.cost(cell, curve("short", "magnitude", wall_s=900.0), CPU)
     assert found is not None and found.compression_s == pytest.approx(

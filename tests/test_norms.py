@@ -40,6 +40,7 @@ def scores_of(method: ModuleType, name: str, monkeypatch: pytest.MonkeyPatch) ->
             found.setdefault(group, own.detach().clone())
         return {group: torch.ones(len(own), dtype=torch.bool) for group, own in scores.items()}
 
+    @torch.no_grad()
     def steps(
         network: Any, task: Any, run: Any, recipe: Any, stage: str, masks: Any = None, callback: Any = None
     ) -> None:

@@ -266,11 +266,20 @@ def test_a_damaged_safetensors_file_is_named(tmp_path: Path) -> None:
         storage.load_tensors(tmp_path / "x.safetensors")
 
 
-def test_there_is_nothing_to_train_or_calibrate_on() -> None:
+def test_the_sample_has_photographs_for_calibration_and_nothing_to_train_on() -> None:
     task = tasks.load("imagenet_sample", "mobilenet_v1_0.75")
-    for use in (lambda: task.train, lambda: task.validation, lambda: task.calibration(5)):
-        with pytest.raises(TaskError, match="only the 1,300 that are scored: set recalibrate to 0"):
+    for use in (lambda: task.train, lambda: task.validation):
+        with pytest.raises(TaskError, match="no labelled images but the 1,300 that are scored: methods that train"):
             use()
+    try:
+        found = task.calibration(40)
+    except TaskError as error:
+        pytest.skip(str(error))
+    inputs = found.inputs[torch.arange(40)]
+    assert inputs.shape == (40, 3, 224, 224) and inputs.dtype == torch.uint8 and (found.targets == -1).all()
+    assert torch.equal(inputs, found.inputs[torch.arange(40)]), "crops differ from one reading to the next"
+    with pytest.raises(TaskError, match="between 1 and 720 images, not 721"):
+        task.calibration(721)
 
 
 def test_photographs_are_resized_as_for_torchvisions_own_weights() -> None:

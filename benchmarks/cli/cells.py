@@ -26,7 +26,7 @@ from benchmarks.cli.app import (
 )
 from benchmarks.cli.tables import Column, Table
 from benchmarks.errors import MethodError, RateBenchError, UnknownName
-from benchmarks.running import environment, forecast, params, schedule
+from benchmarks.running import environment, forecast, learning_rates, params, schedule
 from benchmarks.running.cell import Cell
 from benchmarks.running.plan import cells as planned_cells
 from benchmarks.running.plan import usable
@@ -169,3 +169,17 @@ def run(
         msg = f"{' and '.join(map(repr, broken))} could not be loaded and did not run: the lines above give the reasons"
         raise RateBenchError(msg)
     processes.end()
+
+
+@app.command()
+def rates(
+    suite: Suite,
+    method: Annotated[list[str], typer.Option("--method", "-m", help="A family of methods; the first one is tried.")],
+    network: Networks = None,
+    budget: BudgetOption = "short",
+    results: Results = Path("results"),
+) -> None:
+    """Choose a learning rate for a family of methods on the validation split, for `learning_rates` in params.yaml."""
+    for one in network or params.suite(suite).networks:
+        trial = learning_rates.tried(suite, list(dict.fromkeys(method)), one, budget, results, say)
+        say(f"{one}: {{{', '.join(f'{key}: {trial.chosen:g}' for key in trial.methods)}}}")

@@ -108,9 +108,9 @@ class Provenance(_Strict, frozen=True):
 class Record(_Strict, frozen=True, kw_only=True):
     """One operating point of one cell.
 
-    `point` labels it; `notes` are further results of the method. `metrics` holds the task's metrics after the epoch that
-    `selection` names; networks are compared by the first. `wall_s` is the time from the previous point (or the start) to
-    this one.
+    `epochs` and `learning_rate` are those of the budget, for each point. `point` labels it; `notes` are further results of the
+    method. `metrics` holds the task's metrics after the epoch that `selection` names; networks are compared by the first.
+    `wall_s` is the time from the previous point (or the start) to this one.
     """
 
     schema: int
@@ -124,6 +124,7 @@ class Record(_Strict, frozen=True, kw_only=True):
     config_hash: str
     budget: Name
     epochs: Amount | None
+    learning_rate: Amount | None = None
     seed: int
     index: Count
     point: dict[str, Any]

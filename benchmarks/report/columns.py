@@ -110,7 +110,7 @@ def _count(row: Row) -> int:
 _RATE = (
     _text("network", "network", "The reference network that was compressed", lambda row: row.first.network, False),
     _text("config", "config", "Settings that differ from the method's default", _config),
-    _text("budget", "budget", "How much training the method could spend over its whole curve", _budget),
+    _text("budget", "budget", "How much training the method could spend on each operating point", _budget),
     replace(
         _text("batchnorm", "BatchNorm", f"How its statistics were set: {described.BATCHNORM}", _batchnorm), derived=True
     ),

@@ -53,7 +53,7 @@ class Cell:
             "the code": code_hash(code(here(), methods.source(self.method), self.task, self.network)),
             "the configuration": json_hash(changes(self.method, self.config)),
             "the data or the reference": json_hash(tasks.get(self.task).provenance(self.network)),
-            "the budget": json_hash(asdict(self.budget)),
+            "the budget": json_hash({k: v for k, v in asdict(self.budget).items() if k == "epochs" or v is not None}),
             "the seed": str(self.seed),
         }
 

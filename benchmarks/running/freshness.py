@@ -40,7 +40,7 @@ def current(records: Sequence[Record]) -> dict[str, bool | None]:
 
 
 def _fingerprint(record: Record) -> str | None:
-    budget = Budget(cast(BudgetName, record.budget), record.epochs)
+    budget = Budget(cast(BudgetName, record.budget), record.epochs, record.learning_rate)
     cell = Cell(
         record.suite, record.task, record.network, record.method, described.changes(record), budget, record.seed
     )

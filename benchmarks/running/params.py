@@ -12,7 +12,7 @@ import functools
 import re
 import typing
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, TypeAlias, cast
 
@@ -50,14 +50,19 @@ class Suite(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     caution: str = ""
 
 
+Rates: TypeAlias = dict[str, dict[str, Annotated[float, Meta(gt=0, le=10)]]]  # learning rates by network and method
+
+
 class _Spent(msgspec.Struct, forbid_unknown_fields=True):
     epochs: Annotated[float, Meta(ge=0)] | None
+    learning_rates: Rates = {}
 
 
 @dataclass(frozen=True)
 class _Params:
     suites: dict[str, Suite]
     budgets: dict[str, Budget]
+    rates: dict[str, Rates]  # by budget
     configs: Configs
 
 
@@ -82,12 +87,12 @@ def caution(name: str) -> str:
     return suite(name).caution if PARAMS.exists() and name in names() else ""
 
 
-def budget(name: str) -> Budget:
-    """The budget called `name`; raises UnknownName."""
+def budget(name: str, network: str = "", key: str = "") -> Budget:
+    """The budget called `name`, with the learning rate of a method on a network; raises UnknownName."""
     known = _params().budgets
     if name not in known:
         raise UnknownName("budget", name, known)
-    return known[name]
+    return replace(known[name], learning_rate=_params().rates[name].get(network, {}).get(key))
 
 
 def configs(suite_name: str, key: str, budget_name: str) -> list[Changes]:
@@ -125,24 +130,28 @@ def _params() -> _Params:
                 _known("entry", [name], [missing], str(PARAMS))
         msg = f"{PARAMS} has no entry {missing!r}"
         raise RateBenchError(msg)
-    budgets = dict(_budgets(found.pop(_BUDGETS)))
+    spent = dict(_budgets(found.pop(_BUDGETS)))
+    budgets = {name: Budget(cast(BudgetName, name), each.epochs) for name, each in spent.items()}
     shared = _checked(found.pop(_CONFIGS), budgets, f"{PARAMS}, {_CONFIGS}")
     if not found:
         msg = f"{PARAMS} has no suite"
         raise RateBenchError(msg)
-    return _Params({name: _suite(name, entry, budgets) for name, entry in found.items()}, budgets, shared)
+    suites = {name: _suite(name, entry, budgets) for name, entry in found.items()}
+    return _Params(suites, budgets, {name: each.learning_rates for name, each in spent.items()}, shared)
 
 
-def _budgets(entry: Any) -> Iterator[tuple[str, Budget]]:
+def _budgets(entry: Any) -> Iterator[tuple[str, _Spent]]:
     where = f"{PARAMS}, {_BUDGETS}"
     _filled(_converted(entry, dict[str, Any], where), where)
     _known("budget", entry, typing.get_args(BudgetName), where)
     for name, value in entry.items():
-        spent = _struct(value, _Spent, f"{where}, {name}").epochs
-        if name == "post-training" and spent != 0:
+        spent = _struct(value, _Spent, f"{where}, {name}")
+        if name == "post-training" and spent.epochs != 0:
             msg = f"{where}, {name}: it has no training, so its epochs are 0"
             raise RateBenchError(msg)
-        yield name, Budget(cast(BudgetName, name), spent)
+        for network, by_method in spent.learning_rates.items():
+            _known("method", by_method, methods.names(), f"{where}, {name}, {network}")
+        yield name, spent
 
 
 def _suite(name: str, entry: Any, budgets: Iterable[str]) -> Suite:

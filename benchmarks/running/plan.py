@@ -21,11 +21,13 @@ def cells(
 
     A deterministic method has one seed at budgets without training. Raises MethodError for a method that is broken.
     """
-    suite, spent = params.suite(suite_name), params.budget(budget_name)
+    suite = params.suite(suite_name)
+    params.budget(budget_name)  # raises for another name, whatever is chosen
     keys = _choose("method", chosen_methods, suite.methods, methods.names())
     found = []
     for network in _choose(f"network of suite {suite_name!r}", chosen_networks, suite.networks):
         for key in keys:
+            spent = params.budget(budget_name, network, key)
             for config in params.configs(suite_name, key, budget_name):
                 random = spent.epochs != 0 or getattr(typed(key, config), "random", False)
                 used = list(dict.fromkeys(seeds or suite.seeds))[: None if random else 1]

@@ -46,6 +46,7 @@ def record(
         config_hash=cell.config_hash,
         budget=cell.budget.name,
         epochs=cell.budget.epochs,
+        learning_rate=cell.budget.learning_rate,
         seed=cell.seed,
         index=index,
         point=dict(compressed.point),

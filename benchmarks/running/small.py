@@ -151,5 +151,6 @@ def _parameters(cells: Sequence[Cell]) -> dict[str, Any]:
         "configs": {cells[0].budget.name: configs},
     }
     budgets = {"post-training": {"epochs": 0}, "paper": {"epochs": None}, "short": {"epochs": 1}}
-    budgets[cells[0].budget.name] = {"epochs": cells[0].budget.epochs}
+    spent = cells[0].budget
+    budgets[spent.name] = {"epochs": spent.epochs}
     return {cells[0].suite: suite, "budgets": budgets, "configs": {}}

@@ -1,7 +1,8 @@
 """`imagenet_sample`: 1,300 labelled validation images of ILSVRC2012 at 227 × 227 pixels, for trying methods for ImageNet.
 
 They are **easier than the full validation set** (MobileNet-V1 0.75 has 77.6 % here and a published 68.4 % on all 50,000):
-an accuracy on them is not an ImageNet accuracy. All of them are scored, so there are no images for training or calibration.
+an accuracy on them is not an ImageNet accuracy. All of them are scored. For calibration, there are random crops of the 24
+photographs of the Kodak suite, which have no labels; there are no images for training or validation.
 """
 
 from __future__ import annotations
@@ -17,9 +18,9 @@ import torch
 from torch import Tensor
 
 from benchmarks import storage
-from benchmarks.data import download
+from benchmarks.data import download, kodak
 from benchmarks.data.download import RemoteFile
-from benchmarks.data.images import Pictures, centred
+from benchmarks.data.images import Pictures, centred, cropped
 from benchmarks.errors import TaskError
 from benchmarks.tasks.kinds import metrics
 from benchmarks.tasks.kinds.classification import Classification, ClassificationTest
@@ -28,6 +29,7 @@ from methods.interface import Augmentation, Split
 FOLDER = "imagenet-val1300"
 SHA256 = "dbe2e9819ed5eb5e6a7e0b0dc8b3245644352202c8a271b6c7eae94b1c2f15e8"
 SIDE = 224
+CROPS, SMALLEST = 30, 0.35  # of each photograph, and the least share of its area
 ITEMS, METRICS = (0, 1_300), metrics.classification(1000)
 WEIGHTS = RemoteFile(
     "mobilenet_v1_0.75_224.safetensors",
@@ -69,10 +71,17 @@ def test_split() -> Split:
 
 def _none() -> tuple[Split, Split]:
     msg = (
-        "imagenet_sample has no images for training or calibration, only the 1,300 that are scored: set recalibrate to 0; "
-        "methods that need more than that can't run on it"
+        "imagenet_sample has no labelled images but the 1,300 that are scored: "
+        "methods that train, or that need labels, can't run on it"
     )
     raise TaskError(msg)
+
+
+def _calibration() -> Split:
+    """Crops that are the same in every run, without labels (−1)."""
+    crops = [path for path in kodak.photographs() for _ in range(CROPS)]
+    views = Pictures(crops, cropped(SIDE, SMALLEST))
+    return Split(views, torch.full((len(crops),), -1))  # type: ignore[arg-type]  # indexed like a tensor
 
 
 def _load() -> Mapping[str, Tensor]:
@@ -92,6 +101,7 @@ def task(network: str) -> Classification:
         augmentation=Augmentation(flip=True),
         load_splits=_none,
         load_state=_load,
+        load_calibration=_calibration,
     )
 
 
@@ -100,8 +110,9 @@ def test(network: str) -> ClassificationTest:
 
 
 def files(network: str | None = None) -> list[RemoteFile]:
-    return [WEIGHTS]
+    return [WEIGHTS, *kodak.FILES]
 
 
 def provenance(network: str) -> dict[str, str]:
-    return {"data": f"sha256:{SHA256}", "reference": WEIGHTS.known_hash}
+    calibration = hashlib.sha256("".join(file.known_hash for file in kodak.FILES).encode()).hexdigest()
+    return {"data": f"sha256:{SHA256}", "calibration": f"sha256:{calibration}", "reference": WEIGHTS.known_hash}

@@ -18,7 +18,8 @@ from torch import Tensor, nn
 from benchmarks.bitstream.codecs import sparse, uniform
 from benchmarks.training import Recipe, control_variate, fit
 from methods.families import grid, storage
-from methods.families.budget import epochs_per_point, trains
+from methods.families.budget import epochs_per_point, learning_rate, trains
+from methods.families.grid import OnGrid
 from methods.families.limits import Images, check_order
 from methods.families.norms import norm_parts
 from methods.interface import Budget, Card, Compressed, Run, Task
@@ -47,8 +48,9 @@ EPOCHS = 20
 class Config:
     """`sparsities` are shares of conv and linear weights set to zero, one point each, pruned in one shot without training.
 
-    `rounds` are the sparsities of pruning and retraining. Each round gets an equal share of the budget's epochs, or
-    EPOCHS at the `paper` budget. Kept weights are quantised to BITS bits and entropy coded; other values are fp16.
+    `rounds` are the sparsities of pruning and retraining. Each round gets the epochs of the budget, or EPOCHS at the
+    `paper` budget. Kept weights are quantised to BITS bits, also in the forward passes of
+    training, and entropy coded; other values are fp16.
     `recalibrate` is the number of unlabelled images by which BatchNorm is corrected without training.
     """
 
@@ -82,7 +84,8 @@ def compress(task: Task, config: Config, run: Run) -> Iterator[Compressed]:
             network = task.reference()
         masks = prune(network, config.score, sparsity)
         if training:
-            fit(network, task, run, Recipe(epochs, LEARNING_RATE), f"sparsity {sparsity}", masks)
+            recipe = Recipe(epochs, learning_rate(run.budget, LEARNING_RATE))
+            fit(network, task, run, recipe, f"sparsity {sparsity}", masks, OnGrid(network, BITS))
         else:
             control_variate.correct(network, task, config.recalibrate, known)
         yield describe(network, task, {"sparsity": sparsity})

@@ -1,4 +1,4 @@
-"""How the epochs of a budget are divided over the operating points of a curve."""
+"""What a budget means for the operating points of a curve."""
 
 from __future__ import annotations
 
@@ -11,7 +11,12 @@ def trains(budget: Budget) -> bool:
 
 
 def epochs_per_point(budget: Budget, points: int, schedule: float) -> list[float]:
-    """Training epochs of each operating point: 0, an equal share of the budget, or the paper's `schedule`."""
+    """Training epochs of each operating point: 0, those of the budget, or the paper's `schedule`."""
     if not trains(budget):
         return [0.0] * points
-    return [schedule if budget.epochs is None else budget.epochs / points] * points
+    return [schedule if budget.epochs is None else budget.epochs] * points
+
+
+def learning_rate(budget: Budget, own: float) -> float:
+    """The learning rate of the budget, or the method's `own`."""
+    return own if budget.learning_rate is None else budget.learning_rate

@@ -19,7 +19,7 @@ from benchmarks.bitstream import blueprint
 from benchmarks.bitstream.codecs import raw
 from benchmarks.training import Multistep, Recipe, control_variate, fit
 from methods.families import storage
-from methods.families.budget import epochs_per_point, trains
+from methods.families.budget import epochs_per_point, learning_rate, trains
 from methods.families.limits import Images, Share, check_order
 from methods.interface import Budget, Card, Codec, Compressed, Part, Run, Task
 from methods.surp import rounds, sequential
@@ -147,7 +147,7 @@ def _retrained(task: Task, config: Config, run: Run) -> Iterator[tuple[float, nn
         recipe = (
             Recipe(epochs, LEARNING_RATE, schedule=Multistep(RETRAIN_MILESTONES))
             if run.budget.epochs is None
-            else Recipe(epochs, LEARNING_RATE)
+            else Recipe(epochs, learning_rate(run.budget, LEARNING_RATE))
         )
         ((_, pruned),) = _coded(network, config, run, (sparsity,))
         storage.fill(network, [pruned])

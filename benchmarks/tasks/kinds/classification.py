@@ -24,7 +24,8 @@ SPLIT_SEED = 20220209  # draws the validation split; part of the task's definiti
 class Classification:
     """Satisfies `methods.interface.Task`; `load_splits` gives (train, validation), `load_state` the trained tensors.
 
-    `mean` and `std` (one value per channel) normalise images that are scaled to [0, 1].
+    `mean` and `std` (one value per channel) normalise images that are scaled to [0, 1]. A task without training images may
+    have a `load_calibration` for unlabelled ones.
     """
 
     name: str
@@ -38,11 +39,17 @@ class Classification:
     load_splits: Callable[[], tuple[Split, Split]]
     load_state: Callable[[], Mapping[str, Tensor]]
     kind: str = CLASSIFICATION
+    load_calibration: Callable[[], Split] | None = None
 
     @functools.cached_property
     @modes.standard()
     def _splits(self) -> tuple[Split, Split]:
         return self.load_splits()
+
+    @functools.cached_property
+    @modes.standard()
+    def _for_calibration(self) -> Split:
+        return self.load_calibration() if self.load_calibration else self.train
 
     @functools.cached_property
     @modes.standard()
@@ -90,11 +97,12 @@ class Classification:
 
     @modes.standard()
     def calibration(self, n: int) -> Split:
-        if not 0 < n <= len(self.train):
-            msg = f"calibration needs between 1 and {len(self.train)} images, not {n}"
+        source = self._for_calibration
+        if not 0 < n <= len(source):
+            msg = f"calibration needs between 1 and {len(source)} images, not {n}"
             raise TaskError(msg)
-        order = torch.randperm(len(self.train), generator=torch.Generator().manual_seed(SPLIT_SEED))[:n]
-        return Split(self.train.inputs[order], self.train.targets[order])
+        order = torch.randperm(len(source), generator=torch.Generator().manual_seed(SPLIT_SEED))[:n]
+        return Split(source.inputs[order], source.targets[order])
 
     def prepare(self, inputs: Tensor) -> Tensor:
         """uint8 images (N, C, H, W) as the network's normalised fp32 input, channels_last."""

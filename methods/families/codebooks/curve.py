@@ -13,7 +13,7 @@ from torch import nn
 from benchmarks.bitstream.codecs import codebook
 from benchmarks.training import AdamW, Recipe, control_variate, fit
 from methods.families import storage
-from methods.families.budget import epochs_per_point, trains
+from methods.families.budget import epochs_per_point, learning_rate, trains
 from methods.families.codebooks.book import Book
 from methods.families.codebooks.training import Decoded
 from methods.families.description import describe
@@ -92,7 +92,8 @@ def curve(task: Task, config: Settings, run: Run, quantise: Quantise) -> Iterato
         notes = {"shared": round(shared_codewords(books), 4)}
         if training:
             decoded = Decoded(network, books)
-            recipe = Recipe(epochs, LEARNING_RATE, config.batch, AdamW(weight_decay=0.0))
+            rate = learning_rate(run.budget, LEARNING_RATE)
+            recipe = Recipe(epochs, rate, config.batch, AdamW(weight_decay=0.0))
             fit(decoded, task, run, recipe, f"point {labels}")
             books = decoded.books()
         parts = [described(book) for book in books]

@@ -15,8 +15,9 @@ from benchmarks.bitstream.codecs import uniform
 from benchmarks.errors import MethodError
 from benchmarks.training import Multistep, Recipe, control_variate, fit
 from methods.families import grid, storage
-from methods.families.budget import epochs_per_point, trains
+from methods.families.budget import epochs_per_point, learning_rate, trains
 from methods.families.description import describe
+from methods.families.grid import OnGrid
 from methods.families.limits import Bits, Count, Images, Positive, Ratio, check_order
 from methods.families.lowrank.layers import groups
 from methods.families.lowrank.unfolding import RankError
@@ -32,10 +33,10 @@ class Settings:
 
     `rates` are values of ρ, one operating point each: a layer of O outputs gets a rank of about ρ·O. `ratios` gives target
     ratios in bytes instead, and ρ is searched. `paper_rates` are used at the `paper` budget. `storage` sets how all weights
-    are coded: raw, or on a uniform grid of 2^bits − 1 levels per tensor with entropy coding. `start` "scratch" trains the
-    structure from random weights. `recalibrate` is the number of unlabelled images by which BatchNorm is corrected,
-    unless trained weights are stored raw. `warmup` holds the learning rates of the epochs that precede the `epochs` of
-    the `paper` budget.
+    are coded: raw, or on a uniform grid of 2^bits − 1 levels per tensor with entropy coding; training then uses the weights
+    on the grid. `start` "scratch" trains the structure from random weights. `recalibrate` is the number of unlabelled images
+    by which BatchNorm is corrected without training. `warmup` holds the learning rates of the epochs that precede the
+    `epochs` of the `paper` budget.
     """
 
     rates: tuple[Positive, ...] = (1.5, 1.0, 0.5, 0.25, 0.125)
@@ -92,6 +93,7 @@ def curve(task: Task, config: Settings, run: Run, decompose: Decompose) -> Itera
     training = trains(run.budget)
     if config.start == "scratch" and not training:
         raise MethodError("start 'scratch' needs a budget with training: post-training has none")
+    known = control_variate.control(task.reference(), task, 0 if training else config.recalibrate)
     for goal, epochs in zip(config.goals(run.budget), config.operating_points(run.budget), strict=True):
         reference = task.reference()
         if config.ratios:
@@ -103,11 +105,11 @@ def curve(task: Task, config: Settings, run: Run, decompose: Decompose) -> Itera
         if config.start == "scratch":
             initialise(network, run.generator("init", str(goal)))
         if training:
-            fit(network, task, run, _recipe(config, run.budget, epochs), f"point {goal}")
-        items = config.recalibrate if config.storage == "uniform" or not training else 0
-        known = control_variate.control(network if training else reference, task, items)
+            on_grid = OnGrid(network, config.bits) if config.storage == "uniform" else None
+            fit(network, task, run, _recipe(config, run.budget, epochs), f"point {goal}", None, on_grid)
         rounded = _rounded(network, slim, config)
-        control_variate.correct(network, task, items, known)
+        if not training:
+            control_variate.correct(network, task, config.recalibrate, known)
         cf = round(weights(reference) / weights(network), 3)
         yield _described(task, config, network, slim, rounded, {**label, "cf": cf})
 
@@ -116,7 +118,7 @@ def _recipe(config: Settings, budget: Budget, epochs: float) -> Recipe:
     if budget.epochs is None:
         warmup = tuple(rate / LEARNING_RATE for rate in config.warmup)
         return Recipe(epochs, LEARNING_RATE, schedule=Multistep(config.milestones, warmup=warmup), decay_norm=False)
-    return Recipe(epochs, SHORT_LEARNING_RATE, decay_norm=False)
+    return Recipe(epochs, learning_rate(budget, SHORT_LEARNING_RATE), decay_norm=False)
 
 
 @torch.no_grad()

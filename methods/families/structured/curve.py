@@ -11,8 +11,9 @@ from torch import nn
 from benchmarks.training import SGD, Recipe, control_variate, fit
 from benchmarks.training.batchnorm import reestimate
 from methods.families import grid, storage
-from methods.families.budget import epochs_per_point, trains
+from methods.families.budget import epochs_per_point, learning_rate, trains
 from methods.families.description import describe
+from methods.families.grid import OnGrid
 from methods.families.limits import Count, Images, NotNegative, Positive, Share, check_order
 from methods.families.slim import Slim
 from methods.families.structured.channels import Where
@@ -86,7 +87,9 @@ def curve(task: Task, config: Settings, run: Run, choose: Choose, whole: bool = 
         dense.load_state_dict(chosen["dense"])
         network, plan = prunable.narrow(dense, keep)
         if training and config.hard:
-            fit(network, task, run, recipe(config, run, config.hard), f"{target:g} removed")
+            fit(
+                network, task, run, recipe(config, run, config.hard), f"{target:g} removed", None, OnGrid(network, BITS)
+            )
             dense = prunable.widen(network, plan)
         elif not training:
             known = control_variate.between(*(prunable.narrow(n, keep)[0] for n in (task.reference(), twin)))
@@ -98,4 +101,5 @@ def curve(task: Task, config: Settings, run: Run, choose: Choose, whole: bool = 
 def recipe(config: Settings, run: Run, share: float) -> Recipe:
     """The recipe for a share of a point's epochs."""
     epochs = config.operating_points(run.budget)[0]
-    return Recipe(epochs * share, config.lr, config.batch, SGD(weight_decay=config.weight_decay))
+    rate = learning_rate(run.budget, config.lr)
+    return Recipe(epochs * share, rate, config.batch, SGD(weight_decay=config.weight_decay))
