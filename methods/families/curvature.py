@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -36,6 +36,25 @@ class Curvature:
     mean: Tensor
     covariance: Tensor
     sensitivity: Tensor
+
+
+def joint(known: Sequence[Curvature], centred: bool) -> Curvature:
+    """The curvature of a weight that several layers share; without `centred`, its second moment is the mean of theirs."""
+    if len(known) == 1:
+        return known[0]
+
+    def mean(values: list[Tensor]) -> Tensor:
+        return torch.stack(values).mean(dim=0)
+
+    means = mean([one.mean for one in known])
+    covariance = mean([one.covariance for one in known])
+    if not centred:
+        covariance += mean([_square(one.mean) for one in known]) - _square(means)
+    return Curvature(means, covariance, mean([one.sensitivity for one in known]))
+
+
+def _square(mean: Tensor) -> Tensor:
+    return mean[:, :, None] * mean[:, None, :]
 
 
 def layers(network: nn.Module) -> dict[str, Layer]:

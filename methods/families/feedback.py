@@ -2,6 +2,7 @@
 
 The error of a column changes the outputs; later columns are shifted so that the expected change is least. With U the upper
 Cholesky factor of the inverse covariance, the shift is (w − q) / U_jj · U_j (Frantar et al., GPTQ, ICLR 2023, eq. 2-5).
+Afterwards, integers may change one by one where that lowers the cost (coordinate descent; Nair and Suggala, CDQuant, 2024).
 """
 
 from __future__ import annotations
@@ -20,18 +21,24 @@ MOST_BITS = 2.0  # a unit of magnitude is charged at most so much
 
 @dataclass(frozen=True)
 class Spread:
-    """`factors` (groups, size, size) are the upper Cholesky factors of the inverse, damped covariances.
+    """`covariance` (groups, size, size) is damped; `factors`, of the same shape, are the upper Cholesky factors of its inverse.
 
     `variances` (groups, size): of an input whose later ones are known, 1 / U_jj². `typical` (groups, 1) is their geometric
     mean.
     """
 
+    covariance: Tensor
     factors: Tensor
     variances: Tensor
 
     @property
     def typical(self) -> Tensor:
         return self.variances.log().mean(dim=1, keepdim=True).exp()
+
+    @property
+    def importance(self) -> Tensor:
+        """(groups, 1, size): what an error in a column costs, relative to the typical column."""
+        return (self.variances / self.typical)[:, None]
 
 
 def spread(curvature: Curvature, damping: float, feedback: bool = True, centred: bool = True) -> Spread:
@@ -51,7 +58,7 @@ def spread(curvature: Curvature, damping: float, feedback: bool = True, centred:
         covariance = torch.diag_embed(diagonal)
     inverse = torch.cholesky_inverse(torch.linalg.cholesky(covariance))
     factors = torch.linalg.cholesky(inverse, upper=True)
-    return Spread(factors, factors.diagonal(dim1=-2, dim2=-1).square().reciprocal())
+    return Spread(covariance, factors, factors.diagonal(dim1=-2, dim2=-1).square().reciprocal())
 
 
 def rounded(weights: Tensor, inputs: Spread, rate: Tensor | None = None, least: float = 0.0) -> Tensor:
@@ -75,6 +82,33 @@ def rounded(weights: Tensor, inputs: Spread, rate: Tensor | None = None, least: 
             left[:, :, j:stop] -= errors[:, :, j - start, None] * inputs.factors[:, None, j, j:stop]
         left[:, :, stop:] -= errors @ inputs.factors[:, start:stop, stop:]
     return codes
+
+
+def refined(weights: Tensor, codes: Tensor, inputs: Spread, rate: Tensor | None = None) -> Tensor:
+    """The integers after one pass over the columns: each becomes the best one while all others stay as they are.
+
+    The cost is that of `rounded` for the whole row: the expected squared change of the outputs, and the rate.
+    """
+    codes, covariance = codes.clone(), inputs.covariance
+    slopes = (weights - codes) @ covariance
+    for start in range(0, weights.shape[2], BLOCK):
+        stop = min(start + BLOCK, weights.shape[2])
+        own, changes = slopes[:, :, start:stop].clone(), torch.empty_like(slopes[:, :, start:stop])
+        for j in range(start, stop):
+            variance = covariance[:, None, j, j]
+            cost = None if rate is None else rate[:, :, j] * inputs.variances[:, None, j] / variance
+            best = _nearest(codes[:, :, j] + own[:, :, j - start] / variance, cost)
+            changes[:, :, j - start] = codes[:, :, j] - best
+            own += changes[:, :, j - start, None] * covariance[:, None, j, start:stop]
+            codes[:, :, j] = best
+        slopes += changes @ covariance[:, start:stop]
+    return codes
+
+
+def wanted(weights: Tensor, codes: Tensor, inputs: Spread) -> Tensor:
+    """The number (groups, rows, size) that would be best at each place, were it no integer, while all others stay."""
+    variances = inputs.covariance.diagonal(dim1=-2, dim2=-1)
+    return codes + (weights - codes) @ inputs.covariance / variances[:, None]
 
 
 def _nearest(values: Tensor, rate: Tensor | None) -> Tensor:

@@ -14,7 +14,7 @@ from benchmarks.bitstream import blueprint
 from benchmarks.bitstream.codecs import uniform
 from benchmarks.errors import MethodError
 from benchmarks.training import Multistep, Recipe, control_variate, fit
-from methods.families import grid, storage
+from methods.families import grid, rounding, storage
 from methods.families.budget import epochs_per_point, learning_rate, trains
 from methods.families.description import describe
 from methods.families.grid import OnGrid
@@ -34,15 +34,16 @@ class Settings:
     `rates` are values of ρ, one operating point each: a layer of O outputs gets a rank of about ρ·O. `ratios` gives target
     ratios in bytes instead, and ρ is searched. `paper_rates` are used at the `paper` budget. `storage` sets how all weights
     are coded: raw, or on a uniform grid of 2^bits − 1 levels per tensor with entropy coding; training then uses the weights
-    on the grid. `start` "scratch" trains the structure from random weights. `recalibrate` is the number of unlabelled images
-    by which BatchNorm is corrected without training. `warmup` holds the learning rates of the epochs that precede the
-    `epochs` of the `paper` budget.
+    on the grid. "rdoq" is that grid with the rounding of the baseline of that name, after any training. `start` "scratch"
+    trains the structure from random weights. `recalibrate` is the number of unlabelled images by which BatchNorm is corrected
+    without training, and from which "rdoq" learns what inputs are like. `warmup` holds the learning rates of the epochs that
+    precede the `epochs` of the `paper` budget.
     """
 
     rates: tuple[Positive, ...] = (1.5, 1.0, 0.5, 0.25, 0.125)
     ratios: tuple[Ratio, ...] = ()
     paper_rates: tuple[Positive, ...] = (0.08, 0.04)
-    storage: Literal["float32", "float16", "uniform"] = "float32"
+    storage: Literal["float32", "float16", "uniform", "rdoq"] = "float32"
     bits: Bits = 8
     start: Literal["pretrained", "scratch"] = "pretrained"
     recalibrate: Images = 0
@@ -56,6 +57,8 @@ class Settings:
         check_order("ratios", self.ratios, empty=True)
         if list(self.milestones) != sorted(set(self.milestones)):
             raise ValueError("milestones have to rise")
+        if self.storage == "rdoq" and not self.recalibrate:
+            raise ValueError("storage 'rdoq' needs images: set recalibrate")
 
     def goals(self, budget: Budget) -> tuple[float, ...]:
         """Ratios or rates, one operating point each."""
@@ -93,7 +96,8 @@ def curve(task: Task, config: Settings, run: Run, decompose: Decompose) -> Itera
     training = trains(run.budget)
     if config.start == "scratch" and not training:
         raise MethodError("start 'scratch' needs a budget with training: post-training has none")
-    known = control_variate.control(task.reference(), task, 0 if training else config.recalibrate)
+    items = 0 if training and config.storage != "rdoq" else config.recalibrate
+    known = control_variate.control(task.reference(), task, 0 if training else items)
     for goal, epochs in zip(config.goals(run.budget), config.operating_points(run.budget), strict=True):
         reference = task.reference()
         if config.ratios:
@@ -107,9 +111,11 @@ def curve(task: Task, config: Settings, run: Run, decompose: Decompose) -> Itera
         if training:
             on_grid = OnGrid(network, config.bits) if config.storage == "uniform" else None
             fit(network, task, run, _recipe(config, run.budget, epochs), f"point {goal}", None, on_grid)
-        rounded = _rounded(network, slim, config)
-        if not training:
-            control_variate.correct(network, task, config.recalibrate, known)
+            known = control_variate.control(network, task, items)
+        elif config.storage == "rdoq":  # for the inputs of its layers
+            control_variate.correct(network, task, items, known)
+        rounded = _rounded(task, network, slim, config)
+        control_variate.correct(network, task, items, known)
         cf = round(weights(reference) / weights(network), 3)
         yield _described(task, config, network, slim, rounded, {**label, "cf": cf})
 
@@ -147,7 +153,7 @@ def _at_ratio(
         try:
             found = decompose(reference, rate)
             network = found.realise(task, reference)
-            described = _described(task, config, network, found, _rounded(network, found, config), {})
+            described = _described(task, config, network, found, _rounded(task, network, found, config), {})
             fits = len(bitstream.encode(described)) <= allowed
         except RankError:  # the rate is too high
             fits = False
@@ -165,11 +171,13 @@ def _at_ratio(
 
 
 @torch.no_grad()
-def _rounded(network: nn.Module, slim: Slim, config: Settings) -> list[Part]:
+def _rounded(task: Task, network: nn.Module, slim: Slim, config: Settings) -> list[Part]:
     """The part with all weights on a grid; also rounds the network's weights in place. Empty if they are stored raw."""
-    if config.storage != "uniform":
+    if config.storage not in ("uniform", "rdoq"):
         return []
     weights = storage.matrices(storage.tensors(network, slim.tied))
+    if config.storage == "rdoq":
+        return [rounding.part(network, task, config.recalibrate, weights, config.bits)]
     part = grid.part(weights, config.bits)
     for values, codes, step in zip(weights.values(), part.data["codes"], part.data["steps"], strict=True):
         values[...] = uniform.dequantise(codes, step)
@@ -180,6 +188,6 @@ def _described(
     task: Task, config: Settings, network: nn.Module, slim: Slim, rounded: list[Part], point: Mapping[str, Json]
 ) -> Compressed:
     """The parts of a file: everything raw, or weights as `rounded` and BatchNorm as the two vectors that inference needs."""
-    if config.storage != "uniform":
+    if config.storage in ("float32", "float16"):
         rounded = storage.stored_raw(storage.tensors(network, slim.tied), config.storage)
     return describe(task, network, slim, rounded, point)

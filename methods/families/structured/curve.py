@@ -4,23 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 from torch import nn
 
 from benchmarks.training import SGD, Recipe, control_variate, fit
 from benchmarks.training.batchnorm import reestimate
-from methods.families import grid, storage
+from methods.families import grid, rounding, storage
 from methods.families.budget import epochs_per_point, learning_rate, trains
 from methods.families.description import describe
 from methods.families.grid import OnGrid
-from methods.families.limits import Count, Images, NotNegative, Positive, Share, check_order
+from methods.families.limits import Bits, Count, Images, NotNegative, Positive, Share, check_order
 from methods.families.slim import Slim
 from methods.families.structured.channels import Where
 from methods.families.structured.prunable import Keep, Prunable, analyse
 from methods.interface import Budget, Compressed, Json, Run, Task
-
-BITS = 8  # of each weight, before entropy coding
 
 
 @dataclass(frozen=True)
@@ -30,8 +28,9 @@ class Settings:
     `targets` are shares of the dense network's multiply-accumulates to remove, one operating point each; with training,
     each starts from the one before. `where` selects the channels that may be removed (`channels.find`). Training uses SGD
     with `batch` images per step; each point has `epochs` at the `paper` budget. The remaining weights are stored on a
-    uniform grid of 2^BITS − 1 levels per tensor with entropy coding. Without training, BatchNorm is corrected by
-    `recalibrate` unlabelled images.
+    uniform grid of 2^bits − 1 levels per tensor with entropy coding. Without training, BatchNorm is corrected by
+    `recalibrate` unlabelled images. With `storage` "rdoq", weights are rounded as in the baseline of that name, after any
+    training; what inputs are like comes from the same images, by which BatchNorm is corrected then, too.
     """
 
     targets: tuple[Share, ...] = (0.3, 0.5, 0.7)
@@ -41,9 +40,13 @@ class Settings:
     weight_decay: NotNegative = 5e-4
     epochs: Count = 200
     recalibrate: Images = 500
+    storage: Literal["uniform", "rdoq"] = "uniform"
+    bits: Bits = 8
 
     def __post_init__(self) -> None:
         check_order("targets", self.targets)
+        if self.storage == "rdoq" and not self.recalibrate:
+            raise ValueError("storage 'rdoq' needs images: set recalibrate")
 
     def operating_points(self, budget: Budget) -> list[float]:
         """Training epochs of each target."""
@@ -65,13 +68,14 @@ def curve(task: Task, config: Settings, run: Run, choose: Choose, whole: bool = 
     returns the channels to keep and notes for the record, and may change the network's weights in place.
     """
     training = trains(run.budget)
+    items = 0 if training and config.storage != "rdoq" else config.recalibrate
     prunable = analyse(task, config.where, whole)
     for sentence in prunable.whole:
         run.progress(f"left whole: {sentence}")
     goals = [prunable.goal(target) for target in config.targets]
     dense, keep = task.reference(), prunable.all_kept()
     twin = task.reference()
-    reestimate(twin, task, 0 if training else config.recalibrate)
+    reestimate(twin, task, 0 if training else items)
     for target, goal in zip(config.targets, goals, strict=True):
         if not training:
             dense, keep = task.reference(), prunable.all_kept()
@@ -87,14 +91,20 @@ def curve(task: Task, config: Settings, run: Run, choose: Choose, whole: bool = 
         dense.load_state_dict(chosen["dense"])
         network, plan = prunable.narrow(dense, keep)
         if training and config.hard:
-            fit(
-                network, task, run, recipe(config, run, config.hard), f"{target:g} removed", None, OnGrid(network, BITS)
-            )
+            on_grid = OnGrid(network, config.bits) if config.storage == "uniform" else None
+            fit(network, task, run, recipe(config, run, config.hard), f"{target:g} removed", None, on_grid)
             dense = prunable.widen(network, plan)
-        elif not training:
+        if training:
+            known = control_variate.control(network, task, items)
+        else:
             known = control_variate.between(*(prunable.narrow(n, keep)[0] for n in (task.reference(), twin)))
-            control_variate.correct(network, task, config.recalibrate, known)
-        weights = grid.part(storage.matrices(storage.tensors(network)), BITS)
+            control_variate.correct(network, task, items, known)
+        found = storage.matrices(storage.tensors(network))
+        if config.storage == "rdoq":
+            weights = rounding.part(network, task, items, found, config.bits)
+            control_variate.correct(network, task, items, known)
+        else:
+            weights = grid.part(found, config.bits)
         yield describe(task, network, Slim(plan.edits, tensors=plan.indices), [weights], {"removed": target}, notes)
 
 
