@@ -154,7 +154,10 @@ def main(task: str, network: str, device: str, threads: str) -> None:
                 reply = msgspec.json.encode(score(wanted, task, network, torch.device(device)))
         except RateBenchError as error:
             reply = msgspec.json.encode({"error": str(error)})
-        print(reply.decode(), file=answers, flush=True)
+        try:
+            print(reply.decode(), file=answers, flush=True)
+        except BrokenPipeError:  # whoever asked was stopped
+            os._exit(1)
 
 
 if __name__ == "__main__":
