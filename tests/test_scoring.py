@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import math
 import os
+import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +20,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from invented import PSNR, invent_task
+from places import python_path
 from scipy import stats
 from test_runner import Laboratory
 from torch import Tensor, nn
@@ -273,6 +275,19 @@ def test_a_worker_answers_each_line_and_prints_nothing_else_there(
     names = [msgspec.convert(reply, Measurement).sha256 for reply in (good, better)]
     assert names == ["good digits digits_cnn cpu", "better digits digits_cnn cpu"] and bad == {"error": "größer"}
     assert (tmp_path / "said").read_text() == "a library says something\n" * 3
+
+
+def test_a_worker_ends_quietly_when_nobody_reads_its_answers() -> None:
+    command = [sys.executable, "-m", "benchmarks.evaluation.worker", "digits", "digits_cnn", "cpu", "1"]
+    environment = os.environ | {"PYTHONPATH": python_path()}
+    pipes: dict[str, Any] = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+    with subprocess.Popen(command, text=True, env=environment, **pipes) as process:
+        assert process.stdin and process.stdout and process.stderr
+        process.stdout.close()
+        process.stdin.write('{"artefact": "absent.rbn"}\n')
+        process.stdin.close()
+        said = process.stderr.read()
+    assert process.returncode == 1 and said == "", said
 
 
 def test_a_fresh_process_scores_what_this_one_scores_and_outlives_a_bad_file(laboratory: Laboratory) -> None:
