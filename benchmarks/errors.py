@@ -59,6 +59,10 @@ class BrokenModule(MethodError):
         super().__init__(f"{what} can't be imported: {in_short(error)} (`python -c 'import {module}'` shows where)")
 
 
+class Diverged(MethodError):
+    """The loss of a training stopped being finite."""
+
+
 class RecordError(RateBenchError):
     """A record can't be read, or records do not fit together. Nothing is measured in its place: it may be fine."""
 

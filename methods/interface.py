@@ -153,7 +153,10 @@ class Task(Protocol):
         ...
 
     def calibration(self, n: int) -> Split:
-        """The first `n` training items of a fixed shuffle. They have targets, but post-training methods must not use them."""
+        """The first `n` items of a fixed shuffle: training items or, in a task without them, others with targets of −1.
+
+        Post-training methods must not use their targets.
+        """
         ...
 
     def prepare(self, inputs: Tensor) -> Tensor:

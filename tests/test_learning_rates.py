@@ -5,23 +5,37 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
-from benchmarks.errors import RateBenchError
+import methods
+from benchmarks.errors import MethodError, RateBenchError
 from benchmarks.running import learning_rates, params, plan
 from benchmarks.running.learning_rates import Trial
 
 ROOT = Path(__file__).resolve().parent.parent
 
 
+def trial(**changes: Any) -> Trial:
+    scores: dict[str, float | None] = {"0.0003": 0.5, "0.001": 0.9, "0.003": 0.91, "0.01": None, "0.03": 0.91}
+    known = Trial("svd", ["svd"], "short", 1.0, {}, "f", scores, None, None, {}, "")
+    return msgspec.structs.replace(known, **changes)
+
+
 def test_the_best_rate_is_chosen_and_the_lowest_of_equals() -> None:
-    scores: dict[str, Any] = {"0.001": 0.9, "0.03": 0.91, "0.003": 0.91, "0.01": 0.5}
-    assert Trial(["svd"], "short", 1.0, {}, scores, None, None, {}, "").chosen == 0.003
+    assert trial().complete and trial().chosen == 0.003
+    assert not trial(scores={"0.001": 0.9}).complete
+    with pytest.raises(MethodError, match=r"svd diverged at every learning rate of 0\.001, 0\.01"):
+        _ = trial(scores={"0.001": None, "0.01": None}).chosen
 
 
 def test_params_have_the_rates_that_were_chosen() -> None:
-    """And no others: each one of params.yaml has a trial that chose it."""
-    found = {(b, n, k): rate for b, n, k, rate in learning_rates.chosen(ROOT / "results")}
+    """Each rate of params.yaml has one trial that chose it, with the epochs and the configuration that are there now."""
+    found: dict[tuple[str, str, str], float] = {}
+    for network, known, key, rate in learning_rates.chosen(ROOT / "results"):
+        assert found.setdefault((known.budget, network, key), rate) == rate, "two suites chose different rates"
+        assert known.epochs == params.budget(known.budget).epochs, (network, key)
+        assert key in methods.names()
     listed = {
         (budget, network, key): rate
         for budget, networks in params._params().rates.items()
@@ -31,27 +45,103 @@ def test_params_have_the_rates_that_were_chosen() -> None:
     assert listed == found
 
 
-def test_a_trial_is_a_run_of_one_point_for_each_rate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def few(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(learning_rates, "GRID", (0.001, 0.01))
     monkeypatch.chdir(ROOT)
-    said: list[str] = []
-    found = learning_rates.tried("digits", ["l1_filter", "fpgm"], "digits_cnn", "short", tmp_path, said.append)
-    assert set(found.scores) == {"0.001", "0.01"} and all(0 < score <= 1 for score in found.scores.values())
-    assert found.config["targets"] == [0.5]
+
+
+def run(folder: Path, *keys: str) -> Trial:
+    return learning_rates.tried(
+        learning_rates.cell("digits", keys, "digits_cnn", "short"), keys, folder, lambda _: None
+    )
+
+
+def test_a_trial_is_a_run_of_one_point_for_each_rate(few: None, tmp_path: Path) -> None:
+    found = run(tmp_path, "l1_filter", "fpgm")
+    assert set(found.scores) == {"0.001", "0.01"} and all(0 < score <= 1 for score in found.scores.values() if score)
+    assert found.method == "l1_filter" and found.config["targets"] == [0.5]
     file = tmp_path / "digits" / "digits_cnn" / learning_rates.FILE
     assert learning_rates.read(file) == [found]
     assert not any((tmp_path / ".work").iterdir())
-    expected = [("short", "digits_cnn", key, found.chosen) for key in ("l1_filter", "fpgm")]
-    assert list(learning_rates.chosen(tmp_path)) == expected
-    learning_rates.tried("digits", ["magnitude"], "digits_cnn", "short", tmp_path, said.append)
-    assert len(learning_rates.read(file)) == 2
+    assert [(network, key, rate) for network, _, key, rate in learning_rates.chosen(tmp_path)] == [
+        ("digits_cnn", key, found.chosen) for key in ("l1_filter", "fpgm")
+    ]
+    run(tmp_path, "fpgm")
+    listed = [(one.method, one.methods) for one in learning_rates.read(file)]
+    assert listed == [("fpgm", ["fpgm"]), ("l1_filter", ["l1_filter"])], "a method is in the last of its trials"
 
 
-def test_a_budget_without_training_has_no_rate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(ROOT)
-    for budget in ("post-training", "paper"):
-        with pytest.raises(RateBenchError, match="no learning rate to choose"):
-            learning_rates.tried("digits", ["svd"], "digits_resnet", budget, tmp_path, print)
+def test_a_trial_goes_on_where_it_stopped_and_outlives_divergence(
+    few: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[float | None] = []
+
+    def scored(cell: Any, *rest: Any) -> float | None:
+        seen.append(cell.budget.learning_rate)
+        if len(seen) == 2:
+            raise KeyboardInterrupt
+        return 0.5 if cell.budget.learning_rate == 0.001 else None
+
+    monkeypatch.setattr(learning_rates, "_score", scored)
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path, "magnitude")
+    assert not list(learning_rates.chosen(tmp_path)), "half a trial chooses nothing"
+    found = run(tmp_path, "magnitude")
+    assert seen == [0.001, 0.01, 0.01] and found.scores == {"0.001": 0.5, "0.01": None} and found.chosen == 0.001
+
+
+def test_training_that_diverges_has_no_score(few: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(learning_rates, "GRID", (0.001, 1e12))
+    assert run(tmp_path, "magnitude").scores["1e+12"] is None
+    assert not any((tmp_path / ".work").iterdir())
+
+
+@pytest.mark.parametrize(
+    ("keys", "budget", "why"),
+    [
+        (["svd"], "post-training", "no learning rate to choose at the budget post-training"),
+        (["svd"], "paper", "no learning rate to choose at the budget paper"),
+        (["uniform", "svd"], "short", "uniform on digits_resnet: has no short recipe"),
+        (["svd", "uniform"], "short", "uniform on digits_resnet: has no short recipe"),
+        (["svd", "nonsense"], "short", "nonsense"),
+    ],
+)
+def test_what_can_not_be_tried_is_refused_before_anything_runs(
+    keys: list[str], budget: str, why: str, few: None
+) -> None:
+    with pytest.raises(RateBenchError, match=why):
+        learning_rates.cell("digits", keys, "digits_resnet", budget)
+
+
+BUDGETS = "budgets: {post-training: {epochs: 0%s}, short: {epochs: 1%s}}\n"
+
+
+@pytest.mark.parametrize(
+    ("untrained", "trained", "why"),
+    [
+        ("", ", learning_rates: {digits_cn: {magnitude: 0.003}}", "digits_cn"),
+        ("", ", learning_rates: {digits_cnn: {magnitud: 0.003}}", "magnitud"),
+        (
+            "",
+            ", learning_rates: {digits_cnn: {uniform: 0.003}}",
+            "uniform has no short recipe, so it has no learning rate",
+        ),
+        (", learning_rates: {digits_cnn: {magnitude: 0.003}}", "", "post-training: it has no number of epochs"),
+    ],
+)
+def test_rates_without_effect_are_refused(
+    untrained: str, trained: str, why: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    suite = "own: {task: digits, networks: [digits_cnn], methods: [magnitude], seeds: [0]}\nconfigs: {}\n"
+    (tmp_path / "params.yaml").write_text(suite + BUDGETS % (untrained, trained))
+    monkeypatch.setattr(params, "PARAMS", tmp_path / "params.yaml")
+    params._params.cache_clear()
+    try:
+        with pytest.raises(RateBenchError, match=why):
+            plan.cells("own", budget_name="short")
+    finally:
+        params._params.cache_clear()
 
 
 def test_cells_have_the_rate_of_their_network_and_method(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -66,6 +66,14 @@ def test_the_lowest_scores_go_and_nothing_else(score: Any, sparsity: float) -> N
         assert torch.equal(tensor.flatten(), wanted), name
 
 
+def test_equal_scores_go_in_order_until_the_share_is_reached() -> None:
+    """As on a grid: training leaves many weights of equal magnitude."""
+    network = nn.Sequential(nn.Linear(10, 10, bias=False))
+    nn.init.constant_(network[0].weight, 0.5)
+    (mask,) = magnitude.prune(network, "global", 0.37).values()
+    assert (~mask).flatten().nonzero()[:, 0].tolist() == list(range(37))
+
+
 def test_scores_by_hand() -> None:
     """(3, 4) has the norm 5; of (1, 2, 3), the squares at least as large add up to 14, 13 and 9."""
     pair, triple = torch.tensor([[3.0, -4.0]]), torch.tensor([[2.0, -3.0, 1.0]])

@@ -244,6 +244,8 @@ def test_training_that_did_not_pay_is_marked(tmp_path: Path) -> None:
         ({}, 0, "–"),
         ({"recalibrate": 500}, 2.5, "trained"),
         ({}, None, "trained"),
+        ({"recalibrate": 500, "storage": "rdoq"}, 1, "trained, adapted"),
+        ({"recalibrate": 500, "storage": "rdoq"}, 0, "adapted"),
     ],
 )
 def test_how_batchnorm_was_set(config: dict[str, Any], epochs: Any, word: str) -> None:

@@ -93,7 +93,7 @@ def test_a_shared_weight_has_the_inputs_of_all_layers_that_read_it() -> None:
     torch.manual_seed(0)
     network, task = Shared(), Images()
     found = curvature.measured(rounding.unjoined(network), task, 50, 0)  # type: ignore[arg-type]
-    weights = rounding.weights(network, found, damping=0.01)
+    weights = {name: weight for names, weight in rounding.weights(network, found, damping=0.01) for name in names}
     assert weights["one.weight"] is weights["other.weight"]
     assert weights["other.weight"].biases.keys() == {"other"}
     moments = [one.covariance[0] + torch.outer(one.mean[0], one.mean[0]) for one in (found["one"], found["other"])]
@@ -110,7 +110,7 @@ def test_pieces_of_a_kernel_meet_their_own_inputs() -> None:
         torch.testing.assert_close(rounding.unjoined(network)(inputs), network(inputs))
     assert isinstance(network.inputs, JoinedConv2d), "the network itself stays as it is"
     found = curvature.measured(rounding.unjoined(network), task, 50, 0)  # type: ignore[arg-type]
-    weights = rounding.weights(network, found, damping=0.01)
+    weights = {name: weight for names, weight in rounding.weights(network, found, damping=0.01) for name in names}
     whole = found["inputs"].covariance[0] + torch.outer(found["inputs"].mean[0], found["inputs"].mean[0])
     for number, columns in enumerate([slice(0, 6), slice(6, 15)]):  # two and three channels of a kernel of three places
         weight = weights[f"inputs.weights.{number}"]

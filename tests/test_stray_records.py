@@ -18,7 +18,7 @@ from invented import SUITE, Page, counted, made, store
 from test_runner import Laboratory
 
 from benchmarks import records
-from benchmarks.errors import RecordError
+from benchmarks.errors import DamagedRecord, RecordError
 from benchmarks.records import CellState, comparable, items, regular
 from benchmarks.records.rows import aggregate
 from benchmarks.report import cells, render
@@ -252,18 +252,28 @@ def test_a_cell_that_failed_before_its_first_point_has_none(tmp_path: Path) -> N
     assert records.load(tmp_path, SUITE) == []
 
 
-def test_points_with_one_fingerprint_were_measured_alike(tmp_path: Path) -> None:
-    folder = cell(store(tmp_path, [made(index=index, budget="short", epochs=5) for index in (0, 1)]))
+@pytest.mark.parametrize(
+    ("changes", "what"), [({"epochs": 2.5}, "number of epochs"), ({"learning_rate": 0.1}, "learning rate")]
+)
+def test_points_with_one_fingerprint_were_measured_alike(tmp_path: Path, changes: dict[str, Any], what: str) -> None:
+    own = {"budget": "short", "epochs": 5, "learning_rate": 0.003}
+    folder = cell(store(tmp_path, [made(**{**own, "index": index}) for index in (0, 1)]))
     folder = folder.with_name(folder.name.replace("post-training", "short"))
-    records.write(folder / "p01.json", made(index=1, budget="short", epochs=2.5))
-    with pytest.raises(
-        RecordError, match=r"p00\.json and p01\.json have one fingerprint, but another number of epochs"
-    ):
+    records.write(folder / "p01.json", made(**{**own, **changes, "index": 1}))
+    with pytest.raises(RecordError, match=rf"p00\.json and p01\.json have one fingerprint, but another {what}"):
         records.load(tmp_path, SUITE)
+
+
+def test_a_learning_rate_needs_a_number_of_epochs(tmp_path: Path) -> None:
+    with pytest.raises(DamagedRecord, match=r"has no number of epochs, but the learning rate 0\.003"):
+        store(tmp_path, [made(learning_rate=0.003)])
 
 
 ANOTHER: dict[str, Callable[[], list[records.Record]]] = {
     "epochs": lambda: [made(budget="short", epochs=5), made(budget="short", epochs=2.5, seed=1)],
+    "learning rate": lambda: [
+        made(budget="short", epochs=5, learning_rate=rate, seed=seed) for seed, rate in enumerate((None, 0.003))
+    ],
     "test items of top-1": lambda: [made(), made(seed=1, metrics={"top-1": counted(900, 999)})],
     "task": lambda: [made(), made(seed=1, task="cifar10")],
     "uncompressed bytes": lambda: [made(), made(seed=1, rate=_uncompressed(44_000))],

@@ -180,6 +180,7 @@ def rates(
     results: Results = Path("results"),
 ) -> None:
     """Choose a learning rate for a family of methods on the validation split, for `learning_rates` in params.yaml."""
-    for one in network or params.suite(suite).networks:
-        trial = learning_rates.tried(suite, list(dict.fromkeys(method)), one, budget, results, say)
-        say(f"{one}: {{{', '.join(f'{key}: {trial.chosen:g}' for key in trial.methods)}}}")
+    keys = list(dict.fromkeys(method))
+    for cell in [learning_rates.cell(suite, keys, one, budget) for one in network or params.suite(suite).networks]:
+        trial = learning_rates.tried(cell, keys, results, say)
+        say(f"{cell.network}: {{{', '.join(f'{key}: {trial.chosen:g}' for key in keys)}}}")

@@ -41,6 +41,7 @@ def _of_line(r: Record) -> Iterator[tuple[Any, ...]]:
     """(network, method, configuration, budget, name of the value, value)"""
     line = (r.network, r.method, r.config_hash, r.budget)
     yield *line, "epochs", r.epochs
+    yield *line, "learning rate", r.learning_rate
     for name, value in r.provenance.data.items():
         yield *line, f"{name} of provenance", value
     for name, value in r.config.items():

@@ -132,7 +132,7 @@ BATCHNORM = "trained with the weights, adapted to them or measured again on unla
 def batchnorm(record: Record) -> str:
     """How BatchNorm's statistics were set: by training, or as the settings say; a dash if they say nothing."""
     if record.epochs != 0:  # None: the paper's schedule
-        return "trained"
+        return "trained, adapted" if record.config.get("storage") == "rdoq" else "trained"
     chosen = record.config.get("batchnorm", record.config.get("recalibrate"))
     if isinstance(chosen, str):
         return {"control": "adapted", "reestimate": "measured again", "none": "left"}.get(chosen, "–")

@@ -130,6 +130,8 @@ def _difference(a: Record, b: Record) -> str | None:
     """What differs between two points, although a fingerprint covers it."""
     if a.epochs != b.epochs:
         return "number of epochs"
+    if a.learning_rate != b.learning_rate:
+        return "learning rate"
     if a.config != b.config:
         return "configuration"
     if a.task != b.task:

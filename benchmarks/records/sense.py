@@ -68,6 +68,8 @@ def _identity(known: Record) -> Iterator[str]:
         yield f"its config_hash {known.config_hash!r} is not that of any of its settings"
     if known.budget == "post-training" and known.epochs != 0:
         yield f"the budget is post-training, but its epochs are {known.epochs}"
+    if known.learning_rate is not None and not known.epochs:
+        yield f"its budget has no number of epochs, but the learning rate {known.learning_rate}"
 
 
 @functools.lru_cache(maxsize=256)

@@ -1,14 +1,17 @@
 """The choice of a learning rate: each of a small grid is tried at one operating point and judged on the validation split.
 
-One method is tried for its family, with its first configuration and only the middle of each of its grids. The file of the point
-is decoded and scored on the task's validation items; the rate with the best score is chosen, the lowest one of equals. Test
-items play no part. The validation items may be among those on which a public reference was trained: this favours rates that
-leave a network as it is.
+One method is tried for its family, with its first configuration and only the middle of each of its grids; a point that
+usually starts from the one before is made in one step. Its file is decoded and scored on the task's validation items. The rate
+with the best score is chosen, the lowest one of equals. Test items play no part. Methods that train from random weights keep
+their own rates.
+
+The validation items may be among those on which a public reference was trained: this favours rates that leave a network as it
+is.
 """
 
 from __future__ import annotations
 
-import shutil
+import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +21,7 @@ import msgspec
 
 import methods
 from benchmarks import bitstream, storage, tasks
-from benchmarks.errors import MethodError
+from benchmarks.errors import Diverged, MethodError
 from benchmarks.evaluation.scoring import total_score
 from benchmarks.running import environment, plan
 from benchmarks.running.cell import Cell
@@ -32,48 +35,98 @@ __fingerprint__ = False  # what it chooses is in params.yaml
 
 
 class Trial(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What was tried for `methods`, the first of which ran: scores on the validation split by learning rate."""
+    """What `method` was tried for, on behalf of `methods`: scores on the validation split by rate, None if it diverged."""
 
+    method: str
     methods: list[str]
     budget: str
     epochs: float
     config: dict[str, Any]
-    scores: dict[str, float]
+    fingerprint: str
+    scores: dict[str, float | None]
     commit: str | None
     dirty: bool | None
     versions: dict[str, str]
     cpu: str
 
     @property
+    def complete(self) -> bool:
+        return self.scores.keys() == {_name(rate) for rate in GRID}
+
+    @property
     def chosen(self) -> float:
-        """The rate with the best score, the lowest one of equals."""
-        return min(map(float, self.scores), key=lambda rate: (-self.scores[f"{rate:g}"], rate))
+        """The rate with the best score, the lowest one of equals. Raises MethodError if training diverged at every rate."""
+        finite = {float(rate): score for rate, score in self.scores.items() if score is not None}
+        if not finite:
+            msg = f"{self.method} diverged at every learning rate of {', '.join(self.scores)}"
+            raise MethodError(msg)
+        return min(finite, key=lambda rate: (-finite[rate], rate))
 
 
-def tried(suite: str, keys: Sequence[str], network: str, budget: str, results: Path, say: Say) -> Trial:
-    """Try each rate of GRID for the first of `keys`, and note the result in FILE. An interrupted trial is resumed.
+def _name(rate: float) -> str:
+    return f"{rate:g}"
 
-    Raises MethodError if the budget has no training or no number of epochs.
+
+def cell(suite: str, keys: Sequence[str], network: str, budget: str) -> Cell:
+    """What is run for the family `keys`: the first configuration of the first one, at one point.
+
+    Raises MethodError if the budget has no number of epochs, or if one of the methods does not train at it on the network.
     """
-    (cell, *_) = plan.cells(suite, keys[:1], [network], budget)
-    epochs = cell.budget.epochs
-    if not epochs:
-        msg = f"the budget {budget} has no number of epochs, so there is no learning rate to choose"
+    (first, *_), *others = ([*plan.cells(suite, [key], [network], budget)] for key in keys)
+    if not first.budget.epochs:
+        msg = f"there is no learning rate to choose at the budget {budget}: it has no training, or each paper's own schedule"
         raise MethodError(msg)
-    cell = replace(cell, config={name: _middle(value) for name, value in cell.config.items()})
-    scores = {}
-    for rate in GRID:
-        scores[f"{rate:g}"] = _score(replace(cell, budget=Budget(cell.budget.name, epochs, rate)), results, say)
-        say(f"{cell.network}, {keys[0]}, learning rate {rate:g}: {scores[f'{rate:g}']:.4f}")
+    for own in (first, *(other[0] for other in others)):
+        if reason := own.unsupported():
+            msg = f"{own.method} on {network}: {reason}"
+            raise MethodError(msg)
+    config = {name: _middle(value) for name, value in first.config.items()}
+    return replace(first, config=config, budget=Budget(first.budget.name, first.budget.epochs))
+
+
+def tried(cell: Cell, keys: Sequence[str], results: Path, say: Say) -> Trial:
+    """Try each rate of GRID for the family `keys` and note its score in FILE; rates that are noted already are not tried again.
+
+    A method is in one trial of a budget only: the last one.
+    """
+    file = results / cell.suite / cell.network / FILE
+    others = read(file)
     commit, dirty = environment.commit()
     trial = Trial(
-        list(keys), budget, epochs, cell.config, scores, commit, dirty, environment.versions(), environment.cpu()
+        cell.method,
+        list(keys),
+        cell.budget.name,
+        float(cell.budget.epochs or 0),
+        cell.config,
+        cell.fingerprint(),
+        {},
+        commit,
+        dirty,
+        environment.versions(),
+        environment.cpu(),
     )
-    file = results / suite / network / FILE
-    others = [known for known in read(file) if not set(known.methods) & set(keys)]
-    entries = sorted([*others, trial], key=lambda known: known.methods)
-    storage.write(file, msgspec.json.format(msgspec.json.encode(entries), indent=1) + b"\n")
+    for known in others:
+        if (known.fingerprint, known.method, known.methods) == (trial.fingerprint, trial.method, trial.methods):
+            trial = known
+    others = [_without(known, keys) if known.budget == trial.budget else known for known in others]
+    for rate in GRID:
+        if _name(rate) not in trial.scores:
+            score = _score(replace(cell, budget=replace(cell.budget, learning_rate=rate)), results, say)
+            say(
+                f"{cell.network}, {cell.method}, learning rate {rate:g}: {'diverged' if score is None else f'{score:.4f}'}"
+            )
+            trial = msgspec.structs.replace(trial, scores={**trial.scores, _name(rate): score})
+            entries = sorted(
+                (one for one in [*others, trial] if one.methods), key=lambda one: (one.budget, one.methods)
+            )
+            storage.write(file, msgspec.json.format(msgspec.json.encode(entries), indent=1) + b"\n")
+    if trial.chosen in (GRID[0], GRID[-1]):
+        say(f"{cell.network}, {cell.method}: {trial.chosen:g} is at an end of the grid")
     return trial
+
+
+def _without(trial: Trial, keys: Sequence[str]) -> Trial:
+    return msgspec.structs.replace(trial, methods=[key for key in trial.methods if key not in keys])
 
 
 def _middle(value: Any) -> Any:
@@ -81,18 +134,19 @@ def _middle(value: Any) -> Any:
     return [value[len(value) // 2]] if isinstance(value, list) and len(value) > 2 else value
 
 
-def _score(cell: Cell, results: Path, say: Say) -> float:
-    """The mean score of the decoded file of a cell's only point on the validation split: more is better."""
-    task = tasks.load(cell.task, cell.network)
-    work = results / WORK / f"rate-{cell.id.replace('/', '--')}-{cell.budget.learning_rate:g}"
-    work.mkdir(parents=True, exist_ok=True)
-    run = CellRun(cell, work, environment.device(), say)
-    point = next(iter(methods.get(cell.method).compress(task, cell.make_config(), run)))
-    network = bitstream.decode(bitstream.encode(point)).to(environment.device())
+def _score(cell: Cell, results: Path, say: Say) -> float | None:
+    """The mean score on the validation split of the decoded file of a cell's only point; None if training diverged."""
+    task, folder = tasks.load(cell.task, cell.network), results / WORK
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="rate-", dir=folder) as work:
+        run = CellRun(cell, Path(work), environment.device(), say)
+        try:
+            point = next(iter(methods.get(cell.method).compress(task, cell.make_config(), run)))
+        except Diverged:
+            return None
+        network = bitstream.decode(bitstream.encode(point)).to(environment.device())
     sign = 1 if task.metrics[0].more_is_better else -1
-    found = sign * total_score(network, task.validation, task) / len(task.validation)
-    shutil.rmtree(work)
-    return found
+    return sign * total_score(network, task.validation, task) / len(task.validation)
 
 
 def read(file: Path) -> list[Trial]:
@@ -100,9 +154,10 @@ def read(file: Path) -> list[Trial]:
     return msgspec.json.decode(storage.read(file), type=list[Trial]) if file.exists() else []
 
 
-def chosen(results: Path) -> Iterator[tuple[str, str, str, float]]:
-    """(budget, network, method, learning rate) of all trials."""
+def chosen(results: Path) -> Iterator[tuple[str, Trial, str, float]]:
+    """(network, trial, method, learning rate) of all trials that are complete."""
     for file in sorted(results.glob(f"*/*/{FILE}")):
         for trial in read(file):
-            for key in trial.methods:
-                yield trial.budget, file.parent.name, key, trial.chosen
+            if trial.complete:
+                for key in trial.methods:
+                    yield file.parent.name, trial, key, trial.chosen

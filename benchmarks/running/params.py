@@ -137,6 +137,8 @@ def _params() -> _Params:
         msg = f"{PARAMS} has no suite"
         raise RateBenchError(msg)
     suites = {name: _suite(name, entry, budgets) for name, entry in found.items()}
+    for name, each in spent.items():
+        _check_rates(name, each.learning_rates, suites.values())
     return _Params(suites, budgets, {name: each.learning_rates for name, each in spent.items()}, shared)
 
 
@@ -149,9 +151,23 @@ def _budgets(entry: Any) -> Iterator[tuple[str, _Spent]]:
         if name == "post-training" and spent.epochs != 0:
             msg = f"{where}, {name}: it has no training, so its epochs are 0"
             raise RateBenchError(msg)
-        for network, by_method in spent.learning_rates.items():
-            _known("method", by_method, methods.names(), f"{where}, {name}, {network}")
+        if spent.learning_rates and not spent.epochs:
+            msg = f"{where}, {name}: it has no number of epochs, so it can't have learning_rates"
+            raise RateBenchError(msg)
         yield name, spent
+
+
+def _check_rates(budget_name: str, rates: Rates, suites: Iterable[Suite]) -> None:
+    """Raise RateBenchError for a learning rate that no cell would have."""
+    where = f"{PARAMS}, {_BUDGETS}, {budget_name}, learning_rates"
+    _known("network", rates, dict.fromkeys(network for suite in suites for network in suite.networks), where)
+    for network, by_method in rates.items():
+        _known("method", by_method, methods.names(), f"{where}, {network}")
+        for key in by_method:
+            with contextlib.suppress(BrokenModule):
+                if budget_name not in methods.get(key).CARD.budgets:
+                    msg = f"{where}, {network}: {key} has no {budget_name} recipe, so it has no learning rate"
+                    raise RateBenchError(msg)
 
 
 def _suite(name: str, entry: Any, budgets: Iterable[str]) -> Suite:

@@ -27,7 +27,7 @@ from methods.interface import Budget, BudgetName
 TASK = "digits"  # embedded, and small
 RATEBENCH = (sys.executable, "-m", "benchmarks.cli")
 SECONDS = "seconds"  # the note in which a method reports a duration
-TRAINED = 10_000  # training items of a whole curve at the `short` budget
+TRAINED = 2_000  # training items of a point at the `short` budget
 
 
 @dataclass(frozen=True)

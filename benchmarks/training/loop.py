@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks import seeds
-from benchmarks.errors import MethodError
+from benchmarks.errors import Diverged, MethodError
 from benchmarks.training import modes, processes
 from benchmarks.training.augmentation import augment
 from benchmarks.training.callback import Callback
@@ -100,7 +100,7 @@ def fit(
                 f"training {stage!r} diverged in epoch {epoch + 1}: the loss is {loss}; "
                 "train with a lower learning rate, if the method has that setting"
             )
-            raise MethodError(msg)
+            raise Diverged(msg)
         run.progress(f"{stage}: epoch {epoch + 1}/{total}, loss {loss:.3f}")
         last = epoch + 1 == total
         state = {"network": network.state_dict(), "epochs": epoch + 1, "callback": callback.state_dict()}

@@ -96,9 +96,13 @@ def prune(network: nn.Module, score: Score, sparsity: float) -> dict[str, Tensor
     """Zero the `sparsity` share of conv and linear weights with the lowest scores; returns masks of kept weights, by name."""
     weights = {f"{path}.weight": layer.weight for path, layer in storage.layers(network).items()}
     scores = {name: _score(weight, score) for name, weight in weights.items()}
-    ranked = torch.cat([s.flatten() for s in scores.values()]).sort().values
-    threshold = ranked[min(round(sparsity * len(ranked)), len(ranked) - 1)]
-    masks = {name: s >= threshold for name, s in scores.items()}
+    order = torch.cat([s.flatten() for s in scores.values()]).argsort(
+        stable=True
+    )  # equal scores in the order of the weights
+    kept = torch.ones(len(order), dtype=torch.bool)
+    kept[order[: min(round(sparsity * len(order)), len(order) - 1)]] = False
+    shares = kept.split([s.numel() for s in scores.values()])
+    masks = {name: share.view(s.shape) for (name, s), share in zip(scores.items(), shares, strict=True)}
     for name, mask in masks.items():
         weights[name].mul_(mask)
     return masks

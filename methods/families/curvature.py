@@ -24,24 +24,27 @@ MOST_VALUES = 2**23  # that are unfolded, or gradients by weights, at a time
 
 
 @dataclass
-class Curvature:
-    """What calibration items tell about a layer: each of its groups has `rows` output channels and `size` inputs.
-
-    `mean` (groups, size) and `covariance` (groups, size, size) are those of the inputs that meet a row of the weights.
-    `sensitivity` (groups, rows): by how much the squared outputs change for a unit of variance that is added to an output
-    channel. It is the mean square of the gradient of a random projection of the network's outputs by a weight, for
-    centred inputs, summed over the weights of the channel and divided by the sum of the variances. All are fp64.
-    """
+class Inputs:
+    """The inputs that meet a row of a weight: `mean` (groups, size) and `covariance` (groups, size, size), in fp64."""
 
     mean: Tensor
     covariance: Tensor
+
+
+@dataclass
+class Curvature(Inputs):
+    """What calibration items tell about a layer: each of its groups has `rows` output channels and `size` inputs.
+
+    `sensitivity` (groups, rows): by how much the squared outputs change for a unit of variance that is added to an output
+    channel. It is the mean square of the gradient of a random projection of the network's outputs by a weight, for
+    centred inputs, summed over the weights of the channel and divided by the sum of the variances, in fp64.
+    """
+
     sensitivity: Tensor
 
 
-def joint(known: Sequence[Curvature], centred: bool) -> Curvature:
-    """The curvature of a weight that several layers share; without `centred`, its second moment is the mean of theirs."""
-    if len(known) == 1:
-        return known[0]
+def joint(known: Sequence[Inputs], centred: bool) -> Inputs:
+    """The inputs of a weight that several layers share; without `centred`, the second moment is the mean of theirs."""
 
     def mean(values: list[Tensor]) -> Tensor:
         return torch.stack(values).mean(dim=0)
@@ -50,7 +53,7 @@ def joint(known: Sequence[Curvature], centred: bool) -> Curvature:
     covariance = mean([one.covariance for one in known])
     if not centred:
         covariance += mean([_square(one.mean) for one in known]) - _square(means)
-    return Curvature(means, covariance, mean([one.sensitivity for one in known]))
+    return Inputs(means, covariance)
 
 
 def _square(mean: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from methods.families.curvature import Curvature
+from methods.families.curvature import Inputs
 
 BLOCK = 64  # columns whose errors reach the columns after the block together
 LEAST = 1e-4  # share of the layer's mean variance by which a group is damped as if it had that much
@@ -41,15 +41,15 @@ class Spread:
         return (self.variances / self.typical)[:, None]
 
 
-def spread(curvature: Curvature, damping: float, feedback: bool = True, centred: bool = True) -> Spread:
+def spread(inputs: Inputs, damping: float, feedback: bool = True, centred: bool = True) -> Spread:
     """`damping` is a share of the mean variance that is added to each variance; without `feedback`, inputs are independent.
 
     Not `centred`: second moments instead of covariances, for a layer whose change of the mean nothing corrects. A group
     whose inputs hardly vary is damped by a share of LEAST of the layer's mean variance.
     """
-    covariance = curvature.covariance.clone()
+    covariance = inputs.covariance.clone()
     if not centred:
-        covariance += curvature.mean[:, :, None] * curvature.mean[:, None, :]
+        covariance += inputs.mean[:, :, None] * inputs.mean[:, None, :]
     diagonal = covariance.diagonal(dim1=-2, dim2=-1)
     variance = diagonal.mean(dim=1, keepdim=True)
     least = max(LEAST * float(variance.mean()), torch.finfo(torch.float32).tiny)

@@ -16,7 +16,7 @@ from benchmarks.bitstream.codecs import uniform
 from benchmarks.bitstream.modules.joined_conv2d import JoinedConv2d
 from benchmarks.training.batchnorm import conv_bn_pairs
 from methods.families import curvature, feedback, grid
-from methods.families.curvature import Curvature
+from methods.families.curvature import Inputs
 from methods.families.feedback import Spread
 from methods.families.storage import Arrays
 from methods.interface import Part, Task
@@ -43,12 +43,12 @@ class Weight:
 
 def weights(
     network: nn.Module,
-    known: Mapping[str, Curvature],
+    known: Mapping[str, Inputs],
     damping: float = DAMPING,
     answered: bool = True,
     corrected: bool = True,
-) -> dict[str, Weight]:
-    """By name of each weight that a layer of `known` has; a weight that several layers share is found under each name.
+) -> Iterator[tuple[list[str], Weight]]:
+    """Each weight that a layer of `known` has, one at a time, and its names: more than one if several layers share it.
 
     Without `answered`, columns do not answer the errors of others. `corrected`: BatchNorm's statistics will be corrected.
     """
@@ -56,31 +56,27 @@ def weights(
     uses: dict[nn.Parameter, list[_Use]] = {}
     for use in _uses(network):
         uses.setdefault(network.get_parameter(use.name), []).append(use)
-    made = {}
     for weight, readers in uses.items():
         biased = [
             use.path for use in readers if use.path not in pairs and getattr(layers[use.path], "bias", None) is not None
         ]
         centred = all(corrected if use.path in pairs else use.path in biased for use in readers)
         own = curvature.joint([use.of(known[use.path]) for use in readers], centred)
-        matrices = weight.detach().double().reshape(own.mean.shape[0], -1, own.mean.shape[1])
+        matrices = weight.detach().to(own.mean).reshape(own.mean.shape[0], -1, own.mean.shape[1])
         spread = feedback.spread(own, damping, answered, centred)
-        found = Weight(matrices, weight[0, 0].numel(), spread, {path: known[path].mean for path in biased})
-        made |= {use.name: found for use in readers}
-    return made
+        means = {path: known[path].mean for path in biased}
+        yield [use.name for use in readers], Weight(matrices, weight[0, 0].numel(), spread, means)
 
 
 class _Use(NamedTuple):
-    """A weight by name, the layer that reads it, and the layer's outputs (`rows`) and inputs (`columns`) that it belongs to."""
+    """A weight by name, the layer that reads it, and the layer's inputs (`columns`) that it meets."""
 
     name: str
     path: str
-    rows: slice = slice(None)
     columns: slice = slice(None)
 
-    def of(self, known: Curvature) -> Curvature:
-        rows, columns = self.rows, self.columns
-        return Curvature(known.mean[:, columns], known.covariance[:, columns, columns], known.sensitivity[:, rows])
+    def of(self, known: Inputs) -> Inputs:
+        return Inputs(known.mean[:, self.columns], known.covariance[:, self.columns, self.columns])
 
 
 def _uses(network: nn.Module) -> Iterator[_Use]:
@@ -88,11 +84,8 @@ def _uses(network: nn.Module) -> Iterator[_Use]:
         if isinstance(layer, JoinedConv2d):
             start = 0
             for number, piece in enumerate(layer.weights):
-                stop, kernel = start + piece.shape[layer.axis], piece[0, 0].numel()
-                place = {"rows": slice(start, stop)}
-                if layer.axis == 1:
-                    place = {"columns": slice(start * kernel, stop * kernel)}
-                yield _Use(f"{path}.weights.{number}", path, **place)
+                stop = start + piece[0].numel()
+                yield _Use(f"{path}.weights.{number}", path, slice(start, stop) if layer.axis else slice(None))
                 start = stop
         elif isinstance(layer, curvature.Layer) and layer._parameters.get("weight") is not None:
             yield _Use(f"{path}.weight", path)
@@ -105,7 +98,7 @@ def unjoined(network: nn.Module) -> nn.Module:
     twin = copy.deepcopy(network) if joined else network
     for path in joined:
         layer = twin.get_submodule(path)
-        kernel = layer.kernel()
+        kernel = layer.joined()
         usual = nn.Conv2d(kernel.shape[1], len(kernel), kernel.shape[2:], layer.stride, layer.padding, bias=False)
         usual.weight.copy_(kernel)
         twin.set_submodule(path, usual)
@@ -149,20 +142,22 @@ def integers(network: nn.Module, name: str, codes: Tensor) -> npt.NDArray[np.int
 
 
 @torch.no_grad()
-def part(network: nn.Module, task: Task, items: int, found: Arrays, bits: int) -> Part:
-    """A part with each tensor of `found` on its own grid (`grid.step`), entropy coded; also rounds the network in place.
+def part(network: nn.Module, task: Task, items: int, found: Arrays, bits: int, device: torch.device) -> Part:
+    """A part with each tensor of `found` in steps of its own (`grid.step`), entropy coded; also rounds the network in place.
 
     `found` are tensors of the network by name. Those that are no weight of a linear layer or a convolution in two
-    dimensions become the nearest values. The first `items` calibration items tell about inputs.
+    dimensions become the nearest values. The first `items` calibration items tell about inputs; integers may go beyond the
+    range of the grid.
     """
-    known = weights(network, curvature.measured(unjoined(network), task, items, 0))
-    codes, steps = [], {name: grid.step(values, bits) for name, values in found.items()}
-    for name, step in steps.items():
-        if name in known:
-            own = rounded(known[name], float(step))
-            put(network, name, known[name], own * float(step))
-            codes.append(integers(network, name, own))
-        else:
-            codes.append(uniform.quantise(found[name], step)[0])
-            found[name][...] = uniform.dequantise(codes[-1], step)
-    return uniform.part(list(steps), codes, list(steps.values()), "weights")
+    known = curvature.measured(unjoined(copy.deepcopy(network)).to(device), task, items, 0)
+    steps = {name: grid.step(values, bits) for name, values in found.items()}
+    codes = {name: uniform.quantise(values, steps[name])[0] for name, values in found.items()}
+    for names, weight in weights(network, known):
+        for name in set(names) & codes.keys():
+            step = float(steps[name])
+            own = rounded(weight, step)
+            put(network, name, weight, own * step)
+            codes[name] = integers(network, name, own)
+    for name, values in found.items():
+        values[...] = uniform.dequantise(codes[name], steps[name])
+    return uniform.part(list(found), list(codes.values()), list(steps.values()), "weights")

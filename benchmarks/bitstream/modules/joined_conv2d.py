@@ -43,11 +43,11 @@ class JoinedConv2d(nn.Module):
         shapes = ((p, channels) if axis == 0 else (channels, p) for p in pieces)
         self.weights = nn.ParameterList(torch.empty(*shape, *kernel_size) for shape in shapes)
 
-    def kernel(self) -> Tensor:
+    def joined(self) -> Tensor:
         return torch.cat(list(self.weights), self.axis)
 
     def forward(self, x: Tensor) -> Tensor:
-        return nn.functional.conv2d(x, self.kernel(), None, self.stride, self.padding)
+        return nn.functional.conv2d(x, self.joined(), None, self.stride, self.padding)
 
 
 def spec(

@@ -12,6 +12,7 @@ const FACTS = [
   ["SHA-256 of the file", (r) => r.provenance.artefact_sha256, true],
   ["speed", (r) => `encode ${rounded(r.speed.encode_s, 3)} s, decode ${rounded(r.speed.decode_s, 3)} s, batch 1 ${rounded(r.speed.latency_ms_batch1, 2)} ms, batch 128 ${r.speed.latency_ms_batch128 === null ? "not measured" : `${rounded(r.speed.latency_ms_batch128, 2)} ms`}, on ${r.speed.device}, ${counted(r.speed.threads, "thread")} used`],
   ["machine", (r) => [r.provenance.cpu, r.provenance.gpu].filter(Boolean).join(", ")],
+  ["learning rate", (r) => (r.epochs === 0 ? "–" : (r.learning_rate ?? "the method's own"))],
   ["configuration", (r) => named(r.config)],
   ["notes", (r) => named(r.notes)],
   ["data", (r) => named(r.provenance.data)],

@@ -19,6 +19,7 @@ from msgspec import Meta
 from torch import Tensor, nn
 
 from benchmarks.bitstream.codecs import uniform
+from benchmarks.errors import MethodError
 from benchmarks.training import SGD, Recipe, control_variate, fit
 from benchmarks.training.batchnorm import affine, conv_bn_pairs, reestimate
 from methods.baselines.rdoq.training import OnSteps, Rate, Start
@@ -58,7 +59,7 @@ class Config:
     nats to the loss for a bit of each weight.
     """
 
-    steps: tuple[Positive, ...] = (0.3, 0.5, 0.75, 1.0, 1.3, 1.6, 2.0, 2.5)
+    steps: tuple[Positive, ...] = (0.3, 0.5, 0.75, 1.0, 1.3, 1.6, 2.0, 2.5, 3.2)
     short_steps: tuple[Positive, ...] = (1.0, 1.3, 1.6, 2.0, 2.5, 3.2)
     grid: Literal["tensor", "channel"] = "tensor"
     feedback: bool = True
@@ -108,6 +109,8 @@ def compress(task: Task, config: Config, run: Run) -> Iterator[Compressed]:
             recipe = Recipe(epochs, rate, optimiser=SGD(weight_decay=0.0))
             fit(quantised, task, run, recipe, f"step {relative}", None, Rate(quantised, config.price))
             codes, common = quantised.codes(), list(quantised.steps)
+            if min(common) <= 0:
+                raise MethodError("a step became negative in training: train with a lower learning rate")
         steps = [_store(layer, network, step) for layer, step in zip(layers, common, strict=True)]
         integers = [rounding.integers(network, layer.name, own) for layer, own in zip(layers, codes, strict=True)]
         targets = [layer.name for layer in layers]
@@ -137,7 +140,8 @@ def _layers(network: nn.Module, task: Task, config: Config) -> list[_Layer]:
     """The layers of the reference with their steps and what is known about their inputs."""
     pairs, by_channel = conv_bn_pairs(network), config.grid == "channel"
     found = curvature.measured(network, task, config.items, config.projections if by_channel else 0)
-    weights = rounding.weights(network, found, config.damping, config.feedback, config.batchnorm != "none")
+    known = rounding.weights(network, found, config.damping, config.feedback, config.batchnorm != "none")
+    weights = {name: weight for names, weight in known for name in names}
     spreads = {path: weights[f"{path}.weight"].spread for path in found}
     units = _units(found, spreads) if by_channel else {path: torch.ones(1, 1, 1) for path in found}
     made = []

@@ -14,6 +14,8 @@ from benchmarks.bitstream import blueprint
 from benchmarks.bitstream.codecs import uniform
 from benchmarks.errors import MethodError
 from benchmarks.training import Multistep, Recipe, control_variate, fit
+from benchmarks.training.batchnorm import conv_bn_pairs
+from benchmarks.training.control_variate import Control
 from methods.families import grid, rounding, storage
 from methods.families.budget import epochs_per_point, learning_rate, trains
 from methods.families.description import describe
@@ -34,7 +36,7 @@ class Settings:
     `rates` are values of ρ, one operating point each: a layer of O outputs gets a rank of about ρ·O. `ratios` gives target
     ratios in bytes instead, and ρ is searched. `paper_rates` are used at the `paper` budget. `storage` sets how all weights
     are coded: raw, or on a uniform grid of 2^bits − 1 levels per tensor with entropy coding; training then uses the weights
-    on the grid. "rdoq" is that grid with the rounding of the baseline of that name, after any training. `start` "scratch"
+    on the grid. "rdoq" has the same steps, and the rounding of the baseline of that name after any training. `start` "scratch"
     trains the structure from random weights. `recalibrate` is the number of unlabelled images by which BatchNorm is corrected
     without training, and from which "rdoq" learns what inputs are like. `warmup` holds the learning rates of the epochs that
     precede the `epochs` of the `paper` budget.
@@ -96,12 +98,14 @@ def curve(task: Task, config: Settings, run: Run, decompose: Decompose) -> Itera
     training = trains(run.budget)
     if config.start == "scratch" and not training:
         raise MethodError("start 'scratch' needs a budget with training: post-training has none")
+    if config.storage == "rdoq":
+        conv_bn_pairs(task.reference())  # refuses a network that can't be traced, before any training
     items = 0 if training and config.storage != "rdoq" else config.recalibrate
     known = control_variate.control(task.reference(), task, 0 if training else items)
     for goal, epochs in zip(config.goals(run.budget), config.operating_points(run.budget), strict=True):
         reference = task.reference()
         if config.ratios:
-            rate, slim = _at_ratio(task, config, reference, decompose, goal)
+            rate, slim = _at_ratio(task, config, run, reference, decompose, goal, None if training else known)
             label: dict[str, Json] = {"target": goal, "rate": rate}
         else:
             slim, label = decompose(reference, goal), {"rate": goal}
@@ -112,9 +116,7 @@ def curve(task: Task, config: Settings, run: Run, decompose: Decompose) -> Itera
             on_grid = OnGrid(network, config.bits) if config.storage == "uniform" else None
             fit(network, task, run, _recipe(config, run.budget, epochs), f"point {goal}", None, on_grid)
             known = control_variate.control(network, task, items)
-        elif config.storage == "rdoq":  # for the inputs of its layers
-            control_variate.correct(network, task, items, known)
-        rounded = _rounded(task, network, slim, config)
+        rounded = _rounded(task, run, network, slim, config, None if training else known)
         control_variate.correct(network, task, items, known)
         cf = round(weights(reference) / weights(network), 3)
         yield _described(task, config, network, slim, rounded, {**label, "cf": cf})
@@ -141,7 +143,13 @@ def initialise(network: nn.Module, generator: torch.Generator) -> None:
 
 
 def _at_ratio(
-    task: Task, config: Settings, reference: nn.Module, decompose: Decompose, goal: float
+    task: Task,
+    config: Settings,
+    run: Run,
+    reference: nn.Module,
+    decompose: Decompose,
+    goal: float,
+    known: Control | None,
 ) -> tuple[float, Slim]:
     """The largest rate, to 0.1 %, whose file is at most 1/goal of the reference's fp32 bytes, before any training."""
     allowed = task.uncompressed_bytes / goal
@@ -153,7 +161,7 @@ def _at_ratio(
         try:
             found = decompose(reference, rate)
             network = found.realise(task, reference)
-            described = _described(task, config, network, found, _rounded(task, network, found, config), {})
+            described = _described(task, config, network, found, _rounded(task, run, network, found, config, known), {})
             fits = len(bitstream.encode(described)) <= allowed
         except RankError:  # the rate is too high
             fits = False
@@ -171,13 +179,20 @@ def _at_ratio(
 
 
 @torch.no_grad()
-def _rounded(task: Task, network: nn.Module, slim: Slim, config: Settings) -> list[Part]:
-    """The part with all weights on a grid; also rounds the network's weights in place. Empty if they are stored raw."""
+def _rounded(
+    task: Task, run: Run, network: nn.Module, slim: Slim, config: Settings, known: Control | None
+) -> list[Part]:
+    """The part with all weights on a grid; also rounds the network's weights in place. Empty if they are stored raw.
+
+    With `known`, the network was not trained, and BatchNorm is corrected before inputs of layers are measured.
+    """
     if config.storage not in ("uniform", "rdoq"):
         return []
     weights = storage.matrices(storage.tensors(network, slim.tied))
     if config.storage == "rdoq":
-        return [rounding.part(network, task, config.recalibrate, weights, config.bits)]
+        if known is not None:
+            control_variate.correct(network, task, config.recalibrate, known)
+        return [rounding.part(network, task, config.recalibrate, weights, config.bits, run.device)]
     part = grid.part(weights, config.bits)
     for values, codes, step in zip(weights.values(), part.data["codes"], part.data["steps"], strict=True):
         values[...] = uniform.dequantise(codes, step)

@@ -25,12 +25,13 @@ from methods.interface import Budget, Compressed, Json, Run, Task
 class Settings:
     """The settings of all structured methods.
 
-    `targets` are shares of the dense network's multiply-accumulates to remove, one operating point each; with training,
-    each starts from the one before. `where` selects the channels that may be removed (`channels.find`). Training uses SGD
-    with `batch` images per step; each point has `epochs` at the `paper` budget. The remaining weights are stored on a
-    uniform grid of 2^bits − 1 levels per tensor with entropy coding. Without training, BatchNorm is corrected by
-    `recalibrate` unlabelled images. With `storage` "rdoq", weights are rounded as in the baseline of that name, after any
-    training; what inputs are like comes from the same images, by which BatchNorm is corrected then, too.
+    `targets` are shares of the dense network's multiply-accumulates to remove, one operating point each; with training, each
+    starts from the one before. `where` selects the channels that may be removed (`channels.find`). Training uses SGD with
+    `batch` images per step and the learning rate of the budget, or `lr` if it has none; each point has `epochs` at the
+    `paper` budget. The remaining weights are stored on a uniform grid of 2^bits − 1 levels per tensor with entropy coding.
+    Without training, BatchNorm is corrected by `recalibrate` unlabelled images. With `storage` "rdoq", weights are rounded as
+    in the baseline of that name, after any training; what inputs are like comes from the same images, by which BatchNorm is
+    corrected then, too.
     """
 
     targets: tuple[Share, ...] = (0.3, 0.5, 0.7)
@@ -101,7 +102,7 @@ def curve(task: Task, config: Settings, run: Run, choose: Choose, whole: bool = 
             control_variate.correct(network, task, items, known)
         found = storage.matrices(storage.tensors(network))
         if config.storage == "rdoq":
-            weights = rounding.part(network, task, items, found, config.bits)
+            weights = rounding.part(network, task, items, found, config.bits, run.device)
             control_variate.correct(network, task, items, known)
         else:
             weights = grid.part(found, config.bits)
