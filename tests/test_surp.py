@@ -274,7 +274,7 @@ def test_rounds_of_retraining(mode: Mode, budget: Budget, monkeypatch: pytest.Mo
     grid = config.short_sparsities if budget.name == "short" else (0.5, 0.8)
     assert [point.point["sparsity"] for point in points] == list(grid)
     assert len({stage for _, stage, _ in calls}) == len(calls) == len(grid)
-    assert sum(recipe.epochs for recipe, _, _ in calls) == (5 if budget.name == "short" else 20 * len(grid))
+    assert {recipe.epochs for recipe, _, _ in calls} == {5 if budget.name == "short" else 20}
     assert all(a < b for (_, _, a), (_, _, b) in itertools.pairwise(calls))
     for point, wanted in zip(points, trained, strict=True):
         coded = dict(bitstream.decode(bitstream.encode(point)).named_parameters())

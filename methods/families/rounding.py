@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +13,6 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.bitstream.codecs import uniform
-from benchmarks.bitstream.modules.joined_conv2d import JoinedConv2d
 from benchmarks.training.batchnorm import conv_bn_pairs
 from methods.families import curvature, feedback, grid
 from methods.families.curvature import Inputs
@@ -81,27 +80,26 @@ class _Use(NamedTuple):
 
 def _uses(network: nn.Module) -> Iterator[_Use]:
     for path, layer in network.named_modules():
-        if isinstance(layer, JoinedConv2d):
-            start = 0
-            for number, piece in enumerate(layer.weights):
-                stop = start + piece[0].numel()
-                yield _Use(f"{path}.weights.{number}", path, slice(start, stop) if layer.axis else slice(None))
-                start = stop
+        if isinstance(layer, Joined):
+            yield from (_Use(f"{path}.{name}", path, columns) for name, columns in layer.columns().items())
         elif isinstance(layer, curvature.Layer) and layer._parameters.get("weight") is not None:
             yield _Use(f"{path}.weight", path)
 
 
-@torch.no_grad()
+@runtime_checkable
+class Joined(Protocol):
+    """A kind of module that computes what a usual convolution does, with a kernel of several tensors."""
+
+    def usual(self) -> nn.Conv2d: ...
+    def columns(self) -> Mapping[str, slice]: ...
+
+
 def unjoined(network: nn.Module) -> nn.Module:
-    """The network, or a copy in which kernels that are joined from pieces are those of usual convolutions."""
-    joined = [path for path, layer in network.named_modules() if isinstance(layer, JoinedConv2d)]
+    """The network, or a copy in which kernels of several tensors are those of usual convolutions."""
+    joined = {path: layer for path, layer in network.named_modules() if isinstance(layer, Joined)}
     twin = copy.deepcopy(network) if joined else network
-    for path in joined:
-        layer = twin.get_submodule(path)
-        kernel = layer.joined()
-        usual = nn.Conv2d(kernel.shape[1], len(kernel), kernel.shape[2:], layer.stride, layer.padding, bias=False)
-        usual.weight.copy_(kernel)
-        twin.set_submodule(path, usual)
+    for path, layer in joined.items():
+        twin.set_submodule(path, layer.usual())
     return twin
 
 

@@ -43,11 +43,26 @@ class JoinedConv2d(nn.Module):
         shapes = ((p, channels) if axis == 0 else (channels, p) for p in pieces)
         self.weights = nn.ParameterList(torch.empty(*shape, *kernel_size) for shape in shapes)
 
-    def joined(self) -> Tensor:
-        return torch.cat(list(self.weights), self.axis)
-
     def forward(self, x: Tensor) -> Tensor:
-        return nn.functional.conv2d(x, self.joined(), None, self.stride, self.padding)
+        kernel = torch.cat(list(self.weights), self.axis)
+        return nn.functional.conv2d(x, kernel, None, self.stride, self.padding)
+
+    @torch.no_grad()
+    def usual(self) -> nn.Conv2d:
+        """A copy as a convolution with one kernel."""
+        kernel = torch.cat(list(self.weights), self.axis)
+        found = nn.Conv2d(kernel.shape[1], len(kernel), kernel.shape[2:], self.stride, self.padding, bias=False)  # type: ignore[arg-type]
+        found.weight.copy_(kernel)
+        return found
+
+    def columns(self) -> dict[str, slice]:
+        """For each tensor, the columns that it has of the kernel as a matrix (O, inputs)."""
+        found, start = {}, 0
+        for number, piece in enumerate(self.weights):
+            stop = start + piece[0].numel()
+            found[f"weights.{number}"] = slice(start, stop) if self.axis else slice(None)
+            start = stop
+        return found
 
 
 def spec(
