@@ -185,6 +185,14 @@ def test_a_configuration_is_what_it_changes_whatever_its_hash_was(
     monkeypatch.setattr(params, "configs", lambda suite, method, budget: [{"steps": [], "bits": 5}])
     assert cells.first_configs("digits", records) == {("beta", "post-training", "x")}  # the nearest to the default
 
+    # On another network, the first configuration was recorded when a default was another one.
+    monkeypatch.setattr(params, "configs", lambda suite, method, budget: wanted)
+    earlier = made(
+        "beta", config={"steps": [0.1, 0.2], "bits": 5, "gone": 1}, config_hash="y", suite="digits", network="other"
+    )
+    for known in ([*records, earlier], [earlier, *records]):
+        assert cells.first_configs("digits", known) == {("beta", "post-training", "y")}
+
     budget = Budget("post-training", 0)
     planned = [Cell("digits", "digits", "digits_cnn", "reference", {}, budget, seed) for seed in (0, 1)]
     monkeypatch.setattr(cells, "_planned", lambda suite: planned)

@@ -9,7 +9,7 @@ import typing
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from benchmarks import configuration
 from benchmarks import records as recorded
@@ -56,11 +56,13 @@ def first_configs(suite: str, records: Sequence[Record]) -> set[tuple[str, str, 
     """(method, budget, config hash) of the first configuration in params.yaml for each method and budget.
 
     If the suite or the method is not installed, or if that configuration has no record, the recorded configuration with the
-    fewest changed settings is used.
+    fewest changed settings is used. A configuration may have been recorded with other defaults on another network.
     """
     found = set()
     for (method, budget), members in itertools.groupby(sorted(records, key=_kind), key=_kind):
-        known = {r.config_hash: described.changes(r) for r in members}
+        known: dict[str, dict[str, Any]] = {}
+        for r in members:
+            known[r.config_hash] = min(known.get(r.config_hash, described.changes(r)), described.changes(r), key=len)
         nearest = min(known, key=lambda name: (len(known[name]), name))
         try:
             wanted = configuration.changes(params.configs(suite, method, budget)[0], described.defaults(method))
