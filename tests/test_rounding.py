@@ -59,6 +59,20 @@ def test_sweeps_lower_the_cost(rate: float) -> None:
     )
 
 
+def test_what_is_wanted_at_a_place_is_where_the_cost_of_its_row_is_least() -> None:
+    """Its derivative by that place, by automatic differentiation, is zero there."""
+    inputs = feedback.spread(known(correlated(7)), 0.01)
+    weights = 2 * torch.randn(1, 3, 7, generator=torch.Generator().manual_seed(8), dtype=torch.float64)
+    codes = feedback.rounded(weights, inputs)
+    found = feedback.wanted(weights, codes, inputs)
+    for j in range(7):
+        tried = codes.clone()
+        tried[:, :, j] = found[:, :, j]
+        tried.requires_grad_()
+        cost(weights, tried, inputs, torch.zeros_like(weights)).sum().backward()
+        assert tried.grad is not None and tried.grad[:, :, j].abs().max() < 1e-9
+
+
 class Shared(nn.Module):
     """Two convolutions with one weight, and two whose kernels have a piece in common; inputs of 4 channels."""
 
@@ -115,8 +129,9 @@ def test_pieces_of_a_kernel_meet_their_own_inputs() -> None:
     for number, columns in enumerate([slice(0, 6), slice(6, 15)]):  # two and three channels of a kernel of three places
         weight = weights[f"inputs.weights.{number}"]
         assert torch.equal(weight.matrices[0], network.inputs.weights[number].detach().double().flatten(1))
-        off = weight.spread.covariance[0] - whole[columns, columns]
-        assert off.abs().max() <= off.diagonal().max() + 1e-9, "damping only"
+        own = whole[columns, columns]
+        damping = 0.01 * own.diagonal().mean() * torch.eye(len(own))
+        torch.testing.assert_close(weight.spread.covariance[0], own + damping)
     for number, piece in enumerate(network.outputs.weights):
         weight = weights[f"outputs.weights.{number}"]
         assert torch.equal(weight.matrices[0], piece.detach().double().flatten(1))

@@ -62,7 +62,8 @@ def first_configs(suite: str, records: Sequence[Record]) -> set[tuple[str, str, 
     for (method, budget), members in itertools.groupby(sorted(records, key=_kind), key=_kind):
         known: dict[str, dict[str, Any]] = {}
         for r in members:
-            known[r.config_hash] = min(known.get(r.config_hash, described.changes(r)), described.changes(r), key=len)
+            changed = described.changes(r)
+            known[r.config_hash] = min(known.get(r.config_hash, changed), changed, key=len)
         nearest = min(known, key=lambda name: (len(known[name]), name))
         try:
             wanted = configuration.changes(params.configs(suite, method, budget)[0], described.defaults(method))

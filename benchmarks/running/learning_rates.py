@@ -12,7 +12,7 @@ is.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -48,10 +48,6 @@ class Trial(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     dirty: bool | None
     versions: dict[str, str]
     cpu: str
-
-    @property
-    def complete(self) -> bool:
-        return self.scores.keys() == {_name(rate) for rate in GRID}
 
     @property
     def chosen(self) -> float:
@@ -152,12 +148,3 @@ def _score(cell: Cell, results: Path, say: Say) -> float | None:
 def read(file: Path) -> list[Trial]:
     """The trials in a file; none if there is no such file."""
     return msgspec.json.decode(storage.read(file), type=list[Trial]) if file.exists() else []
-
-
-def chosen(results: Path) -> Iterator[tuple[str, Trial, str, float]]:
-    """(network, trial, method, learning rate) of all trials that are complete."""
-    for file in sorted(results.glob(f"*/*/{FILE}")):
-        for trial in read(file):
-            if trial.complete:
-                for key in trial.methods:
-                    yield file.parent.name, trial, key, trial.chosen

@@ -49,9 +49,8 @@ class Config:
     """`sparsities` are shares of conv and linear weights set to zero, one point each, pruned in one shot without training.
 
     `rounds` are the sparsities of pruning and retraining. Each round gets the epochs of the budget, or EPOCHS at the
-    `paper` budget. Kept weights are quantised to BITS bits, also in the forward passes of
-    training, and entropy coded; other values are fp16.
-    `recalibrate` is the number of unlabelled images by which BatchNorm is corrected without training.
+    `paper` budget. Kept weights are quantised to BITS bits, also in the forward passes of training, and entropy coded; other
+    values are fp16. `recalibrate` is the number of unlabelled images by which BatchNorm is corrected without training.
     """
 
     score: Score = "global"
@@ -96,9 +95,8 @@ def prune(network: nn.Module, score: Score, sparsity: float) -> dict[str, Tensor
     """Zero the `sparsity` share of conv and linear weights with the lowest scores; returns masks of kept weights, by name."""
     weights = {f"{path}.weight": layer.weight for path, layer in storage.layers(network).items()}
     scores = {name: _score(weight, score) for name, weight in weights.items()}
-    order = torch.cat([s.flatten() for s in scores.values()]).argsort(
-        stable=True
-    )  # equal scores in the order of the weights
+    # Equal scores stay in the order of the weights.
+    order = torch.cat([s.flatten() for s in scores.values()]).argsort(stable=True)
     kept = torch.ones(len(order), dtype=torch.bool)
     kept[order[: min(round(sparsity * len(order)), len(order) - 1)]] = False
     shares = kept.split([s.numel() for s in scores.values()])

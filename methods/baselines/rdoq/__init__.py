@@ -49,14 +49,14 @@ LEAST_CHANGE = 0.3  # steps by channel follow from at least this share of the la
 @dataclass(frozen=True)
 class Config:
     """`steps` are multiples of the root mean square of all weights, in geometric mean over the weights; a point each.
-    `short_steps` are those of points that are trained, each from the network of the same step without training.
 
+    `short_steps` are those of points that are trained, each from the network of the same step without training.
     `grid` "tensor": one step for all weights; "channel": steps by output channel that change the outputs alike, found with
     `projections` of the outputs. `feedback`: later columns answer the error of a column, and `sweeps` over all integers
     improve on that. `rate` weighs the cost of magnitudes, in squared steps for a bit. `batchnorm` says how statistics are
     corrected, `coder` how integers are coded. The covariances of the inputs come from `items` unlabelled images, which also
-    correct BatchNorm, and are damped by a share of the mean variance. Training adds `price`
-    nats to the loss for a bit of each weight.
+    correct BatchNorm, and are damped by a share of the mean variance. Training adds `price` nats to the loss for a bit of each
+    weight.
     """
 
     steps: tuple[Positive, ...] = (0.3, 0.5, 0.75, 1.0, 1.3, 1.6, 2.0, 2.5, 3.2)
