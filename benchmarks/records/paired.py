@@ -1,0 +1,72 @@
+"""Differences between networks that are scored on the same test items: each item is compared with itself.
+
+The values of single items are beside the records (`items`). Where seeds differ, the variance between them is added.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from benchmarks.records import items
+from benchmarks.records.rows import Row
+from benchmarks.records.schema import ITEMS
+
+
+@dataclass(frozen=True)
+class Side:
+    """A network, or a mixture of two: `values` (N,) of the test items, means over seeds, multiplied by the metric's scale.
+
+    `between` is the variance of the mean that is due to seeds, in the metric's unit squared. `of` is the hash of the items;
+    sides with different hashes can't be compared.
+    """
+
+    values: npt.NDArray[np.float64]
+    between: float
+    of: str
+
+
+def side(results: Path, row: Row) -> Side | None:
+    """The values of a row's items; None if those of a seed were not kept, or are of different items.
+
+    Raises RecordError if values do not match their record.
+    """
+    metric, hashes = row.quality.metric, {r.provenance.data.get(ITEMS, "") for r in row.records}
+    found = [items.read(results / f"{r.id}.json", metric, r.quality) for r in row.records]
+    kept = [values.double().numpy() for values in found if values is not None]
+    if len(kept) < len(found) or len(hashes) > 1:
+        return None
+    means = [float(values.mean()) for values in kept]
+    between = statistics.variance(means) / len(means) if len(means) > 1 else 0.0
+    return Side(metric.scale * np.mean(kept, axis=0), metric.scale**2 * between, hashes.pop())
+
+
+def mixed(low: Side, high: Side, share: float) -> Side:
+    """The point at `share` of the way from one side to another: 0 is `low`, 1 is `high`."""
+    values = (1 - share) * low.values + share * high.values
+    return Side(values, (1 - share) ** 2 * low.between + share**2 * high.between, low.of)
+
+
+def difference(a: Side, b: Side) -> tuple[float, float]:
+    """(mean of a − b, its standard error), in the metric's unit, over items that both sides share."""
+    differences = a.values - b.values
+    variance = float(differences.var(ddof=1)) / len(differences) if len(differences) > 1 else 0.0
+    return float(differences.mean()), (variance + a.between + b.between) ** 0.5
+
+
+def significant(sides: Sequence[Side], z: float) -> npt.NDArray[np.bool_]:
+    """(S, S): whether side i differs from side j by more than `z` standard errors of the paired difference."""
+    values = np.stack([one.values for one in sides])
+    count, between = values.shape[1], np.array([one.between for one in sides])
+    means = values.mean(axis=1)
+    centred = values - means[:, None]
+    products = centred @ centred.T / max(count - 1, 1)
+    own = np.diag(products)
+    variance = (own[:, None] + own[None, :] - 2 * products).clip(0) / count + between[:, None] + between[None, :]
+    found: npt.NDArray[np.bool_] = np.abs(means[:, None] - means[None, :]) > z * np.sqrt(variance) + 1e-12
+    return found
