@@ -82,7 +82,13 @@ def test_no_value_of_an_older_record_is_lost() -> None:
     old = json.loads((HISTORIC / "point-schema-1.json").read_text())
     again = as_schema_1(plain(records.read(HISTORIC / "point-schema-1.json")))
     added = {"processes": 1, "micro": None}
-    assert again == {**old, "learning_rate": None, "notes": {}, "provenance": {**old["provenance"], **added}}
+    assert again == {
+        **old,
+        "learning_rate": None,
+        "validation": None,
+        "notes": {},
+        "provenance": {**old["provenance"], **added},
+    }
     cell = json.loads((HISTORIC / "cell-schema-1.json").read_text())
     assert plain(records.read_cell(HISTORIC / "cell-schema-1.json")) == {**cell, "schema": records.SCHEMA}
 

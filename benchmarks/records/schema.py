@@ -110,6 +110,7 @@ class Record(_Strict, frozen=True, kw_only=True):
 
     `epochs` and `learning_rate` are those of the budget, for each point. `point` labels it; `notes` are further results of the
     method. `metrics` holds the task's metrics after the epoch that `selection` names; networks are compared by the first.
+    `validation` is the first metric on the task's validation items, by which configurations are chosen; None if it is unknown.
     `wall_s` is the time from the previous point (or the start) to this one.
     """
 
@@ -131,6 +132,7 @@ class Record(_Strict, frozen=True, kw_only=True):
     rate: Rate
     counted: Counted
     metrics: dict[str, Score]
+    validation: Score | None = None
     selection: Literal["last"] = "last"
     speed: Speed
     wall_s: Amount

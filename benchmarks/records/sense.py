@@ -49,8 +49,10 @@ def _record(known: Record) -> Iterator[str]:
     if not known.metrics:
         yield "it has no metric"
     for name, score in known.metrics.items():
-        if not any(_fits(kind, score) for kind in _kinds(known.task, name)):
+        if not _agrees(known.task, name, score):
             yield f"the sums, the value and the interval of {name!r} do not agree"
+    if known.metrics and known.validation and not _agrees(known.task, known.metric, known.validation):
+        yield "the sums, the value and the interval of the validation score do not agree"
     if speed.device != (machine := origin.cpu if origin.gpu is None else origin.gpu):
         yield f"it was timed on {speed.device!r}, but measured on {machine!r}"
     yield from _origin(known)
@@ -96,6 +98,10 @@ def _rate(known: Record) -> Iterator[str]:
         values = rate.uncompressed_bytes / 4  # in fp32
         if not _equal(rate.bits_per_weight, 8 * rate.file_bytes / values):
             yield f"bits_per_weight is {rate.bits_per_weight}, but the file has 8 × {rate.file_bytes:,} / {values:,.0f}"
+
+
+def _agrees(task: str, name: str, score: Score) -> bool:
+    return any(_fits(kind, score) for kind in _kinds(task, name))
 
 
 def _kinds(task: str, name: str) -> list[Metric]:

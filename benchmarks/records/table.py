@@ -30,6 +30,8 @@ def flat(records: Iterable[Record]) -> pd.DataFrame:
     rows = []
     for record in records:
         row = dict(_flatten(msgspec.to_builtins(record)))
+        if record.validation is None:  # its columns are those of a score
+            del row["validation"]
         for role in ROLES:  # a role without bytes is zero, not an absent column
             row.setdefault(f"rate.by_role.{role}", 0)
         rows.append(row)

@@ -34,6 +34,7 @@ from benchmarks.running.environment import device
 from benchmarks.running.lent import START_OVER, CellRun, Say
 from benchmarks.running.recording import record
 from benchmarks.running.state import LOG, WORK, state, valid
+from benchmarks.running.validation import validated
 from benchmarks.training import processes
 from methods.interface import Compressed, Metric
 
@@ -169,7 +170,8 @@ class _Execution:
                 measured, encode_s = self._measure(path.with_suffix(".rbn"), compressed)
                 contents = {REFERENCE: reference} if reference else {}
                 contents[ITEMS] = processes.broadcast(lambda: self._items)
-                known = record(cell, index, compressed, measured, encode_s, run.clock.seconds(), contents)
+                chosen_by = self._validated(path.with_suffix(".rbn"))
+                known = record(cell, index, compressed, measured, chosen_by, encode_s, run.clock.seconds(), contents)
                 if processes.rank() == 0:
                     self._keep_items(path, measured)
                     records.write(path, known)
@@ -209,6 +211,11 @@ class _Execution:
             raise RateBenchError(msg)
         scores = _added_up(tasks.get(self.cell.task).METRICS, measured.scores)
         return msgspec.structs.replace(measured, scores=scores), encode_s
+
+    def _validated(self, artefact: Path) -> Sums | None:
+        """The sums of the first metric over the validation items, if the task has any."""
+        first, own = tasks.get(self.cell.task).METRICS[0], validated(artefact, self.task)
+        return None if own is None else _added_up([first], {first.name: own})[first.name]
 
     @functools.cached_property
     def _items(self) -> str:

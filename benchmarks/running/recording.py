@@ -11,12 +11,12 @@ import methods
 from benchmarks import records, tasks
 from benchmarks.evaluation.measure import bits_per_value
 from benchmarks.evaluation.messages import Measurement
-from benchmarks.evaluation.metrics import interval
+from benchmarks.evaluation.metrics import Sums, interval
 from benchmarks.records import Record
 from benchmarks.running import environment
 from benchmarks.running.cell import Cell
 from benchmarks.training import processes
-from methods.interface import Compressed
+from methods.interface import Compressed, Metric
 
 
 def record(
@@ -24,16 +24,18 @@ def record(
     index: int,
     compressed: Compressed,
     measured: Measurement,
+    validation: Sums | None,
     encode_s: float,
     wall_s: float,
     contents: Mapping[str, str],
 ) -> Record:
     """The record of operating point number `index` of a cell; times in seconds.
 
+    `validation` are the sums of the first metric over the validation items, if the task has any.
     `contents` are hashes of the reference and the items that were used, for `Provenance.data`.
     """
     commit, dirty = environment.commit()
-    task = tasks.load(cell.task, cell.network)
+    task, metrics = tasks.load(cell.task, cell.network), tasks.get(cell.task).METRICS
     return Record(
         schema=records.SCHEMA,
         id=f"{cell.id}/p{index:02d}",
@@ -59,7 +61,8 @@ def record(
             bits_per_weight=bits_per_value(measured.file_bytes, task.reference_values),
         ),
         counted=records.Counted(elements=measured.elements, nonzero=measured.nonzero, macs=measured.macs),
-        metrics=_metrics(cell, measured),
+        metrics={metric.name: _score(metric, measured.scores[metric.name]) for metric in metrics},
+        validation=None if validation is None else _score(metrics[0], validation),
         speed=records.Speed(
             device=environment.gpu() or environment.cpu(),
             threads=torch.get_num_threads(),
@@ -86,16 +89,9 @@ def record(
     )
 
 
-def _metrics(cell: Cell, measured: Measurement) -> dict[str, records.Score]:
-    """The scores in the order of the task's metrics."""
-    found = {}
-    for metric in tasks.get(cell.task).METRICS:
-        sums = measured.scores[metric.name]
-        low, high = interval(metric, sums)
-        found[metric.name] = records.Score(
-            items=sums.items, total=sums.total, squares=sums.squares, value=sums.value, low=low, high=high
-        )
-    return found
+def _score(metric: Metric, sums: Sums) -> records.Score:
+    low, high = interval(metric, sums)
+    return records.Score(items=sums.items, total=sums.total, squares=sums.squares, value=sums.value, low=low, high=high)
 
 
 def _command(cell: Cell) -> str:
