@@ -8,19 +8,18 @@ import msgspec
 import pytest
 
 from benchmarks import bitstream, records, tasks
-from benchmarks.cli import main
 from benchmarks.errors import DamagedRecord
 from benchmarks.evaluation.scoring import total_score
 from benchmarks.records import sense, table
-from benchmarks.running import validation
+from benchmarks.running import plan, schedule, validation
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One measured cell on the digits, with its files."""
     results = tmp_path_factory.mktemp("results")
-    assert main(["run", "digits", "-m", "svd", "-n", "digits_cnn", "--results", str(results)]) == 0
-    (cell,) = records.cells(results, "digits")
+    assert [*schedule.run(plan.cells("digits", ["svd"], ["digits_cnn"]), results, lambda _: None)]
+    cell, *_ = records.cells(results, "digits")
     return cell
 
 
