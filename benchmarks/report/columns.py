@@ -20,6 +20,7 @@ TIMED = (
 class Column:
     """`value` has full precision and is used for sorting; `text` is displayed. A value of None is shown as a dash.
 
+    `best` is 1 if more is better, −1 if less is better, and 0 if neither is.
     `metric` is the position of the suite's metric that the column shows; `shown` is true if the column is visible until
     the reader changes the selection. A `derived` column says what the installed code makes of a row's settings: rows of other
     code have a dash there.
@@ -36,6 +37,7 @@ class Column:
     shown: bool = True
     metric: int | None = None
     derived: bool = False
+    best: int = 0
 
 
 def significant(value: float, digits: int = 3) -> str:
@@ -108,9 +110,41 @@ def _count(row: Row) -> int:
 
 
 _RATE = (
+    Column(
+        "bytes",
+        "rate",
+        "file",
+        "bytes",
+        "Size of the whole file; with several seeds, the mean",
+        lambda row: row.file_bytes.mean,
+        lambda row: f"{row.file_bytes.mean:,.0f}",
+        best=-1,
+    ),
+    Column(
+        "ratio",
+        "rate",
+        "ratio",
+        "×",
+        "Uncompressed bytes / bytes of the file",
+        lambda row: row.ratio,
+        lambda row: f"{row.ratio:,.2f}",
+        best=1,
+    ),
+    Column(
+        "bits",
+        "rate",
+        "bits",
+        "/weight",
+        "Bits of the file / values of the reference network",
+        lambda row: row.bits_per_weight,
+        lambda row: "–" if row.bits_per_weight is None else f"{row.bits_per_weight:,.3f}",
+        best=-1,
+    ),
+)
+_POINT = (
     _text("network", "network", "The reference network that was compressed", lambda row: row.first.network, False),
     _text("config", "config", "Settings that differ from the method's default", _config),
-    _text("budget", "budget", "How much training the method could spend on each operating point", _budget),
+    _text("budget", "budget", "How much training the method could spend on each operating point", _budget, False),
     replace(
         _text("batchnorm", "BatchNorm", f"How its statistics were set: {described.BATCHNORM}", _batchnorm), derived=True
     ),
@@ -123,33 +157,6 @@ _RATE = (
         "Runs with different seeds that the row averages",
         _count,
         lambda row: str(_count(row)),
-    ),
-    Column(
-        "bytes",
-        "rate",
-        "file",
-        "bytes",
-        "Size of the whole file; with several seeds, the mean",
-        lambda row: row.file_bytes.mean,
-        lambda row: f"{row.file_bytes.mean:,.0f}",
-    ),
-    Column(
-        "ratio",
-        "rate",
-        "ratio",
-        "×",
-        "Uncompressed bytes / bytes of the file",
-        lambda row: row.ratio,
-        lambda row: f"{row.ratio:,.2f}",
-    ),
-    Column(
-        "bits",
-        "rate",
-        "bits",
-        "/weight",
-        "Bits of the file / values of the reference network",
-        lambda row: row.bits_per_weight,
-        lambda row: "–" if row.bits_per_weight is None else f"{row.bits_per_weight:,.3f}",
     ),
 )
 _COST = (
@@ -181,6 +188,7 @@ _COST = (
         "Multiply-accumulates of the decoded network for one item, zeros included",
         _macs,
         lambda row: f"{_macs(row) / 1e6:,.2f}",
+        best=-1,
     ),
     Column(
         "latency1",
@@ -229,11 +237,11 @@ def columns(metrics: Sequence[Metric], has_weights: bool) -> tuple[Column, ...]:
 
     Bits per weight and BatchNorm are not `shown` if there is no reference network.
     """
-    rate = (
+    scores = (_score(metric, position) for position, metric in enumerate(metrics))
+    return tuple(
         replace(column, shown=column.shown and (has_weights or column.key not in ("bits", "batchnorm")))
-        for column in _RATE
+        for column in (*_RATE, *scores, *_POINT, *_COST)
     )
-    return (*rate, *(_score(metric, position) for position, metric in enumerate(metrics)), *_COST)
 
 
 def _score(metric: Metric, position: int) -> Column:
@@ -256,4 +264,5 @@ def _score(metric: Metric, position: int) -> Column:
         text,
         shown=position == 0,
         metric=position,
+        best=1 if metric.more_is_better else -1,
     )

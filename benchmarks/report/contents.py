@@ -11,7 +11,9 @@ from benchmarks.papers.claimed import Judged, Observed
 from benchmarks.records import Record
 from benchmarks.records.rows import Row
 from benchmarks.report.about import About
+from benchmarks.report.boards import Board
 from benchmarks.report.cells import Gap
+from benchmarks.report.envelopes import Envelope
 from benchmarks.report.series import Series
 from methods.interface import Metric
 
@@ -22,8 +24,8 @@ class Contents:
 
     `metrics` are the suite's metrics; networks are compared by the first. `current` maps each record's id to whether the
     installed code gives it the same fingerprint (None: not known). `first` holds the identities of the lines that are a
-    method's first configuration. `logs` maps the ids of cells to their logs. `figures` maps a kind ("rate-quality",
-    "macs-quality"), a network and a budget to an SVG.
+    method's first configuration. `envelopes` are the curves of the methods, which `boards` compare. `logs` maps the ids of
+    cells to their logs. `figures` maps a kind ("rate-quality", "macs-quality"), a network and a budget to an SVG.
     """
 
     suite: str
@@ -33,6 +35,8 @@ class Contents:
     current: Mapping[str, bool | None]
     lines: Sequence[Series]
     first: set[tuple[str, str, str]]
+    envelopes: Sequence[Envelope]
+    boards: Sequence[Board]
     references: Mapping[str, Row]
     gaps: Sequence[Gap]
     logs: Mapping[str, str]
@@ -60,11 +64,6 @@ class Contents:
     def kinds(self) -> list[str]:
         """The kinds of the figures; their file names begin with the kind."""
         return list(dict.fromkeys(kind for kind, _, _ in self.figures))
-
-    @property
-    def further(self) -> bool:
-        """Whether a method has more than its first configuration."""
-        return any(line.identity not in self.first for line in self.lines)
 
     @property
     def has_weights(self) -> bool:

@@ -72,4 +72,4 @@ def _draw_start(axes: Axes, reference: Row, line: Series) -> None:
         first = min(line.rows, key=lambda row: removed(reference, row))
         places, rows = (0, removed(reference, first)), (reference, first)
         values = [row.quality.value for row in rows]
-        axes.plot(places, values, color=line.colour, linestyle=line.dash.matplotlib, linewidth=figures.STROKE)
+        axes.plot(places, values, color=line.colour, linewidth=figures.STROKE)

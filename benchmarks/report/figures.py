@@ -68,7 +68,6 @@ def draw_line(axes: Axes, line: Series, place: Callable[[Row], float]) -> None:
         yerr=(below, above),
         color=line.colour,
         marker=line.symbol.matplotlib,
-        linestyle=line.dash.matplotlib,
         label=labelled(line.name),
         linewidth=STROKE,
         markersize=3,

@@ -14,11 +14,12 @@ from benchmarks.papers.reported import CLAIM, Reported
 from benchmarks.records import described
 from benchmarks.records.snapshot import snapshot
 from benchmarks.records.table import plain_json
-from benchmarks.report import jinja, latex, ledger, payload
+from benchmarks.report import answers, boards, jinja, latex, ledger, payload
+from benchmarks.report.cells import Gap
 from benchmarks.report.columns import columns
 from benchmarks.report.contents import Contents
 from benchmarks.report.jinja import exact, version
-from benchmarks.report.series import SYMBOLS
+from benchmarks.report.series import SYMBOLS, grouped
 from benchmarks.report.view import view
 
 ROLE_NAMES = {
@@ -35,7 +36,6 @@ COUNTED = {
     "params": "counting parameters",
     "unstated": "without a statement of what is counted",
 }
-RATIOS = (1, 2, 4, 6, 8, 10, 12, 16, 20, 24, 32, 48, 64)  # at which lines can be ranked
 
 
 def reported_value(reported: Reported) -> str:
@@ -65,6 +65,14 @@ def _scripted(contents: Contents, facts: dict[str, Any], source: dict[str, str])
         "packed_logs": Markup(payload.packed(plain_json(contents.logs))),
         "packed_data": Markup(payload.page(facts, contents)),
     }
+
+
+def _cells(gaps: Iterable[Gap]) -> Counter[str]:
+    """The number of cells by status: those that differ only in their seed are one gap."""
+    counts = Counter[str]()
+    for gap in gaps:
+        counts[gap.status] += max(1, len(gap.seeds))
+    return counts
 
 
 def _pairs(names: Iterable[str]) -> list[tuple[str, str]]:
@@ -100,16 +108,19 @@ def render(contents: Contents) -> bytes:
         outdone=contents.outdone,
         columns=columns(contents.metrics, contents.has_weights),
         limited=view(contents.metric) is not None,
-        families=_pairs(family for card in known for family in card.families),
+        families=grouped(family for line in contents.lines for family in line.families),
         budgets=[
-            (name, described.budget_text(name, None)) for name in dict.fromkeys(r.budget for r in contents.records)
+            (name, described.budget_text(name, None))
+            for name in dict.fromkeys(board.budget for board in contents.boards)
         ],
+        losses=list(dict.fromkeys(lost.words for board in contents.boards for lost in board.losses)),
         fidelities=_pairs(line.fidelity for line in contents.lines),
-        ratios=RATIOS,
+        ratios=boards.RATIOS,
         symbols=SYMBOLS,
         claim_groups=claimed.grouped(contents.claims),
         observation_groups=claimed.grouped(contents.observations),
-        gap_counts=Counter(gap.status for gap in contents.gaps),
+        answers=answers.answers(contents.boards, contents.envelopes, contents.stale),
+        gap_counts=_cells(contents.gaps),
         ledger=ledger.ledger(contents.records),
         snapshot=snapshot_id,
         version=version(),

@@ -13,13 +13,15 @@ import msgspec
 from plotly.offline import get_plotlyjs
 
 from benchmarks.papers.answers import Comparison
-from benchmarks.records import Record, described
+from benchmarks.records import Record
 from benchmarks.records.rows import Row
 from benchmarks.records.schema import ROLES
 from benchmarks.records.table import plain_json
+from benchmarks.report.boards import Board
 from benchmarks.report.columns import Column, columns
 from benchmarks.report.contents import Contents
-from benchmarks.report.series import Series
+from benchmarks.report.series import Series, grouped
+from benchmarks.report.standings import Place
 from benchmarks.report.view import axis_title, least, pad, view
 from methods.interface import Metric
 
@@ -47,11 +49,14 @@ def records(known: Sequence[Record], current: Mapping[str, bool | None]) -> str:
 
 
 def page(facts: Mapping[str, Any], contents: Contents) -> str:
-    """Metrics, columns, networks, lines and rows, packed. Numbers have full precision; scores are multiplied by their scale.
+    """Metrics, columns, networks, lines, rows, envelopes and boards, packed.
 
-    Rows refer to their line and their records by position; `facts` are about the whole page.
+    Numbers have full precision; scores are multiplied by their scale. Rows refer to their line and their records by
+    position, envelopes to lines and rows, boards to envelopes and rows; `facts` are about the whole page.
     """
     position, stale = {r.id: i for i, r in enumerate(contents.records)}, contents.stale
+    lines = {id(line): number for number, line in enumerate(contents.lines)}
+    places = {row.key: number for number, row in enumerate(contents.rows)}
     known, metric = columns(contents.metrics, contents.has_weights), contents.metric
     rows = [
         {
@@ -70,12 +75,22 @@ def page(facts: Mapping[str, Any], contents: Contents) -> str:
         "axis": {"title": axis_title(metric), "view": view(metric), "pad": pad(metric), "least": least(metric)},
         "roles": ROLES,
         "columns": [_column(column) for column in known],
-        "networks": [_network(name, contents.references.get(name)) for name in contents.networks],
+        "networks": [_network(name, contents.references.get(name), places) for name in contents.networks],
         "lines": [
-            {"id": name, **_line(line), "first": line.identity in contents.first}
-            for name, line in zip(_names(contents.lines), contents.lines, strict=True)
+            {"id": name, **_line(line)} for name, line in zip(_names(contents.lines), contents.lines, strict=True)
         ],
         "rows": rows,
+        "envelopes": [
+            {
+                "line": lines[id(one.line)],
+                "rows": [places[row.key] for row in one.rows],
+                "others": [lines[id(other)] for other in one.others],
+                "chosen": one.chosen,
+                "name": one.series.name,
+            }
+            for one in contents.envelopes
+        ],
+        "boards": [_board(board, places) for board in contents.boards],
         "reported": [point for one in contents.comparisons if (point := _reported(one, metric)) is not None],
     }
     return packed(plain_json(whole))
@@ -103,14 +118,42 @@ def _column(column: Column) -> dict[str, Any]:
         "help": column.help,
         "numeric": column.numeric,
         "shown": column.shown,
+        "best": column.best,
         "metric": column.metric,
     }
 
 
-def _network(name: str, reference: Row | None) -> dict[str, Any]:
+def _network(name: str, reference: Row | None, places: Mapping[str, int]) -> dict[str, Any]:
+    """`row` is the place of the reference's row."""
     if reference is None:
-        return {"name": name, "reference": None, "bytes": None}
-    return {"name": name, "reference": reference.quality.value, "bytes": reference.first.rate.uncompressed_bytes}
+        return {"name": name, "reference": None, "bytes": None, "row": None}
+    size = reference.first.rate.uncompressed_bytes
+    return {"name": name, "reference": reference.quality.value, "bytes": size, "row": places[reference.key]}
+
+
+def _board(board: Board, places: Mapping[str, int]) -> dict[str, Any]:
+    """A place on a curve is [envelope, row of the smaller file, row of the larger file, bytes, score]."""
+
+    def place(number: int, at: Place) -> list[float]:
+        return [number, places[at.low.key], places[at.high.key], at.bytes, at.score]
+
+    return {
+        "network": board.network,
+        "budget": board.budget,
+        "start": str(board.start),
+        "rates": {
+            ratio: [{"at": place(one.envelope, one.place), "better": one.better} for one in found]
+            for ratio, found in board.rates.items()
+        },
+        "losses": [
+            {
+                "words": lost.words,
+                "score": lost.score,
+                "methods": [{"at": place(one.envelope, one.place), "ends": one.ends} for one in lost.methods],
+            }
+            for lost in board.losses
+        ],
+    }
 
 
 def _names(lines: Sequence[Series]) -> list[str]:
@@ -127,18 +170,15 @@ def _names(lines: Sequence[Series]) -> list[str]:
 
 
 def _line(line: Series) -> dict[str, Any]:
-    card = described.card(line.method)
     return {
         "network": line.network,
         "name": line.name,
         "method": line.method,
         "fidelity": line.fidelity,
-        "families": list(card.families) if card else [],
+        "families": [*line.families, *(f"all {group}" for group in grouped(line.families))],
         "budget": line.rows[0].first.budget,
         "colour": line.colour,
         "symbol": line.symbol.plotly,
-        "dash": line.dash.plotly,
-        "strokes": line.dash.svg,
     }
 
 

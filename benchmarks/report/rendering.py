@@ -17,7 +17,7 @@ from benchmarks.papers import answers, claimed
 from benchmarks.records import Record, described, table
 from benchmarks.records.rows import aggregate, references
 from benchmarks.records.snapshot import snapshot
-from benchmarks.report import about, cells, costs, figures, index, jinja, page, series
+from benchmarks.report import about, boards, cells, costs, envelopes, figures, index, jinja, page, series
 from benchmarks.report.contents import Contents
 from benchmarks.running import freshness, params
 
@@ -68,14 +68,14 @@ def _contents(suite: str, results: Path, records: Sequence[Record]) -> tuple[Con
     rows, caution, tasks = aggregate(records), params.caution(suite), {r.task for r in records}
     known, lines = references(rows), list(series.series(rows))
     metrics, first = described.all_metrics(records), cells.first_configs(suite, records)
+    curves = list(envelopes.envelopes(lines, first))
     drawn: dict[tuple[str, str, str], dict[str, bytes]] = {}  # by kind, network and budget
     for network, budget in sorted({(line.network, line.rows[0].first.budget) for line in lines}):
         here = [line for line in lines if line.network == network and line.identity[1] == budget]
-        own = [line for line in here if line.identity in first]
+        own = [one.series for one in curves if one.line in here]
         reference = known.get(network)
-        if own:
-            draw = partial(figures.figure, metrics[0], reference, own)
-            drawn["rate-quality", network, budget] = figures.render(draw, caution)
+        draw = partial(figures.figure, metrics[0], reference, own)
+        drawn["rate-quality", network, budget] = figures.render(draw, caution)
         if reference is not None and (slim := costs.narrower(reference, here, first)):
             draw = partial(costs.figure, metrics[0], reference, slim)
             drawn["macs-quality", network, budget] = figures.render(draw, caution)
@@ -88,6 +88,8 @@ def _contents(suite: str, results: Path, records: Sequence[Record]) -> tuple[Con
         current=freshness.current(records),
         lines=lines,
         first=first,
+        envelopes=curves,
+        boards=list(boards.boards(results, curves, known)),
         references=known,
         gaps=cells.gaps(results, suite, records),
         logs=cells.logs(results, suite),

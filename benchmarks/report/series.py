@@ -1,25 +1,36 @@
 """The lines of the plots, one per method × config × budget, and their look: the same in the page and in the figures.
 
-The colour shows the method. The first six colours are from Okabe and Ito's palette, which colour-blind readers can tell
-apart. Those added at the end are as far as possible from the earlier ones in OKLab, as seen with and without deuteranopia,
-at a contrast of 3 on the light and on the dark page. The symbol shows method and configuration, the dash shows the budget:
-no information depends on colour alone.
+The colour shows the family of methods, by one table for all suites, and the symbol shows method and configuration. No
+information depends on colour alone: symbols differ within a suite, and lines in front have their name beside them.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from benchmarks.records import described
 from benchmarks.records.rows import Row
 
-COLOURS = (
-    *("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#999933", "#7f5fd6"),
-    *("#ff00ff", "#bb1188", "#776655", "#ff0066", "#007700", "#0055ff"),
-    *("#bb00ee", "#7788aa", "#3388ff", "#cc0022", "#ff44bb"),
-)
+# Seven colours that readers with and without deuteranopia tell apart, each at a contrast of 3 on the light and the dark page.
+FAMILIES = {
+    "quantisation": "#0072b2",
+    "vector quantisation": "#8a63d2",
+    "unstructured pruning": "#d55e00",
+    "structured pruning": "#00875f",
+    "low-rank factorisation": "#c8508f",
+    "pruning": "#b07d00",
+    "width scaling": "#7d6f64",
+}
+OTHER = "#6b7785"  # of a family that is not in the table
+# Groups of families, for the filter; a family that is in none is in the last.
+GROUPS = {
+    "pruning": ("pruning", "structured pruning", "unstructured pruning", "width scaling"),
+    "quantisation": ("quantisation", "vector quantisation", "entropy coding"),
+    "low rank": ("low-rank factorisation", "weight sharing"),
+    "others": (),
+}
 
 
 @dataclass(frozen=True)
@@ -43,20 +54,12 @@ SYMBOLS = (
 )
 
 
-@dataclass(frozen=True)
-class Dash:
-    """One line pattern, named for Plotly, matplotlib and SVG."""
-
-    plotly: str
-    matplotlib: str
-    svg: str
-
-
-DASHES = {
-    "post-training": Dash("solid", "-", ""),
-    "short": Dash("dash", "--", "5 3"),
-    "paper": Dash("dashdot", "-.", "7 3 1.5 3"),
-}
+def grouped(families: Iterable[str]) -> dict[str, list[str]]:
+    """The groups of some families, in the order of GROUPS, each with its families in the order of their names."""
+    found: dict[str, list[str]] = {group: [] for group in GROUPS}
+    for family in sorted(set(families)):
+        found[next((group for group, own in GROUPS.items() if family in own), [*GROUPS][-1])].append(family)
+    return {group: own for group, own in found.items() if own}
 
 
 @dataclass(frozen=True)
@@ -68,9 +71,9 @@ class Series:
     fidelity: str
     config: str
     budget: str
+    families: tuple[str, ...]
     colour: str
     symbol: Symbol
-    dash: Dash
     rows: tuple[Row, ...]
 
     @property
@@ -80,24 +83,32 @@ class Series:
         return known.method, known.budget, known.config_hash
 
     @property
+    def more_is_better(self) -> bool:
+        """Whether more of the metric by which networks are compared is better."""
+        return self.rows[0].quality.metric.more_is_better
+
+    @property
     def name(self) -> str:
         """Method, settings that differ from the defaults, budget and fidelity."""
         parts = [self.method, *([] if self.config == "default" else [self.config]), self.budget]
         return " · ".join(parts) + f" [{self.fidelity}]"
 
 
-def _looks(rows: Sequence[Row]) -> dict[tuple[str, str], tuple[str, Symbol]]:
-    """(method, config hash) -> colour and symbol, over the whole suite: a method looks the same on every network."""
-    looks: dict[tuple[str, str], tuple[str, Symbol]] = {}
-    colours = itertools.cycle(COLOURS)
+def _symbols(rows: Sequence[Row]) -> dict[tuple[str, str], Symbol]:
+    """(method, config hash) -> symbol, over the whole suite: a method has the same one on every network."""
+    found: dict[tuple[str, str], Symbol] = {}
     for baseline in (False, True):
         kind = [r.first for r in rows if (r.first.fidelity == "baseline") == baseline]
-        colour = {method: next(colours) for method in sorted({r.method for r in kind})}
         pairs = {(r.method, described.config_text(r) != "default", r.config_hash) for r in kind}
         for position, (method, _, config_hash) in enumerate(sorted(pairs)):
-            shift = position // len(SYMBOLS)  # where colours repeat, the symbols are shifted
-            looks[method, config_hash] = colour[method], SYMBOLS[(position + shift) % len(SYMBOLS)]
-    return looks
+            found[method, config_hash] = SYMBOLS[position % len(SYMBOLS)]
+    return found
+
+
+def families(method: str) -> tuple[str, ...]:
+    """The families of a method, as its card names them; none if its code is gone."""
+    card = described.card(method)
+    return card.families if card else ()
 
 
 def _line(row: Row) -> tuple[str | bool, ...]:
@@ -110,11 +121,11 @@ def _line(row: Row) -> tuple[str | bool, ...]:
 
 def series(rows: Sequence[Row]) -> Iterator[Series]:
     """All lines of all networks; every row is in exactly one."""
-    looks = _looks(rows)
+    symbols = _symbols(rows)
     for _, members in itertools.groupby(sorted(rows, key=lambda r: (_line(r), r.first.index, r.key)), key=_line):
         line = tuple(members)
         r = line[0].first
-        colour, symbol = looks[r.method, r.config_hash]
-        dash = DASHES.get(r.budget, DASHES["post-training"])
+        own, symbol = families(r.method), symbols[r.method, r.config_hash]
+        colour = next((FAMILIES[family] for family in own if family in FAMILIES), OTHER)
         config, budget = described.config_text(r), described.budget_text(r.budget, r.epochs)
-        yield Series(r.network, r.method, r.fidelity, config, budget, colour, symbol, dash, line)
+        yield Series(r.network, r.method, r.fidelity, config, budget, own, colour, symbol, line)

@@ -46,8 +46,9 @@ function text(row, key) {
 // What the page begins with; only what differs from it stands in the address.
 function defaults() {
   return {
-    network: page.networks[0].name, x: "bytes", y: "near", intervals: true, front: true, reported: true,
-    family: "", budget: "", fidelity: "", configs: "first", hide: [], baseline: "", at: "10",
+    network: page.networks[0].name, budget: page.boards.find((board) => board.network === page.networks[0].name).budget,
+    x: "bytes", y: "near", intervals: true, front: true, reported: true,
+    family: "", fidelity: "", configs: "best", hide: [], baseline: "", range: "pair", at: "", loss: "",
     query: "", sort: "", columns: page.columns.filter((column) => column.shown).map((column) => column.key), row: "",
   };
 }
@@ -62,26 +63,45 @@ function write(known) {
   return parts.toString();
 }
 
-// A state from an address; what it does not know, or no longer knows, is left as it begins.
-function read(fragment) {
-  const found = defaults(), parts = new URLSearchParams(fragment);
-  const possible = {
-    network: page.networks.map((network) => network.name), x: Object.keys(AXES), y: ["near", "all"], configs: ["first", "all"],
-    ...Object.fromEntries(CHOICES.map((name) => [name, [...element(name).options].map((option) => option.value)])),
-    baseline: ["", ...page.lines.map((line) => line.id)], columns: page.columns.map((column) => column.key), hide: page.lines.map((line) => line.id),
+// What can be chosen of a name; what it does not list can be anything.
+function possible() {
+  const lines = page.lines.map((line) => line.id);
+  return {
+    network: page.networks.map((network) => network.name), budget: page.boards.map((board) => board.budget), x: Object.keys(AXES), y: ["near", "all"],
+    configs: ["best", "all"], range: ["pair", "common"], ...Object.fromEntries(CHOICES.map((name) => [name, [...element(name).options].map((option) => option.value)])),
+    baseline: ["", ...lines], hide: lines, columns: page.columns.map((column) => column.key), row: ["", ...page.rowByKey.keys()],
   };
+}
+
+// A state from an address, and what the address names that the page does not have: that is left as it begins.
+function read(fragment) {
+  const found = defaults(), parts = new URLSearchParams(fragment), known = possible(), gone = [];
   for (const [name, first] of Object.entries(found)) {
     const chosen = parts.get(name);
     if (chosen === null) continue;
+    const wanted = Array.isArray(first) ? chosen.split(",").filter(Boolean) : [chosen], missing = wanted.filter((one) => known[name] && !known[name].includes(one));
+    gone.push(...missing.map((one) => `the ${NAMES[name] ?? name} ${one}`));
     if (typeof first === "boolean") found[name] = chosen === "1";
-    else if (Array.isArray(first)) found[name] = chosen.split(",").filter((one) => possible[name].includes(one));
-    else if (!possible[name] || possible[name].includes(chosen)) found[name] = chosen;
+    else if (Array.isArray(first)) found[name] = wanted.filter((one) => !missing.includes(one));
+    else if (!missing.length) found[name] = chosen;
   }
-  return found;
+  const { snapshot } = page, of = parts.get("snapshot") ?? snapshot;
+  return { state: found, gone, other: of === snapshot ? "" : of };
 }
 
+const NAMES = { x: "axis", hide: "line", columns: "column", baseline: "line", at: "ratio" };
+
+// What to tell whoever followed a link that this page can't show as it was.
+function linkNote({ gone, other }) {
+  const lacking = gone.length ? `This page does not have what the link names: ${gone.join(", ")}.` : "";
+  const differs = other ? `The link is of snapshot ${other}, this page is of ${page.snapshot}: numbers may differ.` : "";
+  return [lacking, differs].filter(Boolean).join(" ");
+}
+
+// A link holds the whole view and the snapshot.
 function permalink(choice = {}) {
-  return location.href.replace(/#.*/s, "") + "#" + write({ ...state, ...choice });
+  const view = write({ ...state, ...choice });
+  return `${location.href.replace(/#.*/s, "")}#${view ? `${view}&` : ""}snapshot=${page.snapshot}`;
 }
 
 function change(choice) {
@@ -102,14 +122,19 @@ function isNew(part, names, more = "") {
   return last[part] !== now && ((last[part] = now), true);
 }
 
-// Whether a line passes the filters of its network.
+// Whether a line passes the filters.
 function passes(line) {
-  return (!state.family || line.families.includes(state.family)) && (!state.budget || line.budget === state.budget) &&
-    (!state.fidelity || line.fidelity === state.fidelity) && (state.configs === "all" || line.first);
+  return line.network === state.network && line.budget === state.budget && (!state.family || line.families.includes(state.family)) &&
+    (!state.fidelity || line.fidelity === state.fidelity);
 }
 
+// Each method's curve over its configurations, or every configuration as a line of its own.
 function visibleLines() {
-  return page.lines.filter((line) => line.network === state.network && passes(line));
+  return (state.configs === "all" ? page.lines : page.curves).filter(passes);
+}
+
+function boardHere() {
+  return page.boards.find((board) => board.network === state.network && board.budget === state.budget);
 }
 
 // Lines that are neither filtered nor hidden, and their rows.
@@ -132,6 +157,7 @@ async function loadData() {
     [row.interval] = row.intervals;
     row.searched = [row.line.name, ...row.texts].join(" ").toLowerCase();
   }
+  page.curves = page.envelopes.map(({ line, rows, others, name }, envelope) => ({ ...page.lines[line], name, envelope, others: others.length, rows: rows.map((row) => page.rows[row]) }));
   page.rowByKey = new Map(page.rows.map((row) => [row.key, row]));
   [records, logs] = ["records", "logs"].map((id) => inflate(id).then(JSON.parse));
   for (const promise of [records, logs]) promise.catch(() => {}); // who opens a row's details is told

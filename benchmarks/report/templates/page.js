@@ -8,39 +8,42 @@ function draw() {
   drawPlot(); // last: it measures, and what is not laid out until then is laid out for it
 }
 
-const CHECKS = ["intervals", "front", "reported"], CHOICES = ["family", "budget", "fidelity", "at"];
+const CHECKS = ["intervals", "front", "reported"], CHOICES = ["family", "fidelity", "at", "loss"];
 
 function drawControls() {
-  for (const input of document.querySelectorAll(".controls input[type=radio]")) input.checked = state[input.name] === input.value;
+  for (const input of document.querySelectorAll("main input[type=radio]")) input.checked = state[input.name] === input.value;
   for (const name of CHECKS) element(name).checked = state[name];
   for (const name of CHOICES) element(name).value = state[name];
   for (const input of document.querySelectorAll("input[name=column]")) input.checked = state.columns.includes(input.value);
   if (element("query").value !== state.query) element("query").value = state.query;
   element("front").disabled = machines().size > 1;
   element("reported").closest("label").hidden = !reportedHere().length;
+  for (const option of element("at").options) if (!option.value) option.text = `${boardHere().start}×`;
+  for (const input of document.querySelectorAll("input[name=budget]")) input.disabled = !page.boards.some((board) => board.network === state.network && board.budget === input.value);
   if (isNew("lines", [...FILTERS.filter((name) => name !== "hide"), "baseline"])) drawLines();
   for (const button of element("lines").children) button.setAttribute("aria-pressed", String(!state.hide.includes(button.dataset.line)));
 }
 
 // The legend, and the lines that others can be compared with.
 function drawLines() {
-  const lines = visibleLines(), baseline = page.lines.find((line) => line.id === state.baseline && line.network === state.network);
+  const lines = visibleLines();
   element("baseline").replaceChildren(new Option("none", ""), ...lines.map((line) => new Option(line.name, line.id)));
-  element("baseline").value = baseline ? baseline.id : "";
-  element("lines").replaceChildren(...lines.map((line) => lineButton(line, baseline)));
+  element("baseline").value = lines.some((line) => line.id === state.baseline) ? state.baseline : "";
+  element("lines").replaceChildren(...lines.map(lineButton));
 }
 
-function lineButton(line, baseline) {
-  const button = cell("button", stroke(line), { type: "button", className: "line" });
-  button.append(cell("span", line.name));
-  if (baseline && line !== baseline) {
-    const difference = bdRate(line, baseline);
-    const words = difference === null ? "too little in common" : `${difference.percent < 0 ? "−" : "+"}${rounded(Math.abs(difference.percent), 1)} % bytes`;
-    const over = difference === null ? "" : `BD-rate over ${page.metric.name} of ${ends([difference.from, difference.to], page.metric, " to ")} ${page.metric.unit}`.trim();
-    button.append(cell("small", words, { className: "bd", title: over }));
-  }
+function lineButton(line) {
+  const button = cell("button", stroke(line), { type: "button", className: "line", title: "show this line alone; then add others to it" });
+  button.append(cell("span", line.name), line.others ? cell("small", `+${line.others} more`) : "");
   button.dataset.line = line.id;
   return button;
+}
+
+// The first line that is chosen is shown alone; further ones are added and removed, and without any all are shown.
+function isolated(id) {
+  const own = visibleLines().map((line) => line.id), elsewhere = state.hide.filter((other) => !own.includes(other));
+  const hidden = own.filter((other) => state.hide.includes(other)), next = hidden.length ? toggled(hidden, id) : own.filter((other) => other !== id);
+  return { hide: next.length < own.length ? [...elsewhere, ...next] : elsewhere };
 }
 
 function toggled(list, one) {
@@ -49,19 +52,26 @@ function toggled(list, one) {
 
 function clicked({ target }) {
   const line = target.closest("[data-line]"), head = target.closest("[data-sort]"), open = target.closest(".open");
-  const own = visibleLines().map((one) => one.id), elsewhere = state.hide.filter((id) => !own.includes(id));
   const exported = target.closest("[data-export]"), toRow = target.closest("[data-row]");
-  if (line) change({ hide: toggled(state.hide, line.dataset.line) });
-  else if (head && target.closest("button")) change({ sort: state.sort === head.dataset.sort ? `-${state.sort}` : head.dataset.sort });
+  if (line) change(isolated(line.dataset.line));
+  else if (head && target.closest("button")) change({ sort: nextSort(head.dataset.sort) });
   else if (open) change({ row: state.row === open.closest("tr").dataset.key ? "" : open.closest("tr").dataset.key });
   else if (exported) EXPORTS[exported.dataset.export]();
   else if (toRow) goTo(page.rowByKey.get(toRow.dataset.row));
-  else if (target.id === "show-all") change({ hide: elsewhere });
-  else if (target.id === "show-none") change({ hide: [...elsewhere, ...own] });
+  else if (target.id === "show-all") change({ hide: [] });
   else if (target.id === "reset") change(defaults());
 }
 
+// Best first, then worst first.
+function nextSort(key) {
+  const best = page.columns[page.place[key]]?.best > 0 ? `-${key}` : key, worst = best === key ? `-${key}` : key;
+  return state.sort === best ? worst : best;
+}
+
 function listen() {
+  for (const [type, id] of [["pointerover", true], ["focusin", true], ["pointerout", false], ["focusout", false]]) {
+    element("lines").addEventListener(type, ({ target }) => highlight(id ? (target.closest("[data-line]")?.dataset.line ?? "") : ""));
+  }
   document.addEventListener("change", ({ target }) => {
     if (target.name === "column") change({ columns: page.columns.map((column) => column.key).filter((key) => toggled(state.columns, target.value).includes(key)) });
     else if (target.type === "radio") change({ [target.name]: target.value });
@@ -80,7 +90,9 @@ function listen() {
 function arrive() {
   const fragment = location.hash.slice(1);
   if (fragment && !fragment.includes("=")) return;
-  state = read(fragment);
+  const found = read(fragment);
+  state = found.state;
+  element("link-note").textContent = linkNote(found);
   draw();
   const row = page.rowByKey.get(state.row);
   if (row) goTo(row);
@@ -103,6 +115,8 @@ async function start() {
   try {
     await loadPlotly();
     drawPlot();
+    element("plot").on("plotly_hover", ({ points }) => highlight(points[0].data.meta ?? ""));
+    element("plot").on("plotly_unhover", () => highlight(""));
     element("plot").on("plotly_click", ({ points }) => page.rowByKey.has(points[0].customdata) && goTo(page.rowByKey.get(points[0].customdata)));
   } catch (error) {
     root.classList.add("figures");

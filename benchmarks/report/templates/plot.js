@@ -51,32 +51,34 @@ function whiskers(rows) {
 
 // With more points than this, only those on the front, and single points without a line, have a marker and an interval:
 // more would be unreadable and slow.
-const CROWD = 500;
+const CROWD = 500, NAMED = 8; // with more lines in front, their names would cover the plot
 
-function trace(line, unbeaten, dimmed) {
-  const rows = placed(line), x = rows.map((row) => value(row, state.x)), y = rows.map((row) => value(row, "quality"));
+// A line in front has its colour, the others are grey.
+function trace(line, { unbeaten, fair, ahead, grey }) {
+  const rows = placed(line), x = rows.map((row) => value(row, state.x)), y = rows.map((row) => value(row, "quality")), color = ahead.has(line) ? line.colour : grey;
   return {
-    type: "scatter", mode: "lines+markers", x, y, customdata: rows.map((row) => row.key),
-    hovertext: rows.map(hover), hoverinfo: "text", opacity: 1, line: { color: line.colour, dash: line.dash, width: dimmed ? 1 : 1.75 },
-    marker: { color: line.colour, symbol: line.symbol, size: 8, opacity: rows.map((row) => (unbeaten.has(row) ? 1 : 0.4)) },
-    ...(state.intervals && !dimmed ? whiskers(rows) : {}),
+    type: "scatter", mode: "lines+markers", x, y, customdata: rows.map((row) => row.key), meta: line.id,
+    hovertext: rows.map(hover), hoverinfo: "text", opacity: 1, line: { color, width: ahead.has(line) ? 1.75 : 1 },
+    marker: { color, symbol: line.symbol, size: ahead.has(line) ? 8 : 5, opacity: rows.map((row) => (unbeaten.has(row) || !ahead.has(line) ? 1 : 0.5)) },
+    ...(state.intervals && !fair ? whiskers(rows) : {}),
   };
 }
 
-// Lines of one colour and dash without markers, with gaps between them: as one they take a fraction of the time.
-function bareTrace(lines) {
-  const [{ colour, dash }] = lines, rows = lines.flatMap((line) => [...placed(line), null]);
+// Lines of one colour without markers, with gaps between them: as one they take a fraction of the time.
+function bareTrace(lines, color) {
+  const rows = lines.flatMap((line) => [...placed(line), null]);
   return {
     type: "scatter", mode: "lines", x: rows.map((row) => row && value(row, state.x)), y: rows.map((row) => row && value(row, "quality")),
-    customdata: rows.map((row) => row && row.key), hovertext: rows.map((row) => row && hover(row)), hoverinfo: "text", line: { color: colour, dash, width: 1 },
+    customdata: rows.map((row) => row && row.key), hovertext: rows.map((row) => row && hover(row)), hoverinfo: "text", line: { color, width: 1 },
   };
 }
 
-function traces(lines, unbeaten, dimmed, crowded) {
+function traces(lines, view, crowded) {
   const bare = crowded ? lines.filter((line) => placed(line).length > 1) : [];
   const alike = {};
-  for (const line of bare) (alike[`${line.colour} ${line.dash}`] ??= []).push(line);
-  return [...Object.values(alike).map(bareTrace), ...lines.filter((line) => !bare.includes(line)).map((line) => trace(line, unbeaten, dimmed))];
+  for (const line of bare) (alike[view.ahead.has(line) ? line.colour : view.grey] ??= []).push(line);
+  const behindFirst = lines.filter((line) => !bare.includes(line)).sort((a, b) => view.ahead.has(a) - view.ahead.has(b));
+  return [...Object.entries(alike).map(([color, own]) => bareTrace(own, color)), ...behindFirst.map((line) => trace(line, view))];
 }
 
 function frontTrace(rows, ink, crowded) {
@@ -98,7 +100,7 @@ function reportedHere() {
 
 // They are hollow, each joined to the measured point that answers it.
 function reportedTrace(one, lines, ink) {
-  const row = page.rowByKey.get(one.row), joined = row && lines.includes(row.line) ? [row] : [];
+  const row = page.rowByKey.get(one.row), joined = row && lines.some((line) => line.rows.includes(row)) ? [row] : [];
   const words = `<b>${plain(one.method)}, reported</b><br>${plain(scored(one.quality))} at ${rounded(one.ratio, 2)}×, counting ${plain(one.counts)}<br>${plain(one.source)}`;
   return {
     type: "scatter", mode: "lines+markers", x: [one.place, ...joined.map((row) => value(row, state.x))], y: [one.quality, ...joined.map((row) => value(row, "quality"))],
@@ -116,8 +118,14 @@ function placed(line) {
   return line.rows.filter((row) => value(row, state.x) !== null);
 }
 
+// Lines of the plot: the uncompressed network is a line across it, and would take half of its width as a point.
+function drawnLines() {
+  const reference = page.rows[networkHere().row]?.line.id, shown = shownLines(), others = shown.filter((line) => line.id !== reference);
+  return others.length ? others : shown;
+}
+
 function placedRows() {
-  return shownLines().flatMap(placed);
+  return drawnLines().flatMap(placed);
 }
 
 // On which machines what the axis shows was timed; none where it is no time.
@@ -144,10 +152,27 @@ function qualityRange(rows, limit) {
   return [Math.min(reference, ...rows.map((row) => row.interval[0])) - pad, limit + pad];
 }
 
-// The range of an axis of logarithms: what is in view, with room for half a marker.
+// The range of an axis of logarithms: what is in view, with room for half a marker and, on the side of better, for names.
 function span(places) {
-  const low = Math.log10(Math.min(...places)), high = Math.log10(Math.max(...places)), room = 0.025 * (high - low) || 0.1;
-  return [low - room, high + room];
+  const low = Math.log10(Math.min(...places)), high = Math.log10(Math.max(...places)), room = 0.025 * (high - low) || 0.1, names = 4 * room;
+  return fewer(state.x) > 0 ? [low - room - names, high + room] : [low - room, high + room + names];
+}
+
+// The names of lines in front, each beside its last point in view; names that would overlap are moved apart.
+function nameLabels(ahead, limit, ink, height) {
+  const side = fewer(state.x) > 0 ? "right" : "left", rows = placedRows().filter((row) => !isBeyond(value(row, "quality"), limit));
+  const [low, high] = [Math.min, Math.max].map((end) => end(...rows.map((row) => value(row, "quality"))));
+  const lines = [...ahead].map((line) => ({ line, seen: placed(line).filter((row) => !isBeyond(value(row, "quality"), limit)) })).filter(({ seen }) => seen.length);
+  const ends = lines.map(({ line, seen }) => ({ line, row: seen.reduce((a, b) => (fewer(state.x) * (value(b, state.x) - value(a, state.x)) < 0 ? b : a)) }));
+  let above = Infinity;
+  return ends.sort((a, b) => value(b.row, "quality") - value(a.row, "quality")).map(({ line, row }) => {
+    const place = ((value(row, "quality") - low) / (high - low || 1)) * height, moved = Math.min(place, above - 15);
+    above = moved;
+    return {
+      x: Math.log10(value(row, state.x)), y: value(row, "quality"), xanchor: side, yanchor: "middle", xshift: side === "right" ? -9 : 9, yshift: moved - place, showarrow: false,
+      text: `<b>${plain(line.method)}</b>`, font: { size: 13, color: line.colour }, bgcolor: ink,
+    };
+  });
 }
 
 // Where an axis on which the largest value is `times` the smallest has labels, so that there are enough and they fit a phone:
@@ -158,9 +183,10 @@ function steps(times) {
 }
 
 // Margins are fixed: where Plotly chooses them, it draws all once more.
-function layout(rows, reported, colour) {
+function layout(rows, reported, colour, ahead) {
   const { reference } = networkHere(), limit = limitOf(rows), seen = (quality) => !isBeyond(quality, limit);
   const axis = { color: colour("--soft"), gridcolor: colour("--faint"), linecolor: colour("--rule"), zeroline: false, ticks: "outside", tickcolor: colour("--rule"), tickangle: 0 };
+  const labels = ahead.size <= NAMED ? nameLabels(ahead, limit, colour("--paper"), 0.8 * element("plot").clientHeight) : [];
   const ratio = state.x === "ratio"; // there the uncompressed network stands on the left, its label on the right
   const places = [...rows.filter((row) => seen(value(row, "quality"))).map((row) => value(row, state.x)), ...reported.filter((one) => seen(one.quality)).map((one) => one.place)];
   return {
@@ -172,13 +198,13 @@ function layout(rows, reported, colour) {
     xaxis: { ...axis, type: "log", ...steps(Math.max(...places) / Math.min(...places)), tickformat: AXES[state.x].tickformat, title: { text: AXES[state.x].title, font: { size: 13 } }, ...(places.length ? { range: span(places) } : {}) },
     yaxis: { ...axis, title: { text: plain(page.axis.title), font: { size: 13 } }, ...(limit === null ? {} : { range: qualityRange(rows, limit) }) },
     shapes: reference === null ? [] : [{ type: "line", xref: "paper", x0: 0, x1: 1, y0: reference, y1: reference, line: { dash: "dot", width: 1.5, color: colour("--soft") } }],
-    annotations: reference === null ? [] : [{ xref: "paper", x: ratio ? 1 : 0, xanchor: ratio ? "right" : "left", y: reference, yanchor: "bottom", showarrow: false, text: `reference ${plain(scored(reference))}`, font: { size: 12, color: colour("--soft") } }],
+    annotations: reference === null ? labels : [...labels, { xref: "paper", x: ratio ? 1 : 0, xanchor: ratio ? "right" : "left", y: reference, yanchor: "bottom", showarrow: false, text: `reference ${plain(scored(reference))}`, font: { size: 12, color: colour("--soft") } }],
   };
 }
 
 // What the plot does not show, and what its times are worth.
 function plotNotes(rows) {
-  const limit = limitOf(rows), timed = machines(), missing = rowsOf(shownLines()).length - rows.length;
+  const limit = limitOf(rows), timed = machines(), missing = rowsOf(drawnLines()).length - rows.length;
   const beyond = rows.filter((row) => isBeyond(value(row, "quality"), limit)).length, { better, differenceUnit } = page.metric;
   const lacking = `${missing === 1 ? "has" : "have"} no ${state.x.startsWith("latency") ? "such time" : "place on this axis"}`;
   return [
@@ -190,17 +216,32 @@ function plotNotes(rows) {
   ].filter(Boolean).join(" ");
 }
 
+// A line that is pointed at or has the focus, in its colour and above the others; none with "".
+function highlight(id) {
+  const index = element("plot").data?.findIndex((one) => one.meta === id) ?? -1, line = page.lines.find((one) => one.id === id && one.network === state.network);
+  if (!window.Plotly || highlight.now === id || (id && (index < 0 || !line))) return;
+  highlight.now = id;
+  if (highlight.undo) Plotly.restyle(element("plot"), ...highlight.undo);
+  highlight.undo = null;
+  if (!id) return;
+  const { line: { color, width }, marker } = element("plot").data[index];
+  highlight.undo = [{ "line.color": color, "line.width": width, "marker.color": [marker.color], "marker.size": marker.size }, [index]];
+  Plotly.restyle(element("plot"), { "line.color": line.colour, "line.width": 3, "marker.color": line.colour, "marker.size": 9 }, [index]);
+}
+
 function drawPlot() {
   const dark = matchMedia("(prefers-color-scheme: dark)").matches;
   if (!window.Plotly || !isNew("plot", [...FILTERS, "x", "y", "intervals", "front", "reported"], dark)) return;
   const style = getComputedStyle(document.documentElement), colour = (name) => style.getPropertyValue(name).trim();
-  const lines = shownLines(), rows = placedRows(), reported = state.reported ? reportedHere() : [];
+  const lines = drawnLines(), rows = placedRows(), reported = state.reported ? reportedHere() : [];
   const fair = state.front && machines().size < 2; // times of different machines have no front
   const best = fair ? front(rows, state.x) : [], unbeaten = new Set(fair ? best : rows);
-  const crowded = rows.length > CROWD, drawn = traces(lines, unbeaten, fair, crowded);
+  const limit = limitOf(rows), inFront = (row) => unbeaten.has(row) && !isBeyond(value(row, "quality"), limit);
+  const ahead = new Set(fair && lines.length > 1 ? lines.filter((line) => line.rows.some(inFront)) : lines);
+  const crowded = rows.length > CROWD, drawn = traces(lines, { unbeaten, fair, ahead, grey: colour("--behind") }, crowded);
   if (fair) drawn.push(frontTrace(best, colour("--ink"), crowded));
   drawn.push(...reported.map((one) => reportedTrace(one, lines, colour("--soft"))));
   const config = { displaylogo: false, responsive: true, modeBarButtons: [["toImage", "zoom2d", "pan2d", "resetScale2d"]] };
-  Plotly.react(element("plot"), drawn, layout(rows, reported, colour), config);
+  Plotly.react(element("plot"), drawn, layout(rows, reported, colour, ahead), config);
   element("plot-note").textContent = plotNotes(rows);
 }

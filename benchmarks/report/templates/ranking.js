@@ -1,32 +1,107 @@
-// Lines in order of quality at one rate. A line is represented by its largest file with at least the chosen ratio: the rate
-// chooses the point, not its score on the test items.
+// Methods at one rate, at one quality and over whole curves. The places on curves and the tests of differences are in the
+// data (boards); the filters choose whose they are.
 
+// The methods of a list that are not filtered or hidden, each with its curve.
+function listed(found) {
+  const shown = new Set(shownCurves());
+  return found.map((one) => ({ ...one, curve: page.curves[one.at[0]] })).filter(({ curve }) => shown.has(curve));
+}
+
+function shownCurves() {
+  return page.curves.filter((curve) => passes(curve) && !state.hide.includes(curve.id));
+}
+
+// Ranks at one rate: one more than the number of shown methods that are better beyond chance.
 function standing() {
-  const at = Number(state.at), found = [];
-  for (const line of shownLines()) {
-    const fitting = line.rows.filter((row) => value(row, "ratio") >= at);
-    if (fitting.length) found.push(fitting.reduce((a, b) => (value(b, "ratio") < value(a, "ratio") ? b : a)));
+  const found = listed(boardHere().rates[ratioHere()]), shown = new Set(found.map(({ at }) => at[0]));
+  return found.map((one) => ({ ...one, rank: 1 + one.better.filter((other) => shown.has(other)).length }));
+}
+
+function ratioHere() {
+  return state.at || boardHere().start;
+}
+
+function lossHere() {
+  const { losses } = boardHere();
+  return losses[state.loss === "" ? Math.min(1, losses.length - 1) : Number(state.loss)];
+}
+
+// Where the curve was measured: its neighbours, each a button to the row.
+function neighbours([, low, high]) {
+  const made = cell("td", "", { className: "words" });
+  for (const row of low === high ? [low] : [low, high]) {
+    const one = page.rows[row], button = cell("button", `${text(one, "bytes")} B`, { type: "button", className: "to-row", title: `${one.line.name}, ${text(one, "point")}: ${scored(value(one, "quality"))}` });
+    button.dataset.row = one.key;
+    made.append(row === low ? "" : " – ", button, ...warnings(one));
   }
-  // A rank is one more than the number of lines whose interval lies entirely on the better side.
-  const isBetter = page.metric.better > 0 ? (a, b) => a.interval[0] > b.interval[1] : (a, b) => a.interval[1] < b.interval[0];
-  const rank = (row) => 1 + found.filter((other) => isBetter(other, row)).length;
-  return found.map((row) => ({ row, rank: rank(row) })).sort((a, b) => a.rank - b.rank || merit(b.row) - merit(a.row));
+  return made;
+}
+
+function nameCell(curve) {
+  const name = cell("th", marker(curve), { scope: "row" });
+  name.append(cell("span", curve.method, { className: "name" }), curve.others ? cell("small", ` +${curve.others} more`, { title: `${curve.name}: ${CHOSEN[page.envelopes[curve.envelope].chosen]}` }) : "");
+  return name;
+}
+
+const CHOSEN = { validation: "the validation split chooses among its configurations", first: "its first configuration; validation scores of the others are missing", only: "" };
+
+const number = (words) => cell("td", words, { className: "number" });
+
+// Below how many bytes a curve was never measured: "at most" where the smallest file is still good enough.
+function drawAtRate() {
+  const ranked = standing(), { bytes } = networkSize();
+  element("at-rate").tBodies[0].replaceChildren(...ranked.map(({ curve, at, rank }) => {
+    const line = cell("tr", number(String(rank)));
+    line.append(nameCell(curve), number(rounded(at[4], page.metric.decimals)), neighbours(at));
+    return line;
+  }));
+  const without = shownCurves().length - ranked.length, size = rounded(bytes / Number(ratioHere()), 0);
+  element("at-rate-note").textContent = `${size} bytes. ` + (without ? `${without} of the shown methods ${without === 1 ? "has" : "have"} no curve there: –.` : "");
+}
+
+function networkSize() {
+  const row = page.lines.find((line) => line.network === state.network).rows[0];
+  return { bytes: value(row, "bytes") * value(row, "ratio") };
+}
+
+function drawAtQuality() {
+  const lost = lossHere();
+  element("at-quality-part").hidden = !lost;
+  if (!lost) return;
+  const found = listed(lost.methods), { bytes } = networkSize(), [best] = found.map(({ at }) => at[3]);
+  element("at-quality").tBodies[0].replaceChildren(...found.map(({ curve, at, ends }) => {
+    const line = cell("tr", nameCell(curve));
+    line.append(number(`${ends ? "≤ " : ""}${rounded(at[3], 0)}`), number(rounded(bytes / at[3], 1)), number(rounded(at[3] / best, 2)), neighbours(at));
+    return line;
+  }));
+  const without = shownCurves().length - found.length;
+  element("at-quality-note").textContent = `At least ${scored(lost.score)}. `.replace("least", page.metric.better > 0 ? "least" : "most") + (without ? `${without} of the shown methods ${without === 1 ? "does" : "do"} not reach it.` : "");
+}
+
+function drawBd() {
+  const lines = shownLines(), baseline = lines.find((line) => line.id === state.baseline) ?? null;
+  element("bd").hidden = !baseline;
+  if (!baseline) return;
+  const common = state.range === "common" ? overlap(lines.filter((line) => overlap([line, baseline]))) : undefined;
+  const found = lines.filter((line) => line !== baseline).map((line) => ({ line, difference: bdRate(line, baseline, common) }));
+  found.sort((a, b) => (a.difference?.percent ?? Infinity) - (b.difference?.percent ?? Infinity));
+  element("bd").tBodies[0].replaceChildren(...found.map(({ line, difference }) => {
+    const row = cell("tr", line.envelope === undefined ? lineCell(line) : nameCell(line));
+    const words = difference && `${difference.percent < 0 ? "−" : "+"}${rounded(Math.abs(difference.percent), 1)}`;
+    row.append(number(words ?? "–"), number(difference ? ends([difference.from, difference.to], page.metric, " to ") : "too little in common"));
+    return row;
+  }));
+}
+
+function lineCell(line) {
+  const name = cell("th", marker(line), { scope: "row" });
+  name.append(line.name);
+  return name;
 }
 
 function drawRanking() {
-  if (!isNew("ranking", [...FILTERS, "at"])) return;
-  const ranked = standing(), without = shownLines().length - ranked.length;
-  const rows = ranked.map(({ row, rank }) => {
-    const link = cell("button", row.line.name, { type: "button", className: "to-row" });
-    link.dataset.row = row.key;
-    const name = cell("th", marker(row.line), { scope: "row" });
-    name.append(link, ...warnings(row));
-    const line = cell("tr", cell("td", String(rank), { className: "number" }));
-    const quality = cell("td", text(row, "quality"), { className: "number" });
-    quality.append(" ", cell("small", ends(row.interval), { className: "interval" }));
-    line.append(name, quality, cell("td", text(row, "ratio"), { className: "number" }), cell("td", text(row, "bytes"), { className: "number" }), cell("td", text(row, "point"), { className: "words" }));
-    return line;
-  });
-  element("ranking-rows").tBodies[0].replaceChildren(...rows);
-  element("ranking-note").textContent = without ? `${without} of the shown lines ${without === 1 ? "has" : "have"} no file with such a ratio.` : "";
+  if (!isNew("ranking", [...FILTERS, "at", "loss", "baseline", "range"])) return;
+  drawAtRate();
+  drawAtQuality();
+  drawBd();
 }

@@ -53,21 +53,28 @@ function integral(x, y, from, to) {
 }
 
 // BD-rate: the average difference in bytes at equal quality, in per cent of the baseline's bytes, and the range of quality
-// that it covers; null if the curves overlap too little. Only each line's Pareto-optimal points within the displayed range of
-// quality count.
-function bdRate(line, baseline) {
-  const curve = (one) => {
-    const rows = front(one.rows, "bytes");
-    return [rows.map(merit), rows.map((row) => Math.log(value(row, "bytes")))];
-  };
-  const [[x, y], [u, v]] = [curve(line), curve(baseline)];
-  if (x.length < 2 || u.length < 2) return null;
-  const { reference } = page.networks.find((network) => network.name === line.network), { better } = page.metric, { view, least } = page.axis;
-  const worst = reference === null || view === null ? -Infinity : better * reference - view;
-  const from = Math.max(x[0], u[0], worst), to = Math.min(x.at(-1), u.at(-1));
-  const enough = least ?? (Math.max(x.at(-1), u.at(-1)) - Math.min(x[0], u[0])) / 10;
-  if (to - from < enough) return null;
+// that it covers: what both curves share or, if given, a range of merits. Null if the curves don't have it. Only each line's
+// Pareto-optimal points count.
+function bdRate(line, baseline, range = overlap([line, baseline])) {
+  const [[x, y], [u, v]] = [bdCurve(line), bdCurve(baseline)];
+  if (range === null || x.length < 2 || u.length < 2) return null;
+  const [from, to] = range;
+  if (from < Math.max(x[0], u[0]) || to > Math.min(x.at(-1), u.at(-1))) return null;
   const percent = 100 * (Math.exp((integral(x, y, from, to) - integral(u, v, from, to)) / (to - from)) - 1);
-  const [low, high] = [better * from, better * to].sort((a, b) => a - b);
+  const [low, high] = [page.metric.better * from, page.metric.better * to].sort((a, b) => a - b);
   return { percent, from: low, to: high };
+}
+
+function bdCurve(line) {
+  const rows = front(line.rows, "bytes");
+  return [rows.map(merit), rows.map((row) => Math.log(value(row, "bytes")))];
+}
+
+// The merits that all lines of one network have, within the displayed range of quality; null if these are too few.
+function overlap(lines) {
+  const curves = lines.map((line) => bdCurve(line)[0]), { reference } = page.networks.find((network) => network.name === lines[0].network);
+  const { better } = page.metric, { view, least } = page.axis, worst = reference === null || view === null ? -Infinity : better * reference - view;
+  const from = Math.max(worst, ...curves.map((x) => x[0])), to = Math.min(...curves.map((x) => x.at(-1)));
+  const enough = least ?? (Math.max(...curves.map((x) => x.at(-1))) - Math.min(...curves.map((x) => x[0]))) / 10;
+  return to - from < enough ? null : [from, to];
 }

@@ -10,7 +10,10 @@ function sortValue(row, key) {
 
 function inOrder(rows) {
   const key = state.sort.replace(/^-/, ""), direction = state.sort.startsWith("-") ? -1 : 1;
-  if (!key || (key !== "method" && !(key in page.place))) return rows;
+  if (!key || (key !== "method" && !(key in page.place))) {
+    const limit = limitOf(rows), ahead = front(rows, "bytes").filter((row) => !isBeyond(value(row, "quality"), limit)), rest = new Set(ahead);
+    return [...ahead.reverse(), ...rows.filter((row) => !rest.has(row))];
+  }
   return [...rows].sort((a, b) => {
     const left = sortValue(a, key), right = sortValue(b, key);
     if (left === right) return 0;
@@ -31,7 +34,7 @@ function marker(line) {
 }
 
 function stroke(line) {
-  const path = svg("path", { d: "M-16 0H16", stroke: line.colour, "stroke-width": 2, "stroke-dasharray": line.strokes });
+  const path = svg("path", { d: "M-16 0H16", stroke: line.colour, "stroke-width": 2 });
   return svg("svg", { class: "stroke", viewBox: "-16 -6 32 12", "aria-hidden": "true" }, path, svg("use", { href: `#${line.symbol}`, fill: line.colour }));
 }
 
@@ -121,7 +124,7 @@ function drawTable() {
   drawHead();
   element("rows").tBodies[0].replaceChildren();
   more();
-  const count = page.lines.reduce((sum, line) => sum + (line.network === state.network ? line.rows.length : 0), 0);
+  const count = page.lines.reduce((sum, line) => sum + (line.network === state.network && line.budget === state.budget ? line.rows.length : 0), 0);
   element("count").textContent = `${ordered.length} of ${count} operating points on ${state.network}`;
 }
 
@@ -135,7 +138,8 @@ function drawDrawer() {
 // Open and show a row: filters that hide it are removed, in one redraw.
 function goTo(row) {
   const apart = ordered.includes(row) ? {} : { query: "", hide: state.hide.filter((id) => id !== row.line.id), network: row.line.network };
-  change({ ...apart, ...(passes(row.line) ? {} : { family: "", budget: "", fidelity: "", configs: "all" }), row: row.key });
+  const { network, budget } = row.line, seen = page.curves.some((curve) => curve.rows.includes(row));
+  change({ ...apart, network, budget, ...(seen ? {} : { configs: "all" }), ...(passes({ ...row.line, network: state.network, budget: state.budget }) ? {} : { family: "", fidelity: "" }), row: row.key });
   more(Math.max(0, ordered.indexOf(row) + 1 - made));
   drawDrawer();
   row.element.scrollIntoView({ block: "center" });

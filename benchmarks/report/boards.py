@@ -1,0 +1,68 @@
+"""Who is ahead on one network at one budget: at each of several ratios, and at each of several losses of quality."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.records.rows import Row
+from benchmarks.report.envelopes import Envelope
+from benchmarks.report.standings import AtQuality, AtRate, Standings, losses
+from benchmarks.report.view import view
+
+RATIOS = (1, 2, 4, 6, 8, 10, 12, 16, 20, 24, 32, 48, 64)
+
+
+@dataclass(frozen=True)
+class AtLoss:
+    """What is lost, in words; the score that is left; the methods that reach it, the smallest file first."""
+
+    words: str
+    score: float
+    methods: tuple[AtQuality, ...]
+
+
+@dataclass(frozen=True)
+class Board:
+    """One network at one budget. `rates` has the methods at each of RATIOS, the best one first.
+
+    `start` is the ratio that is shown first. Methods are numbers of envelopes on the page.
+    """
+
+    network: str
+    budget: str
+    rates: Mapping[int, tuple[AtRate, ...]]
+    losses: tuple[AtLoss, ...]
+    start: int
+
+
+def boards(results: Path, envelopes: Sequence[Envelope], references: Mapping[str, Row]) -> Iterator[Board]:
+    """The boards of a suite, in the order of its envelopes; `results` holds the values of single test items."""
+
+    def place(number: int) -> tuple[str, str]:
+        first = envelopes[number].rows[0].first
+        return first.network, first.budget
+
+    for (network, budget), members in itertools.groupby(sorted(range(len(envelopes)), key=place), key=place):
+        numbers, reference = list(members), references.get(network)
+        own = [envelopes[number] for number in numbers]
+        standings, first = Standings(results, own, numbers), own[0].rows[0]
+        whole, metric = first.first.rate.uncompressed_bytes, first.quality.metric
+        rates = {ratio: tuple(standings.at_rate(whole / ratio)) for ratio in RATIOS}
+        lost = (AtLoss(words, score, tuple(standings.at_quality(score))) for words, score in losses(metric, reference))
+        yield Board(network, budget, rates, tuple(lost), _start(rates, reference))
+
+
+def _start(rates: Mapping[int, Sequence[AtRate]], reference: Row | None) -> int:
+    """The ratio with the most methods in view (near the reference, not collapsed), the largest one of equals."""
+    room = None if reference is None else view(reference.quality.metric)
+
+    def seen(ratio: int) -> int:
+        return sum(
+            reference is None or room is None or abs(one.place.score - reference.quality.value) <= room
+            for one in rates[ratio]
+        )
+
+    return max(rates, key=lambda ratio: (seen(ratio), ratio))

@@ -1,0 +1,83 @@
+"""The curve of each method on one network at one budget: the points of all its configurations that validation chooses.
+
+A method with several configurations is shown at its best, and the test items play no part in the choice: of all its points,
+those stay that no other one beats in both bytes and validation score.
+"""
+
+from __future__ import annotations
+
+import itertools
+import statistics
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from benchmarks.records.rows import Row
+from benchmarks.report.series import Series
+
+Chosen = Literal["only", "validation", "first"]
+
+
+@dataclass(frozen=True)
+class Envelope:
+    """One method at one budget on one network.
+
+    `line` is its first configuration, which gives name and look; `rows` are the points, the largest file first; `others` are
+    further configurations. `chosen` is how: there is only one configuration, by validation scores, or the first
+    configuration because points without a validation score can't be compared.
+    """
+
+    line: Series
+    rows: tuple[Row, ...]
+    others: tuple[Series, ...]
+    chosen: Chosen
+
+    @property
+    def series(self) -> Series:
+        """The envelope as a line of a figure."""
+        if self.chosen != "validation":
+            return self.line
+        return replace(self.line, rows=self.rows, config=f"best of {1 + len(self.others)} configurations")
+
+
+def validation(row: Row) -> float | None:
+    """The mean validation score over seeds; None if a record has none."""
+    scores = [r.validation.value for r in row.records if r.validation is not None]
+    return statistics.fmean(scores) if len(scores) == len(row.records) else None
+
+
+def envelopes(lines: Sequence[Series], first: Collection[tuple[str, str, str]]) -> Iterator[Envelope]:
+    """All envelopes, in the order of `lines`. `first` holds the identities of first configurations.
+
+    Points of one budget with different numbers of epochs are of different protocols: they are in different envelopes.
+    """
+    for _, members in itertools.groupby(sorted(lines, key=_group), key=_group):
+        own = list(members)
+        line = next((one for one in own if one.identity in first), own[0])
+        others = tuple(one for one in own if one is not line)
+        scored = [(row, validation(row)) for one in own for row in one.rows]
+        known = [(row, score) for row, score in scored if score is not None]
+        if not others:
+            yield Envelope(line, _by_size(line.rows), others, "only")
+        elif len(known) < len(scored):
+            yield Envelope(line, _by_size(line.rows), others, "first")
+        else:
+            yield Envelope(line, _by_size(unbeaten(known, line.more_is_better)), others, "validation")
+
+
+def _group(line: Series) -> tuple[str, bool, str, str, str]:
+    return line.network, line.fidelity == "baseline", line.method, line.rows[0].first.budget, line.budget
+
+
+def _by_size(rows: Sequence[Row]) -> tuple[Row, ...]:
+    return tuple(sorted(rows, key=lambda row: (-row.file_bytes.mean, row.key)))
+
+
+def unbeaten(scored: Sequence[tuple[Row, float]], more_is_better: bool) -> list[Row]:
+    """The rows that no other one beats in both bytes and score; of equal ones the first."""
+    sign, best, found = 1 if more_is_better else -1, float("-inf"), []
+    for row, score in sorted(scored, key=lambda one: (one[0].file_bytes.mean, -sign * one[1], one[0].key)):
+        if sign * score > best:
+            best = sign * score
+            found.append(row)
+    return found

@@ -1,0 +1,162 @@
+"""Methods in order at one rate and at one quality, on one network at one budget.
+
+Between two neighbours in bytes, a curve is linear over the logarithm of bytes; outside its points it is not known. Two methods
+differ at a rate if the 95 % interval of their paired difference over the test items excludes zero. A paired difference needs
+the values of single items; without them, the two scores are taken as independent.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.evaluation.metrics import Z95
+from benchmarks.records import paired
+from benchmarks.records.paired import Side
+from benchmarks.records.rows import Row
+from benchmarks.report.envelopes import Envelope
+from methods.interface import Metric
+
+LOSSES = (
+    0.5,
+    1.0,
+    2.0,
+)  # below the reference: points of a proportion, per cent of the reference's value of other metrics
+
+
+@dataclass(frozen=True)
+class Place:
+    """A place on a curve: `share` of the way, over the logarithm of bytes, from the row `low` to the larger file `high`."""
+
+    low: Row
+    high: Row
+    share: float
+
+    @property
+    def score(self) -> float:
+        return (1 - self.share) * self.low.quality.value + self.share * self.high.quality.value
+
+    @property
+    def bytes(self) -> float:
+        low, high = self.low.file_bytes.mean, self.high.file_bytes.mean
+        return float(low * (high / low) ** self.share)
+
+    @property
+    def error(self) -> float:
+        """The larger standard error of the two rows."""
+        return max(self.low.quality.standard_error, self.high.quality.standard_error)
+
+
+@dataclass(frozen=True)
+class AtRate:
+    """A method at one rate; `better` are the numbers of the envelopes that are better there beyond chance."""
+
+    envelope: int
+    place: Place
+    better: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class AtQuality:
+    """The smallest file of a method at one quality; with `ends`, its curve ends there, and it may be smaller still."""
+
+    envelope: int
+    place: Place
+    ends: bool
+
+
+def at_bytes(rows: Sequence[Row], size: float) -> Place | None:
+    """The place on a curve (the largest file first) at so many bytes; None outside it."""
+    for high, low in itertools.pairwise([*rows[:1], *rows]):
+        if low.file_bytes.mean <= size <= high.file_bytes.mean:
+            between = math.log(high.file_bytes.mean / low.file_bytes.mean)
+            share = math.log(size / low.file_bytes.mean) / between if between else 0.0
+            return Place(low, high, share)
+    return None
+
+
+def at_score(rows: Sequence[Row], score: float) -> tuple[Place, bool] | None:
+    """The smallest file on a curve with at least this score, and whether the curve ends there; None if no point has it."""
+    metric = rows[0].quality.metric
+    sign = 1 if metric.more_is_better else -1
+    for low, high in itertools.pairwise([None, *reversed(rows)]):
+        assert high is not None
+        if sign * high.quality.value >= sign * score:
+            if low is None:
+                return Place(high, high, 0.0), True
+            return Place(low, high, (score - low.quality.value) / (high.quality.value - low.quality.value)), False
+    return None
+
+
+def losses(metric: Metric, reference: Row | None) -> list[tuple[str, float]]:
+    """(what is lost, in words; the score that is left) for the reference of a network; none without a reference."""
+    if reference is None:
+        return []
+    score, sign = reference.quality.value, 1 if metric.more_is_better else -1
+    if metric.kind == "proportion":
+        unit = metric.difference_unit
+        named = [
+            (f"{loss:g} {unit.removesuffix('s') if loss == 1 else unit}".strip(), loss * metric.scale / 100)
+            for loss in LOSSES
+        ]
+    else:
+        named = [(f"{loss:g} %", loss / 100 * abs(score)) for loss in LOSSES]
+    return [(words, score - sign * loss) for words, loss in named]
+
+
+class Standings:
+    """The envelopes of one network at one budget, with the values of their test items."""
+
+    def __init__(self, results: Path, envelopes: Sequence[Envelope], numbers: Sequence[int]) -> None:
+        """`numbers` are the positions of the envelopes on the page."""
+        self._results, self._envelopes, self._numbers = results, envelopes, numbers
+        self._sides: dict[str, Side | None] = {}
+
+    def at_rate(self, size: float) -> Iterator[AtRate]:
+        """Every method that has this size on its curve, the best one first."""
+        known = [(number, at_bytes(one.rows, size)) for number, one in zip(self._numbers, self._envelopes, strict=True)]
+        found = [(number, place) for number, place in known if place is not None]
+        if not found:
+            return
+        differs = self._differ([place for _, place in found])
+        sign = 1 if found[0][1].low.quality.metric.more_is_better else -1
+        for i, (number, place) in sorted(enumerate(found), key=lambda one: -sign * one[1][1].score):
+            better = (
+                other
+                for j, (other, there) in enumerate(found)
+                if differs[i, j] and sign * there.score > sign * place.score
+            )
+            yield AtRate(number, place, tuple(better))
+
+    def at_quality(self, score: float) -> Iterator[AtQuality]:
+        """Every method that reaches this score, the smallest file first."""
+        known = [
+            (number, at_score(one.rows, score)) for number, one in zip(self._numbers, self._envelopes, strict=True)
+        ]
+        found = [AtQuality(number, *place) for number, place in known if place is not None]
+        yield from sorted(found, key=lambda one: one.place.bytes)
+
+    def _differ(self, places: Sequence[Place]) -> np.ndarray[tuple[int, int], np.dtype[np.bool_]]:
+        """(P, P): whether the 95 % interval of the difference of two places excludes zero."""
+        scores, errors = (np.array([getattr(place, name) for place in places]) for name in ("score", "error"))
+        found = np.abs(scores[:, None] - scores) > Z95 * np.hypot(errors[:, None], errors)
+        sides = [self._side(place) for place in places]
+        for items in {side.of for side in sides if side is not None}:
+            own = [(i, side) for i, side in enumerate(sides) if side is not None and side.of == items]
+            chosen = [i for i, _ in own]
+            found[np.ix_(chosen, chosen)] = paired.significant([side for _, side in own], Z95)
+        return found
+
+    def _side(self, place: Place) -> Side | None:
+        low, high = (self._kept(row) for row in (place.low, place.high))
+        return None if low is None or high is None or low.of != high.of else paired.mixed(low, high, place.share)
+
+    def _kept(self, row: Row) -> Side | None:
+        if row.key not in self._sides:
+            self._sides[row.key] = paired.side(self._results, row)
+        return self._sides[row.key]
