@@ -56,8 +56,9 @@ def test_every_number_in_the_table_is_its_record(opened: Open, complete: Path) -
         groups.setdefault(f"{cell.rpartition('-s')[0]}/{point}", []).append(known)
     page = opened(complete, "#configs=all")
     numeric = page.evaluate("page.columns.filter(column => column.numeric).map(column => column.key)")
-    for network in ("net", "other"):
-        page.evaluate("network => change({ network, columns: page.columns.map(column => column.key) })", network)
+    for network, budget in page.evaluate("page.boards.map(board => [board.network, board.budget])"):
+        page.evaluate("choice => change(choice)", {"network": network, "budget": budget})
+        page.evaluate("change({ columns: page.columns.map(column => column.key) })")
         heads = page.locator("#rows thead tr:last-child th").evaluate_all("all => all.map(one => one.dataset.sort)")
         for row in page.query_selector_all("#rows tbody tr[data-key]"):
             cells: dict[str, Any] = dict(
@@ -73,14 +74,17 @@ def test_filters_search_and_sort(opened: Open, rendered: Path) -> None:
     page = opened(rendered)
     assert len(shown(page)) == 3 and page.inner_text("#count") == "3 of 3 operating points on net"
     page.check("input[name=network][value=other]", force=True)
-    assert page.inner_text("#count") == "4 of 4 operating points on other"
-    page.select_option("#budget", "short")
+    assert page.inner_text("#count") == "1 of 1 operating points on other"
+    page.check("input[name=budget][value=short]", force=True)
+    assert page.inner_text("#count") == "3 of 3 operating points on other"
     assert {key.split("/")[1] for key in shown(page)} == {"beta"}
     page.click("#rows thead [data-sort=bytes] button")
     rising = shown(page)
     page.click("#rows thead [data-sort=bytes] button")
     assert shown(page) == rising[::-1] and rising != rising[::-1]
     assert page.get_attribute("#rows thead [data-sort=bytes]", "aria-sort") == "descending"
+    page.click("#rows thead [data-sort=quality] button")  # the best comes first, whatever best is
+    assert page.get_attribute("#rows thead [data-sort=quality]", "aria-sort") == "descending"
     page.fill("#query", "sparsity=0.6")
     assert [key[-3:] for key in shown(page)] == ["p01"]
     page.click("#reset")
@@ -99,19 +103,20 @@ def test_families_and_labels_are_filtered(opened: Open, complete: Path) -> None:
     page.select_option("#family", "pruning")
     assert methods() == {"alpha"}
     page.select_option("#family", "")
+    page.evaluate("document.querySelector('.more').open = true")
     page.select_option("#fidelity", "baseline")
     assert methods() == {"beta", "plain"} and page.locator("#plot .legendtoggle").count() == 0
-    assert page.evaluate("element('plot').data.filter(trace => trace.customdata).length") == 2
+    assert page.evaluate("element('plot').data.filter(trace => trace.customdata).length") == 1  # without the reference
     assert page.inner_text("#count") == "2 of 6 operating points on net"
 
 
 def test_a_link_holds_the_whole_view(opened: Open, rendered: Path) -> None:
     page = opened(rendered)
-    page.evaluate("change({ network: 'other', x: 'macs', front: false, sort: '-quality', query: 'beta' })")
+    page.evaluate("change({ network: 'net', x: 'macs', front: false, sort: '-quality', query: 'alpha', loss: '0' })")
     page.evaluate(
         "change({ columns: ['bytes', 'quality'], baseline: visibleLines()[0].id, hide: [visibleLines()[1].id] })"
     )
-    page.evaluate("change({ at: '4', intervals: false })")
+    page.evaluate("change({ at: '4', intervals: false, range: 'common' })")
     wanted, rows, link = page.evaluate("state"), shown(page), page.evaluate("permalink()")
     again = opened(rendered, "#" + link.partition("#")[2])
     assert again.evaluate("state") == wanted and shown(again) == rows
@@ -124,7 +129,18 @@ def test_a_link_holds_the_whole_view(opened: Open, rendered: Path) -> None:
     )
     broken = opened(rendered, unknown)
     assert broken.evaluate("state.network") == "net" and len(shown(broken)) == 3
-    assert broken.evaluate("[state.at, state.budget]") == ["10", ""]
+    assert broken.evaluate("[state.at, state.budget]") == ["", "post-training"]
+    note = broken.inner_text("#link-note")
+    assert note.startswith("This page does not have what the link names: the network gone, ") and "the row none" in note
+
+
+def test_a_link_names_its_snapshot(opened: Open, rendered: Path) -> None:
+    page = opened(rendered)
+    link = page.evaluate("permalink()").partition("#")[2]
+    assert link == f"snapshot={page.evaluate('page.snapshot')}"
+    assert opened(rendered, f"#{link}").inner_text("#link-note") == ""
+    other = opened(rendered, "#snapshot=0123456789ab").inner_text("#link-note")
+    assert other.startswith("The link is of snapshot 0123456789ab, this page is of ")
 
 
 def test_an_opened_row_is_a_part_of_the_view(opened: Open, rendered: Path) -> None:
@@ -149,12 +165,12 @@ def test_a_keyboard_stays_where_it_is(opened: Open, rendered: Path) -> None:
     page.focus(".line >> nth=1")
     before = page.evaluate(focused)
     page.keyboard.press("Enter")
-    assert page.evaluate(focused) == before and page.get_attribute(".line >> nth=1", "aria-pressed") == "false"
+    assert page.evaluate(focused) == before and page.get_attribute(".line >> nth=0", "aria-pressed") == "false"
 
 
 def test_a_row_opens_to_its_provenance(opened: Open, rendered: Path) -> None:
     page = opened(rendered)
-    page.focus("#rows tbody tr .open >> nth=0")
+    page.focus("#rows tbody tr[data-key*=alpha] .open >> nth=0")
     page.keyboard.press("Enter")
     drawer = page.locator("tr.drawer")
     drawer.locator("table").wait_for()
@@ -171,6 +187,6 @@ def test_a_row_opens_to_its_provenance(opened: Open, rendered: Path) -> None:
         "By role: weights",
     ):
         assert fact in words
-    page.focus("#rows tbody tr .open >> nth=0")
+    page.focus("#rows tbody tr[data-key*=alpha] .open >> nth=0")
     page.keyboard.press("Enter")
     assert drawer.count() == 0

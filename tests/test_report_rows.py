@@ -108,12 +108,16 @@ def test_snapshot_depends_on_contents_alone() -> None:
     assert snapshot([msgspec.structs.replace(records[0], wall_s=12.6), *records[1:]]) != known
 
 
-def test_a_method_keeps_its_colour_and_lines_differ() -> None:
-    many = [made(f"m{i:02d}", network=network) for i in range(20) for network in ("net", "other")]
+def test_families_have_colours_and_methods_symbols() -> None:
+    """A method looks the same on every network and in every suite; up to eight methods of a family differ."""
+    known = ["svd", "tucker", "l1_filter", "sfp", "rdoq", "uniform", "pq", "rvq"]
+    many = [made(name, network=network) for name in known for network in ("net", "other")]
     lines = list(series.series(aggregate([*many, reference()])))
-    assert len({(line.method, line.colour, line.symbol) for line in lines}) == 21
-    assert len({(line.colour, line.symbol) for line in lines}) == 21
-    assert lines[0].name == "m00 · mode=plain, steps=3 · post-training [reconstruction]"
+    assert len({(line.method, line.colour, line.symbol) for line in lines}) == 9
+    assert len({(line.colour, line.symbol) for line in lines}) == 9
+    colours = {line.method: line.colour for line in lines}
+    assert colours["svd"] == colours["tucker"] == series.FAMILIES["low-rank factorisation"] != colours["pq"]
+    assert next(line.name for line in lines if line.method == "svd").startswith("svd · ")
 
 
 def test_code_changed_since() -> None:

@@ -7,6 +7,7 @@ information depends on colour alone: symbols differ within a suite, and lines in
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -95,14 +96,24 @@ class Series:
 
 
 def _symbols(rows: Sequence[Row]) -> dict[tuple[str, str], Symbol]:
-    """(method, config hash) -> symbol, over the whole suite: a method has the same one on every network."""
+    """(method, config hash) -> symbol, over the whole suite: a method has the same one on every network.
+
+    Lines of one colour share a symbol only if there are more than symbols; default configurations come first.
+    """
     found: dict[tuple[str, str], Symbol] = {}
-    for baseline in (False, True):
-        kind = [r.first for r in rows if (r.first.fidelity == "baseline") == baseline]
-        pairs = {(r.method, described.config_text(r) != "default", r.config_hash) for r in kind}
-        for position, (method, _, config_hash) in enumerate(sorted(pairs)):
-            found[method, config_hash] = SYMBOLS[position % len(SYMBOLS)]
+    pairs = {(described.config_text(row.first) != "default", row.first.method, row.first.config_hash) for row in rows}
+    taken = Counter[str]()
+    for _, method, config_hash in sorted(pairs):
+        if (method, config_hash) not in found:
+            colour = colour_of(families(method))
+            found[method, config_hash] = SYMBOLS[taken[colour] % len(SYMBOLS)]
+            taken[colour] += 1
     return found
+
+
+def colour_of(families: Iterable[str]) -> str:
+    """The colour of the first family that has one."""
+    return next((FAMILIES[family] for family in families if family in FAMILIES), OTHER)
 
 
 def families(method: str) -> tuple[str, ...]:
@@ -126,6 +137,5 @@ def series(rows: Sequence[Row]) -> Iterator[Series]:
         line = tuple(members)
         r = line[0].first
         own, symbol = families(r.method), symbols[r.method, r.config_hash]
-        colour = next((FAMILIES[family] for family in own if family in FAMILIES), OTHER)
         config, budget = described.config_text(r), described.budget_text(r.budget, r.epochs)
-        yield Series(r.network, r.method, r.fidelity, config, budget, own, colour, symbol, line)
+        yield Series(r.network, r.method, r.fidelity, config, budget, own, colour_of(own), symbol, line)
