@@ -141,7 +141,11 @@ def test_numbers_are_shown_in_the_metrics_unit(errors: Path, images: Path) -> No
     half = stdtrit(23, 0.975) * 0.1 * math.sqrt(24 / 23 / 24)  # Student's, 24 items 0.1 to either side
     assert row["values"][place] == pytest.approx(1.2)
     assert row["intervals"] == [pytest.approx([1.2 - half, 1.2 + half])]
-    assert data["networks"] == [{"name": "net", "reference": pytest.approx(1.0), "bytes": 40_000}]
+    (network,) = data["networks"]
+    assert (network["name"], network["bytes"]) == ("net", 40_000)
+    assert network["reference"] == pytest.approx(1.0) == data["rows"][network["row"]]["values"][place]
+    assert [lost["words"] for lost in data["boards"][0]["losses"]] == ["0.5 per cent", "1 per cent", "2 per cent"]
+    assert data["boards"][0]["losses"][1]["score"] == pytest.approx(1.01)
     assert data["reported"][0]["quality"] == 1.0
     data = Page(images).data
     keys = [column["key"] for column in data["columns"]]
@@ -154,7 +158,8 @@ def test_numbers_are_shown_in_the_metrics_unit(errors: Path, images: Path) -> No
     texts = {data["lines"][row["line"]]["method"]: row["texts"] for row in data["rows"][::-1]}
     assert [texts[method][other] for method in ("alpha", "beta", "gamma")] == ["0.8500", "–", "–"]
     assert texts["gamma"][first] == "31.00" and texts["gamma"][keys.index("bits")] == "–"
-    assert data["networks"] == [{"name": "net", "reference": None, "bytes": None}]
+    assert data["networks"] == [{"name": "net", "reference": None, "bytes": None, "row": None}]
+    assert data["boards"][0]["losses"] == []
     assert data["axis"]["title"] == "psnr, dB"
 
 
@@ -222,7 +227,7 @@ def test_figures_show_all_points_of_a_mean_and_a_view_of_a_proportion(monkeypatc
 def test_less_is_better_in_the_plot_and_the_ranking(opened: Open, errors: Path) -> None:
     page = opened(errors)
     assert page.evaluate("element('plot').layout.yaxis.title.text") == "rmse, mm (less is better)"
-    assert page.evaluate("element('plot').layout.annotations[0].text") == "reference 1.000 mm"
+    assert page.evaluate("element('plot').layout.annotations.at(-1).text") == "reference 1.000 mm"
     assert not page.locator("input[name=y][value=near]").is_visible()  # all points are in view
     best = page.evaluate("front(page.rows, 'bytes').map(row => value(row, 'bytes'))")
     assert sorted(best) == [
@@ -233,12 +238,16 @@ def test_less_is_better_in_the_plot_and_the_ranking(opened: Open, errors: Path) 
         9000,
         40_000,
     ]  # 8,000 bytes with 1.9 mm are beaten by 6,000 with 1.5
-    page.evaluate("change({ at: '4' })")
-    ranked = page.evaluate("standing().map(({ row, rank }) => [row.line.method, rank, text(row, 'quality')])")
-    assert ranked == [["alpha", 1, "1.200"], ["beta", 2, "1.900"]]
+    page.evaluate("change({ at: '6' })")
+    ranked = page.evaluate("standing().map(({ curve, rank, at }) => [curve.method, rank, at[4]])")
+    wanted = [
+        [method, rank, pytest.approx(np.interp(np.log(40_000 / 6), np.log(SIZES[method][::-1]), ERRORS[method][::-1]))]
+        for method, rank in (("alpha", 1), ("beta", 2))
+    ]
+    assert ranked == wanted
     words = page.inner_text("section[aria-labelledby=ranking]")
-    assert "lies entirely below its own" in words and "rmse mm" in words
-    assert "lower" in page.inner_text(".lead") and "left and higher" not in page.inner_text(".lead")
+    assert "on the better side" in words and "rmse mm" in words and "above the reference" in words
+    assert "less is better" in page.inner_text(".lead")
     hover = page.evaluate("hover(page.rows[0])")
     assert "rmse 1.200 mm (95 %: 1.157 to 1.243)" in hover and "bits per weight" in hover
 
@@ -260,8 +269,8 @@ def test_bd_rates_are_scipys_where_less_is_better(opened: Open, errors: Path) ->
     assert [ours["from"], ours["to"]] == pytest.approx([1.9, 4.0])
     assert (1 + ours["percent"] / 100) * (1 + theirs["percent"] / 100) == pytest.approx(1)
     page.select_option("#baseline", page.evaluate(f"(() => {{ {line} return line('beta').id; }})()"))
-    told = page.locator(".line:has-text('alpha') .bd")
-    assert told.inner_text().startswith("−") and told.get_attribute("title") == "BD-rate over rmse of 1.900 to 4.000 mm"
+    told = page.locator("#bd tbody tr:has-text('alpha')").inner_text()
+    assert "−" in told and told.endswith("1.900 to 4.000") and "rmse mm" in page.inner_text("#bd thead")
 
 
 def test_verdicts_and_claims_follow_the_metric(opened: Open, errors: Path) -> None:
@@ -282,13 +291,13 @@ def test_a_row_says_all_its_metrics(opened: Open, images: Path) -> None:
     page.evaluate("change({ columns: ['quality', 'quality.ssim'] })")
     head = page.locator("#rows thead tr:last-child").inner_text()
     assert "psnr dB" in head and "ssim" in head and "%" not in page.inner_text("#rows")
-    cells = page.locator("#rows tbody tr[data-key]").first.locator("td").all_inner_texts()
+    cells = page.locator("#rows tbody tr[data-key*=alpha]").first.locator("td").all_inner_texts()
     assert cells[0].startswith("34.00 33.") and cells[1].startswith("0.8500 0.84")
-    rows = list(csv.DictReader(io.StringIO(saved(page, "csv"))))
-    assert float(rows[0]["quality.ssim.low"]) < 0.85 < float(rows[0]["quality.ssim.high"])
-    assert rows[3]["quality.ssim"] == rows[3]["quality.ssim.low"] == ""
+    rows = {row["method"]: row for row in reversed(list(csv.DictReader(io.StringIO(saved(page, "csv")))))}
+    assert float(rows["alpha"]["quality.ssim.low"]) < 0.85 < float(rows["alpha"]["quality.ssim.high"])
+    assert rows["beta"]["quality.ssim"] == rows["beta"]["quality.ssim.low"] == ""
     assert "psnr (dB)" in saved(page, "latex")
-    page.click("#rows tbody tr .open >> nth=0")
+    page.click("#rows tbody tr[data-key*=alpha] .open >> nth=0")
     page.locator("tr.drawer table").wait_for()
     said = page.locator("tr.drawer tr:has(th:text-is('quality')) td").inner_text()
     assert said.startswith("psnr 34.00 dB (33.57 to 34.43), over 24 test items; ssim 0.8500 (")

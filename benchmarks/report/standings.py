@@ -105,7 +105,7 @@ def losses(metric: Metric, reference: Row | None) -> list[tuple[str, float]]:
             for loss in LOSSES
         ]
     else:
-        named = [(f"{loss:g} %", loss / 100 * abs(score)) for loss in LOSSES]
+        named = [(f"{loss:g} per cent", loss / 100 * abs(score)) for loss in LOSSES]
     return [(words, score - sign * loss) for words, loss in named]
 
 

@@ -1,0 +1,179 @@
+"""Curves, ranks and answers against a recomputation from the records and the values of single items."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from invented import counted, curve, made, reference, store
+from scipy import stats
+
+from benchmarks.records import Record
+from benchmarks.records.rows import aggregate, references
+from benchmarks.records.schema import ITEMS
+from benchmarks.report import answers, cells, envelopes, series
+from benchmarks.report.boards import Board, boards
+from benchmarks.report.envelopes import Envelope
+
+N = 1000
+
+
+def board(folder: Path, records: list[Record]) -> tuple[Board, list[Envelope]]:
+    """The only board of records of one network at one budget."""
+    rows = aggregate(records)
+    lines = list(series.series(rows))
+    curves = list(envelopes.envelopes(lines, cells.first_configs("invented", records)))
+    (found,) = boards(folder, curves, references(rows))
+    return found, curves
+
+
+def scored(folder: Path, record: Record, right: np.ndarray) -> Record:
+    """The record with these items (N,), stored beside it."""
+    data = {**record.provenance.data, ITEMS: "sha256:" + "0" * 64}
+    known = made(
+        record.method,
+        seed=record.seed,
+        index=record.index,
+        file_bytes=record.rate.file_bytes,
+        correct=int(right.sum()),
+        provenance=type(record.provenance)(
+            **{**{f: getattr(record.provenance, f) for f in record.provenance.__struct_fields__}, "data": data}
+        ),
+    )
+    store(folder, [known])
+    (folder / f"{known.id}.items").write_bytes(np.packbits(right).tobytes())
+    return known
+
+
+def test_a_small_difference_on_the_same_items_is_found(tmp_path: Path) -> None:
+    """25 of 1,000 items differ, all in one direction: the intervals overlap, the paired difference excludes zero."""
+    first = np.arange(N) < 900
+    second = first.copy()
+    second[:25] = False
+    both = [
+        scored(tmp_path, made(name, file_bytes=10_000), right) for name, right in (("alpha", first), ("beta", second))
+    ]
+    assert both[0].quality.low < both[1].quality.high  # as two independent samples they would not differ
+    found, curves = board(tmp_path, [*both, reference()])
+    ranked = {curves[one.envelope].line.method: one for one in found.rates[4]}
+    assert [curves[other].line.method for other in ranked["beta"].better] == ["alpha"]
+    assert ranked["alpha"].better == ()
+    assert stats.binomtest(0, 25).pvalue < 0.05  # McNemar's exact test agrees
+
+
+def test_without_items_scores_are_independent(tmp_path: Path) -> None:
+    records = [made("alpha", file_bytes=10_000, correct=900), made("beta", file_bytes=10_000, correct=875)]
+    found, _ = board(tmp_path, [*records, reference()])
+    assert all(one.better == () for one in found.rates[4])
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_ranks_are_those_of_paired_differences(tmp_path: Path, seed: int) -> None:
+    """Between two points of a curve, with two seeds each; recomputed from the bits alone."""
+    random = np.random.default_rng(seed)
+    easy = random.random(N)
+    chance = {"alpha": (0.93, 0.85), "beta": (0.93, 0.84), "gamma": (0.9, 0.8), "delta": (0.92, 0.88)}
+    sizes, bits, records = (12_000, 8000), {}, []
+    for name, levels in chance.items():
+        for index, (size, level) in enumerate(zip(sizes, levels, strict=True)):
+            for run in (0, 1):
+                right = easy + 0.05 * random.standard_normal(N) < level
+                bits[name, index, run] = right
+                records.append(scored(tmp_path, made(name, seed=run, index=index, file_bytes=size), right))
+    found, curves = board(tmp_path, [*records, reference()])
+    share = np.log(10_000 / 8000) / np.log(12_000 / 8000)
+
+    def mixed(name: str) -> tuple[np.ndarray, float]:
+        high, low = (np.stack([bits[name, index, run] for run in (0, 1)]).astype(float) for index in (0, 1))
+        between = [own.mean(axis=1).var(ddof=1) / 2 for own in (high, low)]
+        values = share * high.mean(axis=0) + (1 - share) * low.mean(axis=0)
+        return values, share**2 * between[0] + (1 - share) ** 2 * between[1]
+
+    for one in found.rates[4]:
+        name = curves[one.envelope].line.method
+        if name == "plain":
+            continue
+        mine, own = mixed(name)
+        assert one.place.score == pytest.approx(100 * mine.mean())
+        better = set()
+        for other in chance:
+            theirs, spread = mixed(other)
+            error = np.sqrt((theirs - mine).var(ddof=1) / N + own + spread)
+            if (theirs - mine).mean() > stats.norm.ppf(0.975) * error:
+                better.add(other)
+        assert {curves[number].line.method for number in one.better} == better
+
+
+def test_items_of_other_splits_are_not_paired(tmp_path: Path) -> None:
+    first = np.arange(N) < 900
+    second = first.copy()
+    second[:25] = False
+    one = scored(tmp_path, made("alpha", file_bytes=10_000), first)
+    two = made("beta", file_bytes=10_000, correct=875)  # its items are not known
+    found, _ = board(tmp_path, [one, two, reference()])
+    assert all(entry.better == () for entry in found.rates[4])
+
+
+def test_a_curve_is_not_known_outside_its_points(tmp_path: Path) -> None:
+    records = [*curve("alpha", [12_000, 9000], [900, 890]), *curve("beta", [8000, 5000], [910, 900]), reference()]
+    found, curves = board(tmp_path, records)
+    here = {ratio: [curves[one.envelope].line.method for one in at] for ratio, at in found.rates.items()}
+    assert (here[4], here[6], here[8], here[10]) == (["alpha"], ["beta"], ["beta"], [])
+
+
+def test_the_first_ratio_has_the_most_methods_near_the_reference(tmp_path: Path) -> None:
+    """At 20 times all three have a curve, but two have collapsed; at 10 times two are near the reference."""
+    records = [
+        *curve("alpha", [4400, 1900], [930, 900]),
+        *curve("beta", [4400, 1900], [930, 500]),
+        *curve("gamma", [2100, 1900], [150, 100]),
+        reference(),
+    ]
+    found, _ = board(tmp_path, records)
+    assert found.start == 10
+
+
+def test_validation_chooses_the_points_of_a_curve(tmp_path: Path) -> None:
+    """A point that another one beats in bytes and validation score is left out, whatever its test score is."""
+
+    def at(steps: int, index: int, size: int, test: int, right: int | None) -> Record:
+        score = None if right is None else counted(right)
+        return made(index=index, config={"steps": steps}, file_bytes=size, correct=test, validation=score)
+
+    known = [at(3, 0, 9000, 900, 910), at(3, 1, 5000, 890, 800), at(4, 0, 8000, 700, 920), at(4, 1, 4000, 600, 810)]
+    _, (alpha, _) = board(tmp_path, [*known, reference()])
+    assert (alpha.chosen, [row.file_bytes.mean for row in alpha.rows]) == ("validation", [8000, 4000])
+    _, (alpha, _) = board(tmp_path, [*known[:3], at(4, 1, 4000, 600, None), reference()])
+    assert (alpha.chosen, [row.file_bytes.mean for row in alpha.rows]) == ("first", [9000, 5000])
+    assert len(alpha.others) == 1
+    _, (alpha, _) = board(tmp_path, [*known[:2], reference()])  # one configuration: nothing is chosen
+    assert (alpha.chosen, [row.file_bytes.mean for row in alpha.rows]) == ("only", [9000, 5000])
+
+
+def test_the_answers_are_those_of_the_records(tmp_path: Path) -> None:
+    """The smallest file within one point of 95 %, and the best at 10 times, by interpolation over log bytes."""
+    alpha, beta = ([9000, 5000, 3000], [948, 930, 900]), ([9000, 4200, 3500], [945, 935, 800])
+    records = [*curve("alpha", *alpha), *curve("beta", *beta), reference()]
+    found, curves = board(tmp_path, records)
+    (answer,) = answers.answers([found], curves, set())
+    sizes = {
+        name: float(np.exp(np.interp(940, right[::-1], np.log(size[::-1]))))
+        for name, (size, right) in (("alpha", alpha), ("beta", beta))
+    }
+    first, second = sorted(sizes, key=sizes.__getitem__)
+    smallest = answer.smallest
+    assert smallest is not None and (smallest.method, smallest.next) == (first, second)
+    assert smallest.bytes == pytest.approx(sizes[first])
+    assert smallest.times == pytest.approx(sizes[second] / sizes[first])
+    best = answer.best[10]
+    assert best is not None
+    scores = {
+        name: np.interp(np.log(4000), np.log(size[::-1]), right[::-1]) / 10
+        for name, (size, right) in (("alpha", alpha), ("beta", beta))
+    }
+    assert best.score == pytest.approx(max(scores.values()))
+    assert answer.best[20] is None
+    stale = {row.key for one in curves if one.line.method == first for row in one.rows}
+    (without,) = answers.answers([found], curves, stale)
+    assert without.smallest is not None and without.smallest.method == second
