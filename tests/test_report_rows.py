@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
 from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
 import pytest
 from invented import SUITE, Page, made, reference, several, store
 
@@ -118,6 +120,42 @@ def test_families_have_colours_and_methods_symbols() -> None:
     colours = {line.method: line.colour for line in lines}
     assert colours["svd"] == colours["tucker"] == series.FAMILIES["low-rank factorisation"] != colours["pq"]
     assert next(line.name for line in lines if line.method == "svd").startswith("svd · ")
+
+
+def _linear(colour: str) -> np.ndarray:
+    parts = np.array([int(colour[place : place + 2], 16) for place in (1, 3, 5)]) / 255
+    return np.where(parts <= 0.04045, parts / 12.92, ((parts + 0.055) / 1.055) ** 2.4)
+
+
+def test_colours_are_told_apart_with_deuteranopia() -> None:
+    """WCAG's contrast on both pages, and distances in OKLab, also as seen with deuteranopia (Machado et al., 2009)."""
+    deuteranopia = np.array(
+        [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.011820, 0.042940, 0.968881]]
+    )
+    cones = np.array(
+        [
+            [0.4122214708, 0.5363325363, 0.0514459929],
+            [0.2119034982, 0.6806995451, 0.1073969566],
+            [0.0883024619, 0.2817188376, 0.6299787005],
+        ]
+    )
+    oklab = np.array(
+        [
+            [0.2104542553, 0.793617785, -0.0040720468],
+            [1.9779984951, -2.428592205, 0.4505937099],
+            [0.0259040371, 0.7827717662, -0.808675766],
+        ]
+    )
+    colours = sorted({*series.FAMILIES.values(), series.OTHER})
+    for colour in colours:
+        own = _linear(colour) @ [0.2126, 0.7152, 0.0722]
+        for page in ("#ffffff", "#14171a"):
+            light, dark = sorted((own, _linear(page) @ [0.2126, 0.7152, 0.0722]), reverse=True)
+            assert (light + 0.05) / (dark + 0.05) >= 3, (colour, page)
+    for one, other in itertools.combinations(colours, 2):
+        for seen in (np.eye(3), deuteranopia):
+            a, b = (oklab @ np.cbrt(cones @ np.clip(seen @ _linear(c), 0, 1)) for c in (one, other))
+            assert np.linalg.norm(a - b) >= 0.05, (one, other)
 
 
 def test_code_changed_since() -> None:

@@ -14,15 +14,14 @@ from dataclasses import dataclass
 from benchmarks.records import described
 from benchmarks.records.rows import Row
 
-# Seven colours that readers with and without deuteranopia tell apart, each at a contrast of 3 on the light and the dark page.
+# Colours that readers with and without deuteranopia tell apart, each at a contrast of 3 on the light and the dark page.
 FAMILIES = {
     "quantisation": "#0072b2",
     "vector quantisation": "#8a63d2",
     "unstructured pruning": "#d55e00",
     "structured pruning": "#00875f",
     "low-rank factorisation": "#c8508f",
-    "pruning": "#b07d00",
-    "width scaling": "#7d6f64",
+    "pruning": "#d55e00",
 }
 OTHER = "#6b7785"  # of a family that is not in the table
 # Groups of families, for the filter; a family that is in none is in the last.
