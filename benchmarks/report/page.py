@@ -119,6 +119,7 @@ def render(contents: Contents) -> bytes:
         symbols=SYMBOLS,
         claim_groups=claimed.grouped(contents.claims),
         observation_groups=claimed.grouped(contents.observations),
+        tests=claimed.tests(contents.claims),
         answers=answers.answers(contents.boards, contents.envelopes, contents.stale),
         gap_counts=_cells(contents.gaps),
         ledger=ledger.ledger(contents.records),
