@@ -60,9 +60,31 @@ def test_a_bad_file_is_named(text: str, reason: str, tmp_path: Path) -> None:
 
 
 def test_judgement_by_hand() -> None:
-    assert claims.judge((91.0, 0.3), (90.0, 0.4), True) == (1.0, pytest.approx(0.979982), "supported")
-    assert claims.judge((90.0, 0.3), (91.0, 0.4), True)[2] == "not supported"
-    assert claims.judge((90.9, 0.3), (90.0, 0.4), True)[2] == "inconclusive"
+    """A single difference counts beyond 1.96 standard errors, in the direction of the metric."""
+    for size, more, outcome in (
+        (1.95, True, "inconclusive"),
+        (1.97, True, "supported"),
+        (1.97, False, "not supported here"),
+        (-1.97, True, "not supported here"),
+        (-1.97, False, "supported"),
+    ):
+        assert claims.outcomes([(0.5 * size, 0.5)], more) == [outcome]
+    assert claims.outcomes([(0.0, 0.0), (0.1, 0.0)], True) == ["inconclusive", "supported"]
+    assert claims.outcomes([], True) == []
+
+
+def test_many_points_are_judged_together() -> None:
+    """Holm by hand: of four, the smallest p-value has to be below 0.0125, then 0.0167, 0.025, 0.05; the first miss ends it."""
+    z = {0.01: 2.5758, 0.012: 2.5121, 0.015: 2.4324, 0.02: 2.3263, 0.026: 2.2262, 0.04: 2.0537}
+    for values, counting in (
+        ([0.04, 0.02, 0.015, 0.012], 4),
+        ([0.04, 0.026, 0.015, 0.012], 2),  # 0.04 is below 0.05, but 0.026 is not below 0.025
+        ([0.015, 0.015, 0.015, 0.015], 0),
+        ([0.01, 0.04, 0.04, 0.04], 1),
+    ):
+        found = claims.outcomes([(2 * z[p], 2.0) for p in values], True)
+        assert found.count("supported") == counting and found.count("inconclusive") == 4 - counting
+        assert [claims.p_value(2 * z[p], 2.0) for p in values] == pytest.approx(values, rel=1e-3)
 
 
 def rows(**changes: Any) -> list[Any]:
@@ -81,7 +103,7 @@ def judged(monkeypatch: pytest.MonkeyPatch, claim: Claim, table: list[Any], task
     monkeypatch.setattr(methods, "names", lambda: ["alpha", "gone"])
     monkeypatch.setattr(described, "card", lambda key: None if key == "gone" else object())
     monkeypatch.setattr(claims, "of", lambda key: claims.Claims(claim=[claim]))
-    return list(claimed.judged(table, tasks))
+    return list(claimed.judged(table, tasks, Path("no values were kept here")))
 
 
 OBSERVATION = """
@@ -113,9 +135,9 @@ def test_an_observation_holds_where_every_seed_is_above(monkeypatch: pytest.Monk
     found = list(claimed.observed(aggregate(records), {"digits"}))
     assert [(o.outcome, o.note.mean, o.note.low) for o in found] == [
         ("supported", pytest.approx(0.8), 0.7),
-        ("not supported", pytest.approx(0.7), 0.5),
+        ("not supported here", pytest.approx(0.7), 0.5),
     ]
-    assert claimed.grouped(found)[0][2] == [("supported", 1), ("not supported", 1)]
+    assert claimed.grouped(found)[0][2] == [("supported", 1), ("not supported here", 1)]
     assert not list(claimed.observed(aggregate(records), {"cifar10"}))
 
 
@@ -125,11 +147,11 @@ def test_points_meet_where_both_have_the_label(monkeypatch: pytest.MonkeyPatch, 
     found = judged(monkeypatch, claim, rows(), {"digits"})
     assert [(j.network, j.place, j.outcome) for j in found] == [
         ("net", "target 8", "supported"),
-        ("net", "target 12", "not supported"),
+        ("net", "target 12", "not supported here"),
     ]
     assert found[0].difference == pytest.approx(10.1)
     ((first, points, tally),) = claimed.grouped(found)
-    assert first is found[0] and points == found and tally == [("supported", 1), ("not supported", 1)]
+    assert first is found[0] and points == found and tally == [("supported", 1), ("not supported here", 1)]
     assert not judged(monkeypatch, claim, rows(), {"cifar10"})
     assert not judged(monkeypatch, claim, rows(budget="post-training"), {"digits"})
     other = Claim(

@@ -13,9 +13,9 @@ from browsing import Open
 from invented import SUITE, Page, curve, made, reference, store
 from matplotlib.axes import Axes
 
-from benchmarks.papers import claims, quantities
-from benchmarks.papers.claimed import _at_equal_bytes, _point
+from benchmarks.papers import quantities
 from benchmarks.papers.claims import Claim, Side
+from benchmarks.papers.meeting import meetings
 from benchmarks.papers.reported import Reported
 from benchmarks.papers.verdicts import Measured, verdict
 from benchmarks.records.rows import aggregate, references
@@ -53,12 +53,13 @@ def test_a_curve_between_two_points_is_as_uncertain_as_the_worse_one(small: int,
     sides = {"better": Side(method="alpha"), "worse": Side(method="beta")}
     claim = Claim(text="t", source="s", task="digits", budget="short", at="bytes", **sides)
     points = aggregate(curve("beta", [4000, 1000], [large, small]))
-    ((_, _, better, worse),) = _at_equal_bytes(claim, aggregate([made(file_bytes=2000, correct=850)]), points)
+    (found,) = meetings(claim, aggregate([made(file_bytes=2000, correct=850)]), points)
+    better, worse = found.better, found.worse
     assert better.error == pytest.approx(100 * math.sqrt(0.85 * 0.15 / 1000))
     assert worse.error == pytest.approx(100 * math.sqrt(0.8 * 0.2 / 1000))
     assert (better.size, worse.size, better.score) == (2000, 2000, pytest.approx(85))
     assert worse.score == pytest.approx((small + large) / 20)  # 2,000 is half-way between 1,000 and 4,000 in log bytes
-    assert [_point(row, claim.worse).size for row in points] == [4000, 1000]
+    assert [row.file_bytes.mean for row in found.worse_rows] == [1000, 4000] and found.share == pytest.approx(0.5)
 
 
 def test_a_curve_has_its_ends_and_points_of_one_size() -> None:
@@ -66,27 +67,13 @@ def test_a_curve_has_its_ends_and_points_of_one_size() -> None:
     sides = {"better": Side(method="alpha"), "worse": Side(method="beta")}
     claim = Claim(text="t", source="s", task="digits", budget="short", at="bytes", **sides)
     theirs = aggregate(curve("beta", [4000, 2000, 2000, 1000], [900, 850, 850, 800]))
-    found = list(_at_equal_bytes(claim, aggregate(curve("alpha", [4001, 4000, 2000, 1000, 999], [1] * 5)), theirs))
-    assert [(network, place, a.size) for network, place, a, _ in found] == [
+    found = list(meetings(claim, aggregate(curve("alpha", [4001, 4000, 2000, 1000, 999], [1] * 5)), theirs))
+    assert [(m.network, m.place, m.better.size) for m in found] == [
         ("net", "equal bytes", size) for size in (4000, 2000, 1000)
     ]
-    assert [b.score for _, _, _, b in found] == pytest.approx([90, 85, 80])
+    assert [m.worse.score for m in found] == pytest.approx([90, 85, 80])
     twice = aggregate(curve("beta", [2000, 2000], [850, 850]))
-    assert not list(_at_equal_bytes(claim, aggregate([made(file_bytes=2000)]), twice))
-
-
-def test_both_errors_widen_a_claims_margin() -> None:
-    """3 and 4 give 5, times 1.96; a difference of exactly the margin is inconclusive."""
-    _, margin, _ = claims.judge((50.0, 3.0), (0.0, 4.0), True)
-    assert margin == pytest.approx(9.79982)
-    for better, worse, more, outcome in (
-        (margin, 0.0, True, "inconclusive"),
-        (1.001 * margin, 0.0, True, "supported"),
-        (1.001 * margin, 0.0, False, "not supported"),
-        (0.0, 1.001 * margin, True, "not supported"),
-        (0.0, 1.001 * margin, False, "supported"),
-    ):
-        assert claims.judge((better, 3.0), (worse, 4.0), more)[2] == outcome
+    assert not list(meetings(claim, aggregate([made(file_bytes=2000)]), twice))
 
 
 @pytest.mark.parametrize("sizes", [(40_000, 44_000), (44_000, 40_000), (40_000, 40_001)])

@@ -86,7 +86,7 @@ def shown(known: list[Record]) -> None:
         for column in columns(described.all_metrics(known), True):
             column.value(row), column.text(row)
     list(series.series(rows))
-    list(claimed.judged(rows, {"cifar10"}))
+    list(claimed.judged(rows, {"cifar10"}, Path()))
     list(claimed.observed(rows, {"cifar10"}))
     table.csv(known)
     payload.records(known, {r.id: True for r in known})

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import methods
 from benchmarks import tasks
-from benchmarks.papers import quantities, reported
+from benchmarks.papers import accounting, missing, quantities, reported
 from benchmarks.papers.matching import changed, has
+from benchmarks.papers.missing import Planned
 from benchmarks.papers.quantities import Quantity
 from benchmarks.papers.reported import Reported
 from benchmarks.papers.verdicts import Measured, Verdict, verdict
@@ -30,27 +31,25 @@ class Comparison:
     verdict: Verdict
 
 
-def find(wanted: Reported, rows: Sequence[Row]) -> tuple[Row | None, str]:
-    """The row of a method that answers a reported row, or the reason why none does.
+def find(wanted: Reported, rows: Sequence[Row]) -> Row | None:
+    """The row of a method that answers a reported row, or None.
 
     If several rows match, the one with the fewest changed settings answers, then the one whose budget is nearest to the
     paper's schedule.
     """
-    left = list(rows)
-    if not left:
-        return None, "the method has no record"
-    steps: tuple[tuple[Callable[[Row], bool], str], ...] = (
-        (lambda row: row.first.task == wanted.task, f"no record on {wanted.task}"),
-        (lambda row: row.first.network == wanted.network, f"no record of {wanted.network}"),
-        (lambda row: wanted.budget in ("", row.first.budget), f"no record with the budget {wanted.budget}"),
-        (lambda row: has(row.first.config, wanted.config), f"no record with {described.named(wanted.config)}"),
-        (lambda row: has(row.first.point, wanted.point), f"no record at {described.named(wanted.point)}"),
-    )
-    for fits, missing in steps:
-        left = [row for row in left if fits(row)]
-        if not left:
-            return None, missing
-    return min(left, key=_distance), ""
+    left = [row for row in fitting(wanted, rows) if has(row.first.point, wanted.point)]
+    return min(left, key=_distance, default=None)
+
+
+def fitting(wanted: Reported, rows: Sequence[Row]) -> list[Row]:
+    """The rows of a method that fit a reported row, whatever their point."""
+    return [
+        row
+        for row in rows
+        if (row.first.task, row.first.network) == (wanted.task, wanted.network)
+        and wanted.budget in ("", row.first.budget)
+        and has(row.first.config, wanted.config)
+    ]
 
 
 def _distance(row: Row) -> tuple[int, int, int, str]:
@@ -68,22 +67,35 @@ def measured(quantity: Quantity, row: Row, reference: Row | None) -> Measured | 
     return Measured(found, quantity.error(row), known)
 
 
-def compare(key: str, wanted: Reported, rows: Sequence[Row], references: dict[str, Row]) -> Comparison:
-    """Compare one reported number with the row that answers it."""
-    quantity, (row, why) = quantities.find(wanted.task, wanted.metric), find(wanted, rows)
+def compare(
+    key: str, wanted: Reported, rows: Sequence[Row], references: dict[str, Row], planned: Sequence[Planned] = ()
+) -> Comparison:
+    """Compare one number in the paper of the method `key` with the row that answers it, if one of `rows` does."""
+    if wanted.is_accounting:
+        counted, judged = accounting.judged(key, wanted)
+        return Comparison(key, wanted, None, counted, judged)
+    method = wanted.method or key
+    own = [row for row in rows if row.first.method == method]
+    quantity, row = quantities.find(wanted.task, wanted.metric), find(wanted, own)
     found = measured(quantity, row, references.get(wanted.network)) if quantity and row else None
-    if row and not found:
+    if row:
         why = f"the record has no {wanted.metric}"
+    else:
+        why = missing.reason(wanted, method, fitting(wanted, own), planned)
     return Comparison(key, wanted, row, found, verdict(wanted, quantity, found, why))
 
 
-def comparisons(rows: Sequence[Row], references: dict[str, Row], on: set[str]) -> Iterator[Comparison]:
-    """The comparisons for all installed methods on the tasks `on`; raises RateBenchError for a bad reported.toml."""
+def comparisons(
+    rows: Sequence[Row], references: dict[str, Row], on: set[str], planned: Sequence[Planned] = ()
+) -> Iterator[Comparison]:
+    """The comparisons for all installed methods on the tasks `on`; raises RateBenchError for a bad reported.toml.
+
+    `planned` are the cells of the suite, which numbers without a record are looked up in.
+    """
     for key in methods.names():
         for wanted in _reported(key):
             if wanted.task in on and not wanted.context:
-                own = [row for row in rows if row.first.method == (wanted.method or key)]
-                yield compare(key, wanted, own, references)
+                yield compare(key, wanted, rows, references, planned)
 
 
 def context(key: str, on: set[str]) -> list[Reported]:

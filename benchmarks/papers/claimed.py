@@ -5,34 +5,34 @@ from __future__ import annotations
 import itertools
 import math
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TypeVar, get_args
 
 import methods
-from benchmarks.papers import claims
+from benchmarks.evaluation.metrics import Z95
+from benchmarks.papers import claims, setting
 from benchmarks.papers.claims import Claim, Claims, Observation, Outcome, Side
 from benchmarks.papers.matching import changed, has
-from benchmarks.records import described
+from benchmarks.papers.meeting import Meeting, Point, meetings
+from benchmarks.records import described, paired
 from benchmarks.records.quality import Spread, spread
 from benchmarks.records.rows import Row
 from methods.interface import Metric
 
 T = TypeVar("T", "Judged", "Observed")
-
-
-@dataclass(frozen=True)
-class Point:
-    """One side at one point: its mean score and standard error, in the metric's unit, and its mean bytes."""
-
-    score: float
-    error: float
-    size: float
+Items = Callable[[Row], paired.Side | None]
 
 
 @dataclass(frozen=True)
 class Judged:
-    """One claim at one point of one network: two sides, the difference of their scores, and the outcome."""
+    """One claim at one point of one network: two sides, the difference of their scores, and the outcome.
+
+    `margin` is half the width of the difference's own 95 % interval. `is_paired` says that both sides were compared item by
+    item; otherwise their errors are taken as independent. `differs` says in what the rows of all points of the claim differ
+    from the paper's setting.
+    """
 
     method: str
     claim: Claim
@@ -43,7 +43,14 @@ class Judged:
     worse: Point
     difference: float
     margin: float
+    is_paired: bool
     outcome: Outcome
+    differs: tuple[str, ...]
+
+    @property
+    def is_outside(self) -> bool:
+        """Whether the difference's own interval excludes zero."""
+        return abs(self.difference) > self.margin
 
 
 @dataclass(frozen=True)
@@ -56,35 +63,72 @@ class Observed:
     place: str
     note: Spread
     outcome: Outcome
+    differs: tuple[str, ...]
 
 
-def judged(rows: Sequence[Row], tasks: set[str]) -> Iterator[Judged]:
-    """All claims on `tasks`, at each point where both sides can be compared; raises RateBenchError for a bad claims.toml."""
+def judged(rows: Sequence[Row], tasks: set[str], results: Path) -> Iterator[Judged]:
+    """All claims on `tasks`, at each point where both sides can be compared.
+
+    Values of single items are read from the folder `results`. Raises RateBenchError for a bad claims.toml, and RecordError
+    for values that do not match their record.
+    """
+    items = _items(results)
     for key, known in _known():
         for claim in known.claim:
-            if claim.task not in tasks:
-                continue
-            better, worse = (_fitting(side, claim, rows, claim.at) for side in (claim.better, claim.worse))
-            meet = _at_equal_bytes if claim.at == claims.BYTES else _at_a_label
-            for network, place, a, b in meet(claim, better, worse):
-                metric = better[0].quality.metric
-                outcome = claims.judge((a.score, a.error), (b.score, b.error), metric.more_is_better)
-                yield Judged(key, claim, metric, network, place, a, b, *outcome)
+            if claim.task in tasks:
+                better, worse = (_fitting(side, claim, rows, claim.at) for side in (claim.better, claim.worse))
+                yield from _judged(key, claim, list(meetings(claim, better, worse)), items)
+
+
+def _judged(key: str, claim: Claim, found: Sequence[Meeting], items: Items) -> Iterator[Judged]:
+    if not found:
+        return
+    metric = found[0].better_row.quality.metric
+    differences = [_difference(meeting, items) for meeting in found]
+    outcomes = claims.outcomes([difference[:2] for difference in differences], metric.more_is_better)
+    differs = setting.differences(claim.paper, [row for m in found for row in (m.better_row, *m.worse_rows)])
+    for m, (difference, error, is_paired), outcome in zip(found, differences, outcomes, strict=True):
+        size = Z95 * error, is_paired
+        yield Judged(key, claim, metric, m.network, m.place, m.better, m.worse, difference, *size, outcome, differs)
+
+
+def _difference(meeting: Meeting, items: Items) -> tuple[float, float, bool]:
+    """(better − worse, its standard error, whether both sides were compared item by item)."""
+    better, *curve = (items(row) for row in (meeting.better_row, *meeting.worse_rows))
+    known = [side for side in curve if side is not None]
+    if better and len(known) == len(curve) and {better.of} == {side.of for side in known}:
+        worse = known[0] if len(known) == 1 else paired.mixed(known[0], known[1], meeting.share)
+        return *paired.difference(better, worse), True
+    return meeting.better.score - meeting.worse.score, math.hypot(meeting.better.error, meeting.worse.error), False
+
+
+def _items(results: Path) -> Items:
+    """The values of a row's items, each row read once."""
+    found: dict[str, paired.Side | None] = {}
+
+    def items(row: Row) -> paired.Side | None:
+        if row.key not in found:
+            found[row.key] = paired.side(results, row)
+        return found[row.key]
+
+    return items
 
 
 def observed(rows: Sequence[Row], tasks: set[str]) -> Iterator[Observed]:
-    """All observations on `tasks`, at each point whose records all have the note; errors as in `judged`."""
+    """All observations on `tasks`, at each point whose records all have the note; raises RateBenchError as `judged`."""
     for key, known in _known():
         for observation in known.observation:
             if observation.task not in tasks:
                 continue
-            for row in _fitting(observation.of, observation, rows, claims.BYTES):
+            fitting = _fitting(observation.of, observation, rows, claims.BYTES)
+            differs = setting.differences(observation.paper, fitting)
+            for row in fitting:
                 notes = [described.number(record.notes.get(observation.note)) for record in row.records]
                 if None not in notes:
                     note = spread(value for value in notes if value is not None)
-                    outcome: Outcome = "supported" if note.low > observation.above else "not supported"
+                    outcome: Outcome = "supported" if note.low > observation.above else "not supported here"
                     place = described.named(row.first.point)
-                    yield Observed(key, observation, row.first.network, place, note, outcome)
+                    yield Observed(key, observation, row.first.network, place, note, outcome, differs)
 
 
 def _known() -> Iterator[tuple[str, Claims]]:
@@ -106,49 +150,30 @@ def _fitting(side: Side, claim: Claim | Observation, rows: Sequence[Row], at: st
     return [row for row in fitting if row.first.config_hash == nearest]
 
 
-def _point(row: Row, side: Side) -> Point:
-    size = row.file_bytes.mean
-    if side.counted != "file":
-        size = row.over_seeds(lambda r: 4 * r.counted.nonzero).mean
-        size += row.first.counted.elements / 8 if side.counted == "values and mask" else 0
-    return Point(row.quality.value, row.quality.standard_error, size)
+@dataclass(frozen=True)
+class Tests:
+    """How many differences were tested: in all, item by item, with an interval without zero, and with an outcome.
+
+    `by_chance` is the number whose interval would exclude zero if no two sides differed.
+    """
+
+    made: int
+    paired: int
+    outside: int
+    counting: int
+    by_chance: float
+    level: float = claims.LEVEL
 
 
-def _at_a_label(claim: Claim, better: Sequence[Row], worse: Sequence[Row]) -> Iterator[tuple[str, str, Point, Point]]:
-    """(network, place, sides) wherever both sides have a point with the same value of the label."""
-    label = claim.at
-    first, second = (
-        {(row.first.network, row.first.point[label]): _point(row, side) for row in rows}
-        for rows, side in ((better, claim.better), (worse, claim.worse))
+def tests(points: Sequence[Judged]) -> Tests:
+    """The number of tests behind all claims."""
+    return Tests(
+        made=len(points),
+        paired=sum(point.is_paired for point in points),
+        outside=sum(point.is_outside for point in points),
+        counting=sum(point.outcome != "inconclusive" for point in points),
+        by_chance=claims.LEVEL * len(points),
     )
-    for network, value in sorted(
-        first.keys() & second.keys(), key=lambda known: (known[0], str(type(known[1])), known[1])
-    ):
-        place = f"{label} {value:g}" if isinstance(value, int | float) else f"{label} {value}"
-        yield network, place, first[network, value], second[network, value]
-
-
-def _at_equal_bytes(
-    claim: Claim, better: Sequence[Row], worse: Sequence[Row]
-) -> Iterator[tuple[str, str, Point, Point]]:
-    """Each point of the better side against the worse side's curve, interpolated linearly over log bytes."""
-    place = (
-        "equal bytes"
-        if claim.worse.counted == "file"
-        else f"equal bytes, counting {claim.worse.counted} of {claim.worse.method}"
-    )
-    for network in sorted({row.first.network for row in better}):
-        points = [_point(row, claim.better) for row in better if row.first.network == network]
-        curve = sorted(
-            (_point(row, claim.worse) for row in worse if row.first.network == network), key=lambda p: p.size
-        )
-        for point in sorted(points, key=lambda p: -p.size):
-            for low, high in itertools.pairwise(curve):
-                if low.size <= point.size <= high.size and low.size < high.size:
-                    share = math.log(point.size / low.size) / math.log(high.size / low.size)
-                    score = (1 - share) * low.score + share * high.score
-                    yield network, place, point, Point(score, max(low.error, high.error), point.size)
-                    break
 
 
 def grouped(points: Sequence[T]) -> list[tuple[T, list[T], list[tuple[Outcome, int]]]]:

@@ -7,15 +7,16 @@ not part of a method's fingerprint. This module does not depend on records.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
 
-from benchmarks.evaluation.metrics import Z95
 from benchmarks.papers import reported
 
-Outcome = Literal["supported", "not supported", "inconclusive"]
+Outcome = Literal["supported", "not supported here", "inconclusive"]
+LEVEL = 0.05  # of the tests of one claim together
 BYTES = "bytes"  # the value of `at` for comparisons at equal sizes
 
 
@@ -35,6 +36,19 @@ class Side(_Strict, frozen=True, kw_only=True):
     counted: Literal["file", "values", "values and mask"] = "file"
 
 
+class Setting(_Strict, frozen=True, kw_only=True):
+    """The setting in which the paper makes a claim, as far as it is known.
+
+    `budget` is "post-training", or "paper" for training by the paper's schedule. `config` holds settings that this suite can
+    vary, such as the storage.
+    """
+
+    tasks: list[str] = []
+    networks: list[str] = []
+    budget: str = ""
+    config: dict[str, Any] = {}
+
+
 class Claim(_Strict, frozen=True, kw_only=True):
     """`better` scores better than `worse` at one budget, at points that have the same value of the label `at`.
 
@@ -48,6 +62,7 @@ class Claim(_Strict, frozen=True, kw_only=True):
     at: str
     better: Side
     worse: Side
+    paper: Setting = Setting()
 
     def __post_init__(self) -> None:
         if self.at != BYTES and (self.better.counted, self.worse.counted) != ("file", "file"):
@@ -65,6 +80,7 @@ class Observation(_Strict, frozen=True, kw_only=True):
     of: Side
     note: str
     above: float
+    paper: Setting = Setting()
 
     def __post_init__(self) -> None:
         if self.of.counted != "file":
@@ -89,16 +105,23 @@ def read(path: Path) -> Claims:
     return reported.decode(path, Claims)
 
 
-def judge(
-    better: tuple[float, float], worse: tuple[float, float], more_is_better: bool
-) -> tuple[float, float, Outcome]:
-    """(difference better − worse, half width of its 95 % interval, outcome) from the (mean, standard error) of both sides.
+def outcomes(differences: Sequence[tuple[float, float]], more_is_better: bool) -> list[Outcome]:
+    """The outcome at each point of one claim, from the differences better − worse and their standard errors.
 
-    The outcome is "inconclusive" if the interval contains zero. The errors are taken as independent, although both sides
-    are scored on the same test items: this usually makes the interval wider than necessary.
+    A difference counts if it is significant at 5 % over all points of the claim, by Holm's method: of m points, the k-th
+    smallest two-sided p-value has to be below 0.05 / (m + 1 − k), as have all smaller ones (Holm 1979).
     """
-    difference = better[0] - worse[0]
-    margin = Z95 * math.hypot(better[1], worse[1])
-    if abs(difference) <= margin:
-        return difference, margin, "inconclusive"
-    return difference, margin, "supported" if (difference > 0) == more_is_better else "not supported"
+    found: list[Outcome] = ["inconclusive"] * len(differences)
+    values = [p_value(*difference) for difference in differences]
+    for rank, place in enumerate(sorted(range(len(values)), key=values.__getitem__)):
+        if values[place] >= LEVEL / (len(values) - rank):
+            break
+        found[place] = "supported" if (differences[place][0] > 0) == more_is_better else "not supported here"
+    return found
+
+
+def p_value(difference: float, error: float) -> float:
+    """The two-sided p-value of a difference with a normal distribution of that standard error around zero."""
+    if difference == 0:
+        return 1.0
+    return math.erfc(abs(difference) / error / math.sqrt(2)) if error else 0.0

@@ -6,9 +6,10 @@ Units: proportions and reductions in per cent, other metrics as their task shows
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
+from msgspec import Meta
 
 import methods
 from benchmarks.errors import RateBenchError
@@ -37,9 +38,10 @@ class Reported(_Strict, frozen=True, kw_only=True):
     operating point by labels that the method yields, and `config` holds settings that differ from the method's defaults. If
     `budget` is given, only records at that budget answer. `baseline` is the value of the paper's own uncompressed network.
     `spread` is the printed standard deviation over runs; `best`, the value of the best epoch on the test set, is kept but
-    never compared. `comparable` is a reason why the number can't be compared, `known_gap` a reason why a difference is
-    expected. `context` marks a number of a method that is not in this suite: it is shown in a separate table, without
-    records.
+    never compared. `last_digit` is the value of one unit of the last printed digit (1e6 for 3.42E8): it marks an accounting
+    number, which follows from a structure (`benchmarks.papers.accounting`). `comparable` is a reason why the number can't be
+    compared, `known_gap` a reason why a difference is expected. `context` marks a number of a method that is not in this
+    suite: it is shown in a separate table, without records.
     """
 
     task: str
@@ -56,10 +58,16 @@ class Reported(_Strict, frozen=True, kw_only=True):
     tolerance: float | None = None
     spread: float | None = None
     best: float | None = None
+    last_digit: Annotated[float, Meta(gt=0)] | None = None
     known_gap: str = ""
     comparable: str = ""
     context: bool = False
     claim: str = ""
+
+    @property
+    def is_accounting(self) -> bool:
+        """Whether the number follows from a structure and is counted, not measured."""
+        return self.last_digit is not None
 
 
 class _File(_Strict, frozen=True):

@@ -8,7 +8,9 @@ from typing import Literal
 from benchmarks.papers.quantities import Quantity
 from benchmarks.papers.reported import Reported
 
-Outcome = Literal["replicated", "better", "worse", "not comparable", "not attempted"]
+Measurement = Literal["replicated", "better", "worse", "not attempted", "not comparable"]
+Accounting = Literal["accounting matched", "accounting differs", "not counted"]  # of numbers that need no training
+Outcome = Measurement | Accounting
 
 
 @dataclass(frozen=True)
@@ -33,7 +35,9 @@ class Verdict:
 
     @property
     def text(self) -> str:
-        """The verdict in words: "1.20 points below reported"."""
+        """The verdict in words: "1.20 points below reported", "accounting differs by 0.2"."""
+        if self.outcome == "accounting differs" and self.delta is not None:
+            return f"{self.outcome} by {abs(self.delta):,.10g}"
         if self.outcome != "worse" or self.delta is None or self.quantity is None:
             return self.outcome
         number, side = f"{abs(self.delta):,.{self.quantity.decimals}f}", "below" if self.delta < 0 else "above"

@@ -49,17 +49,18 @@ class About:
     accounts: list[Account]
     answered: list[Comparison]
     open: list[Comparison]
+    counted: list[Comparison]  # without training
     context: list[Reported]
 
     @property
     def verdicts(self) -> dict[str, int]:
         """The number of the paper's results with each verdict."""
-        return dict(Counter(c.verdict.outcome for c in self.answered).most_common())
+        return dict(Counter(c.verdict.outcome for c in (*self.answered, *self.counted)).most_common())
 
     @property
     def silent(self) -> bool:
         """Whether the method is from a paper, but none of the paper's numbers is shown."""
-        return self.fidelity != "baseline" and not self.answered and not self.open
+        return self.fidelity != "baseline" and not (self.answered or self.open or self.counted)
 
 
 def about(lines: Sequence[Series], references: dict[str, Row], comparisons: Sequence[Comparison]) -> list[About]:
@@ -74,6 +75,7 @@ def about(lines: Sequence[Series], references: dict[str, Row], comparisons: Sequ
 def _about(key: str, lines: list[Series], references: dict[str, Row], comparisons: Sequence[Comparison]) -> About:
     card = described.card(key)
     own = [comparison for comparison in comparisons if comparison.method == key]
+    measured = [comparison for comparison in own if not comparison.reported.is_accounting]
     rows = [row for line in lines for row in line.rows if row.first.network in references]
     return About(
         key=key,
@@ -82,8 +84,9 @@ def _about(key: str, lines: list[Series], references: dict[str, Row], comparison
         url=_arxiv_url(card) if card else None,
         about=_readme(key),
         accounts=[_account(row, references[row.first.network]) for row in rows],
-        answered=[comparison for comparison in own if comparison.measured],
-        open=[comparison for comparison in own if not comparison.measured],
+        answered=[comparison for comparison in measured if comparison.measured],
+        open=[comparison for comparison in measured if not comparison.measured],
+        counted=[comparison for comparison in own if comparison.reported.is_accounting],
         context=answers.context(key, {row.first.task for line in lines for row in line.rows}),
     )
 

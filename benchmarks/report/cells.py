@@ -14,6 +14,7 @@ from typing import Any, Literal
 from benchmarks import configuration
 from benchmarks import records as recorded
 from benchmarks.errors import RateBenchError
+from benchmarks.papers.missing import Planned
 from benchmarks.records import Record, described, regular
 from benchmarks.records.table import plain_json
 from benchmarks.running import params, plan, state
@@ -114,6 +115,18 @@ def _planned(suite: str) -> Iterator[Cell | Gap]:
                     yield from plan.cells(suite, chosen_methods=[key], budget_name=budget)
                 except RateBenchError as error:
                     yield Gap("", key, "", budget, "not run", str(error), ())
+
+
+def planned_cells(suite: str) -> list[Planned]:
+    """The cells of the suite, for numbers of papers that no record answers; those that differ only in their seed once."""
+    found = {
+        _command(cell): Planned(
+            cell.method, cell.task, cell.network, cell.config, cell.config_hash, cell.budget.name, _command(cell)
+        )
+        for cell in _planned(suite)
+        if isinstance(cell, Cell)
+    }
+    return list(found.values())
 
 
 def _not_run(results: Path, planned: Sequence[Cell | Gap], records: Sequence[Record]) -> Iterator[Gap]:

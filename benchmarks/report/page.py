@@ -9,7 +9,7 @@ from typing import Any
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs_version
 
-from benchmarks.papers import claimed
+from benchmarks.papers import claimed, scoreboard
 from benchmarks.papers.reported import CLAIM, Reported
 from benchmarks.records import described
 from benchmarks.records.snapshot import snapshot
@@ -119,6 +119,9 @@ def render(contents: Contents) -> bytes:
         symbols=SYMBOLS,
         claim_groups=claimed.grouped(contents.claims),
         observation_groups=claimed.grouped(contents.observations),
+        tests=claimed.tests(contents.claims),
+        scoreboard=scoreboard.scoreboard(contents.comparisons, [*contents.claims, *contents.observations]),
+        outcomes={"measured": scoreboard.MEASURED, "counted": scoreboard.COUNTED, "claimed": scoreboard.CLAIMED},
         answers=answers.answers(contents.boards, contents.envelopes, contents.stale),
         gap_counts=_cells(contents.gaps),
         ledger=ledger.ledger(contents.records),

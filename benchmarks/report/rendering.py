@@ -79,7 +79,7 @@ def _contents(suite: str, results: Path, records: Sequence[Record]) -> tuple[Con
         if reference is not None and (slim := costs.narrower(reference, here, first)):
             draw = partial(costs.figure, metrics[0], reference, slim)
             drawn["macs-quality", network, budget] = figures.render(draw, caution)
-    comparisons = list(answers.comparisons(rows, known, tasks))
+    comparisons = list(answers.comparisons(rows, known, tasks, cells.planned_cells(suite)))
     contents = Contents(
         suite=suite,
         caution=caution,
@@ -95,7 +95,7 @@ def _contents(suite: str, results: Path, records: Sequence[Record]) -> tuple[Con
         logs=cells.logs(results, suite),
         comparisons=comparisons,
         methods=about.about([line for line in lines if line.identity in first], known, comparisons),
-        claims=list(claimed.judged(rows, tasks)),
+        claims=list(claimed.judged(rows, tasks, results)),
         observations=list(claimed.observed(rows, tasks)),
         figures={key: made.pop("page") for key, made in drawn.items()},
     )
