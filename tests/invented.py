@@ -22,6 +22,7 @@ from benchmarks import tasks
 from benchmarks.configuration import config_hash
 from benchmarks.evaluation.metrics import interval, sums, wilson
 from benchmarks.records import CellState, Record, Score, described
+from benchmarks.records.latency import Architecture, Latencies, Milliseconds
 from methods.interface import Card, Metric
 
 SUITE = "invented"
@@ -249,6 +250,28 @@ def store(results: Path, records: list[Record]) -> Path:
         ended = CellState(recorded.SCHEMA, known.provenance.fingerprint, "complete", count, 1.0)
         recorded.write(folder / "cell.json", ended)
     return results
+
+
+def timed(*artefacts: str, network: str = "net", ms: float = 1.25) -> Latencies:
+    """Latencies of one architecture: `ms` for a batch of 1, and 32 times that for 128."""
+    times = [Milliseconds(median=each, low=each * 0.96, high=each * 1.2) for each in (ms, 32 * ms)]
+    own = Architecture(
+        key=f"{network}{ms}", batch1=times[0], batch128=times[1], artefacts=list(artefacts), records=["a record"]
+    )
+    return Latencies(
+        suite=SUITE,
+        task="digits",
+        network=network,
+        device="an idle processor",
+        threads=1,
+        rounds=3,
+        load=0.1,
+        started="2026-01-05T10:00:00+00:00",
+        commit=None,
+        dirty=None,
+        versions={},
+        architectures=[own],
+    )
 
 
 class Page(HTMLParser):

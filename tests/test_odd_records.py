@@ -83,12 +83,12 @@ def shown(known: list[Record]) -> None:
     """What a report makes of records, without its figures."""
     rows = aggregate(known)
     for row in rows:
-        for column in columns(described.all_metrics(known), True):
+        for column in columns(described.all_metrics(known), True, {}):
             column.value(row), column.text(row)
     list(series.series(rows))
     list(claimed.judged(rows, {"cifar10"}, Path()))
     list(claimed.observed(rows, {"cifar10"}))
-    table.csv(known)
+    table.csv(known, "0" * 12)
     payload.records(known, {r.id: True for r in known})
 
 

@@ -26,7 +26,7 @@ def test_anyone_can_read_it(opened: Open, complete: Path, scheme: Any) -> None:
     page.evaluate("goTo(page.rows[0])")
     page.locator("tr.drawer table").wait_for()
     assert serious(page) == "[]"
-    page.evaluate("change({ x: 'latency1' })")  # the button of the front is disabled there
+    page.evaluate("change({ x: 'latency1' })")
     assert serious(page) == "[]"
 
 

@@ -1,4 +1,4 @@
-"""Commands about existing results: `show`, `verify`, `report`, `compare`, `decode` and `accept`."""
+"""Commands about existing results: `show`, `verify`, `report`, `compare`, `snapshot`, `time`, `decode` and `accept`."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ import typer
 
 import methods
 from benchmarks import bitstream, records, storage
-from benchmarks.cli.app import Methods, Results, Suite, app, console, counted, say, warn
+from benchmarks.cli.app import Methods, Networks, Results, Suite, app, console, counted, say, warn
 from benchmarks.cli.tables import Column, Table
 from benchmarks.errors import RateBenchError, UnknownName
 from benchmarks.evaluation.verify import verify as verified
-from benchmarks.records import comparable, described
-from benchmarks.running import environment, params
+from benchmarks.records import comparable, described, history, latency
+from benchmarks.running import environment, params, timing
 from methods.interface import Metric
 
 
@@ -23,8 +23,7 @@ def show(suite: Suite, results: Results = Path("results")) -> None:
     """Print the records of a suite as a table."""
     known = records.load(results, suite)
     if not known:
-        msg = f"there are no records of {suite!r} in {results}: `ratebench run {suite}` makes them"
-        raise RateBenchError(msg)
+        raise _no_records(suite, results)
     comparable.check(known)
     metrics = described.all_metrics(known)
     columns = [column for m in metrics for column in (m.name, "95 % interval")]
@@ -41,6 +40,10 @@ def show(suite: Suite, results: Results = Path("results")) -> None:
     table.print(console)
     if caution:
         say(caution)
+
+
+def _no_records(suite: str, results: Path) -> RateBenchError:
+    return RateBenchError(f"there are no records of {suite!r} in {results}: `ratebench run {suite}` makes them")
 
 
 def _score(metric: Metric, score: records.Score | None) -> tuple[str, str]:
@@ -87,8 +90,8 @@ def report(
 @app.command()
 def compare(
     suite: Suite,
-    before: Annotated[str, typer.Argument(help="A results folder, or a git revision.")],
-    after: Annotated[str, typer.Argument(help="A results folder, or a git revision.")] = "results",
+    before: Annotated[str, typer.Argument(help="A results folder, a git revision, or a snapshot.")],
+    after: Annotated[str, typer.Argument(help="A results folder, a git revision, or a snapshot.")] = "results",
 ) -> None:
     """List the records of a suite that were added, removed or changed between two snapshots."""
     from benchmarks.records.compare import compare as compared
@@ -111,6 +114,36 @@ def _total(r: records.Record) -> str:
     """The text of the score by which networks are compared, with the number of test items."""
     metric = described.metric(r.task, r.metric)
     return f"{described.score_text(metric, r.quality.value)}, {counted(r.quality.items, 'item')}"
+
+
+@app.command("snapshot")
+def find_snapshot(
+    name: Annotated[str, typer.Argument(metavar="ID", help="The id in a report's footer, or its beginning.")],
+    results: Results = Path("results"),
+) -> None:
+    """Print the first commit whose records are a snapshot: `git checkout $(ratebench snapshot ID)`."""
+    found = history.find(results, name)
+    warn(f"the records of suite {found.suite} in snapshot {found.id}:")
+    say(found.commit)
+
+
+@app.command()
+def time(suite: Suite, network: Networks = None, results: Results = Path("results")) -> None:
+    """Time the architectures of a suite's artefacts, one after another, on an idle machine; the report shows the latencies."""
+    recorded = records.stored(results, suite)
+    names = {r.network for r in recorded.values()}
+    for name in network or ():
+        if name not in names:
+            raise UnknownName("network", name, names)
+    if not names:
+        raise _no_records(suite, results)
+    load = timing.check_idle()
+    for name in network or sorted(names):
+        own = {path: r for path, r in recorded.items() if r.network == name}
+        found = timing.timed(own, environment.device(), load, warn)
+        artefacts = sum(len(one.artefacts) for one in found.architectures)
+        path = latency.write(results, found)
+        say(f"{counted(len(found.architectures), 'architecture')} of {counted(artefacts, 'artefact')}: wrote {path}")
 
 
 @app.command()

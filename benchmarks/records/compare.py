@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import io
+import re
 import subprocess
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.data import unpacking
 from benchmarks.errors import RateBenchError
-from benchmarks.records import folders
+from benchmarks.records import folders, history
 from benchmarks.records.schema import Record
-from benchmarks.records.snapshot import snapshot
+from benchmarks.records.snapshot import DIGITS, snapshot
+
+RESULTS = "results"  # the folder of records at a revision
 
 
 @dataclass(frozen=True)
@@ -31,16 +36,16 @@ class Difference:
 
 
 def compare(suite: str, before: str, after: str) -> Difference:
-    """Compare a suite's records in two places: results folders, or git revisions of this checkout's `results/`.
+    """Compare a suite's records in two places: results folders, git revisions of this checkout's `results/`, or snapshots.
 
-    Raises RateBenchError if a place is neither, or if it has no record of the suite.
+    Raises RateBenchError if a place is none of these, or if it has no record of the suite.
     """
-    one, two = ({r.id: r for r in load(place, suite)} for place in (before, after))
+    (first, one), (second, two) = (_load(place, suite) for place in (before, after))
     both = [(one[key], two[key]) for key in sorted(one.keys() & two.keys())]
     changed = [(a, b) for a, b in both if _differ(a, b)]
     return Difference(
-        before=snapshot(one.values()),
-        after=snapshot(two.values()),
+        before=first,
+        after=second,
         gone=[one[key] for key in sorted(one.keys() - two.keys())],
         new=[two[key] for key in sorted(two.keys() - one.keys())],
         changed=changed,
@@ -52,28 +57,41 @@ def _differ(a: Record, b: Record) -> bool:
     return a.rate != b.rate or any(a.metrics[name] != b.metrics[name] for name in a.metrics.keys() & b.metrics.keys())
 
 
-def load(place: str, suite: str) -> list[Record]:
-    """The records of a suite in a results folder or at a git revision."""
+def _load(place: str, suite: str) -> tuple[str, dict[str, Record]]:
+    """The snapshot and the records, by id, of a suite in a place."""
+    with _folder(place, suite) as folder:
+        found = {r.id: r for r in folders.load(folder, suite)}
+        if not found:
+            msg = f"there are no records of {suite!r} in {place}"
+            raise RateBenchError(msg)
+        return snapshot(folder, suite), found
+
+
+@contextmanager
+def _folder(place: str, suite: str) -> Iterator[Path]:
+    """A results folder with the suite's records in a place; the working tree is not touched."""
     if Path(place).is_dir():
-        found = folders.load(Path(place), suite)
-    else:
-        with tempfile.TemporaryDirectory() as folder:
-            _checkout(place, suite, Path(folder))
-            found = folders.load(Path(folder) / "results", suite)
-    if not found:
-        msg = f"there are no records of {suite!r} in {place}"
-        raise RateBenchError(msg)
-    return found
+        yield Path(place)
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        packed = _archive(place, suite)
+        if packed is None and re.fullmatch(rf"[0-9a-f]{{{DIGITS}}}", place):
+            packed = _archive(history.find(Path(RESULTS), place).commit, suite)
+        if packed is None:
+            msg = (
+                f"{place} is neither a folder nor a git revision with {RESULTS}/{suite}, nor a snapshot of its records"
+            )
+            raise RateBenchError(msg)
+        with unpacking.opened(io.BytesIO(packed), place) as tar:
+            for name, member in unpacking.members(tar, place, len(packed), flat=False).items():
+                unpacking.copy(tar, member, Path(folder) / name)
+        yield Path(folder) / RESULTS
 
 
-def _checkout(revision: str, suite: str, folder: Path) -> None:
-    """Write the suite's records at a revision into `folder`; the working tree is not touched."""
-    command = ["git", "archive", "--end-of-options", revision, f"results/{suite}"]
+def _archive(revision: str, suite: str) -> bytes | None:
+    """The suite's folder at a revision as a tar file; None if there is no such revision or folder."""
+    command = ["git", "archive", "--end-of-options", revision, f"{RESULTS}/{suite}"]
     try:
-        packed = subprocess.run(command, capture_output=True, check=True).stdout
-    except (OSError, subprocess.CalledProcessError) as error:
-        msg = f"{revision} is neither a folder nor a git revision with results/{suite}"
-        raise RateBenchError(msg) from error
-    with unpacking.opened(io.BytesIO(packed), revision) as tar:
-        for name, member in unpacking.members(tar, revision, len(packed), flat=False).items():
-            unpacking.copy(tar, member, folder / name)
+        return subprocess.run(command, capture_output=True, check=True).stdout
+    except (OSError, subprocess.CalledProcessError):
+        return None

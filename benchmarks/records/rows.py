@@ -70,13 +70,6 @@ class Row:
     def nonzero_share(self) -> float:
         return self.over_seeds(lambda r: r.counted.nonzero / r.counted.elements if r.counted.elements else 0.0).mean
 
-    def timed(self, quantity: Callable[[Record], float | None]) -> float | None:
-        """The median over seeds; None if the seeds ran on different devices or thread counts."""
-        if len({(r.speed.device, r.speed.threads) for r in self.records}) > 1:
-            return None
-        times = [time for r in self.records if (time := quantity(r)) is not None]
-        return statistics.median(times) if times else None
-
 
 def _group(record: Record) -> tuple[str, str, str, str, int, str]:
     # The label is needed: if seeds yield different curves, the same index may refer to different points.

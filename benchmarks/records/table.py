@@ -52,14 +52,15 @@ def _harmless(value: Any) -> Any:
     return f"'{value}" if isinstance(value, str) and _FORMULA.match(value) else value
 
 
-def csv(records: Iterable[Record], caution: str = "") -> bytes:
+def csv(records: Iterable[Record], snapshot: str, caution: str = "") -> bytes:
     """UTF-8 CSV of `flat`; floats are written so that they read back as the same double.
 
     A text that a spreadsheet would take for a formula begins with an apostrophe, which makes it text there.
-    A suite's caution becomes the last column, because rows may be read without the page that shows it.
+    The snapshot and a suite's caution become the last columns, because rows may be read without the page that shows them.
     """
     whole = flat(records)
     table = pd.DataFrame({name: pd.Series(map(_harmless, whole[name]), dtype=object) for name in whole})
+    table["snapshot"] = snapshot
     if caution:
         table["caution"] = _harmless(caution)
     text: str = table.to_csv(index=False, lineterminator="\n")

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from benchmarks.records import described
+from benchmarks.records.latency import BATCHES, Milliseconds, Timed, of_row
 from benchmarks.records.rows import Row
 from methods.interface import Metric
 
 Value = float | int | str | None
-TIMED = (
-    "timed in the scoring process, while other cells may have run on the same machine: "
-    "to compare times, measure them on an idle machine (nox -s perf)"
-)
 
 
 @dataclass(frozen=True)
@@ -53,10 +50,6 @@ def significant(value: float, digits: int = 3) -> str:
     return f"{value:,.{decimals}f}"
 
 
-def _maybe(value: float | None) -> str:
-    return "–" if value is None else significant(value)
-
-
 def _config(row: Row) -> str:
     return described.config_text(row.first)
 
@@ -79,18 +72,6 @@ def _nonzero(row: Row) -> float:
 
 def _macs(row: Row) -> float:
     return row.over_seeds(lambda r: r.counted.macs).mean
-
-
-def _latency1(row: Row) -> float | None:
-    return row.timed(lambda r: r.speed.latency_ms_batch1)
-
-
-def _latency128(row: Row) -> float | None:
-    return row.timed(lambda r: r.speed.latency_ms_batch128)
-
-
-def _decode(row: Row) -> float | None:
-    return row.timed(lambda r: r.speed.decode_s)
 
 
 def _elements(row: Row) -> float:
@@ -191,35 +172,6 @@ _COST = (
         best=-1,
     ),
     Column(
-        "latency1",
-        "latency, decoding",
-        "b1",
-        "ms",
-        f"Median time of the decoded network for a batch of 1; {TIMED}",
-        _latency1,
-        lambda row: _maybe(_latency1(row)),
-    ),
-    Column(
-        "latency128",
-        "latency, decoding",
-        "b128",
-        "ms",
-        f"Median time of the decoded network for a batch of 128; {TIMED}",
-        _latency128,
-        lambda row: _maybe(_latency128(row)),
-        shown=False,
-    ),
-    Column(
-        "decode",
-        "latency, decoding",
-        "decode",
-        "s",
-        f"Time from file to network; {TIMED}",
-        _decode,
-        lambda row: _maybe(_decode(row)),
-        shown=False,
-    ),
-    Column(
         "hours",
         "spent",
         "hours",
@@ -232,16 +184,36 @@ _COST = (
 )
 
 
-def columns(metrics: Sequence[Metric], has_weights: bool) -> tuple[Column, ...]:
+def columns(metrics: Sequence[Metric], has_weights: bool, timed: Mapping[str, Timed]) -> tuple[Column, ...]:
     """All columns of a suite with these metrics. Of several metrics, only the first one's column is `shown`.
 
-    Bits per weight and BatchNorm are not `shown` if there is no reference network.
+    Bits per weight and BatchNorm are not `shown` if there is no reference network. There are columns of latencies if
+    architectures were `timed` (by artefact).
     """
     scores = (_score(metric, position) for position, metric in enumerate(metrics))
+    latencies = (_latency(timed, batch) for batch in BATCHES if timed)
     return tuple(
         replace(column, shown=column.shown and (has_weights or column.key not in ("bits", "batchnorm")))
-        for column in (*_RATE, *scores, *_POINT, *_COST)
+        for column in (*_RATE, *scores, *_POINT, *_COST, *latencies)
     )
+
+
+def _latency(timed: Mapping[str, Timed], batch: int) -> Column:
+    def found(row: Row) -> Milliseconds | None:
+        one = of_row(row, timed)
+        return None if one is None else one.architecture.of(batch)
+
+    def value(row: Row) -> float | None:
+        return None if (one := found(row)) is None else one.median
+
+    def text(row: Row) -> str:
+        if (one := found(row)) is None:
+            return "–"
+        return f"{significant(one.median)} ({significant(one.low)}–{significant(one.high)})"
+
+    name = f"Time of a forward pass of the decoded network for a batch of {batch}"
+    help = f"{name}: median and quartiles over rounds in which all architectures took turns on an idle machine"
+    return Column(f"latency{batch}", "latency", f"b{batch}", "ms", help, value, text, shown=batch == 1, best=-1)
 
 
 def _score(metric: Metric, position: int) -> Column:

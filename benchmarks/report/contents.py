@@ -9,10 +9,12 @@ from dataclasses import dataclass
 from benchmarks.papers.answers import Comparison
 from benchmarks.papers.claimed import Judged, Observed
 from benchmarks.records import Record
+from benchmarks.records.latency import Timed
 from benchmarks.records.rows import Row
 from benchmarks.report.about import About
 from benchmarks.report.boards import Board
 from benchmarks.report.cells import Gap
+from benchmarks.report.citation import Citation
 from benchmarks.report.envelopes import Envelope
 from benchmarks.report.series import Series
 from methods.interface import Metric
@@ -23,16 +25,19 @@ class Contents:
     """Everything that the templates and the script show.
 
     `metrics` are the suite's metrics; networks are compared by the first. `current` maps each record's id to whether the
-    installed code gives it the same fingerprint (None: not known). `first` holds the identities of the lines that are a
-    method's first configuration. `envelopes` are the curves of the methods, which `boards` compare. `logs` maps the ids of
-    cells to their logs. `figures` maps a kind ("rate-quality", "macs-quality"), a network and a budget to an SVG.
+    installed code gives it the same fingerprint (None: not known). `timed` holds latencies by the hash of the artefact.
+    `first` holds the identities of the lines that are a method's first configuration. `envelopes` are the curves of the
+    methods, which `boards` compare. `logs` maps the ids of cells to their logs. `figures` maps a kind ("rate-quality",
+    "macs-quality"), a network and a budget to an SVG.
     """
 
     suite: str
     caution: str
+    citation: Citation
     records: Sequence[Record]
     metrics: Sequence[Metric]
     current: Mapping[str, bool | None]
+    timed: Mapping[str, Timed]
     lines: Sequence[Series]
     first: set[tuple[str, str, str]]
     envelopes: Sequence[Envelope]

@@ -144,14 +144,18 @@ def legend(drawn: Figure) -> None:
     drawn.legend(loc="outside lower left", ncols=1, handlelength=3.2, labelspacing=0.25, borderpad=0)
 
 
-def _saved(drawn: Figure, suffix: str) -> bytes:
+def _saved(drawn: Figure, suffix: str, origin: str) -> bytes:
     buffer = io.BytesIO()
-    drawn.savefig(buffer, format=suffix, metadata={"Date": None} if suffix == "svg" else {"CreationDate": None})
+    metadata = {"Date": None, "Description": origin} if suffix == "svg" else {"CreationDate": None, "Subject": origin}
+    drawn.savefig(buffer, format=suffix, metadata=metadata)
     return buffer.getvalue()
 
 
-def render(draw: Callable[[], Figure], caution: str = "") -> dict[str, bytes]:
-    """The figure as "svg" and "pdf" files, and as "page": an SVG with letters as text, which is a third as large."""
+def render(draw: Callable[[], Figure], origin: str, caution: str = "") -> dict[str, bytes]:
+    """The figure as "svg" and "pdf" files, and as "page": an SVG with letters as text, which is a third as large.
+
+    `origin` names suite and snapshot: it is the description in an SVG's metadata, and the subject in a PDF's.
+    """
     files = {}
 
     def drawn() -> Figure:
@@ -165,7 +169,7 @@ def render(draw: Callable[[], Figure], caution: str = "") -> dict[str, bytes]:
     # A new figure for each file: saving changes the layout.
     with matplotlib.rc_context(_STYLE):
         for suffix in ("svg", "pdf"):
-            files[suffix] = _saved(drawn(), suffix)
+            files[suffix] = _saved(drawn(), suffix, origin)
         with matplotlib.rc_context({"svg.fonttype": "none"}):
-            files["page"] = _saved(drawn(), "svg")
+            files["page"] = _saved(drawn(), "svg", origin)
     return files

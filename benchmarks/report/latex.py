@@ -34,17 +34,6 @@ def tex(text: str) -> str:
     return "".join(TEX.get(letter, letter if ord(letter) <= LAST else "?") for letter in text)
 
 
-def page_entry(suite: str, snapshot_id: str, year: str, note: str) -> str:
-    """A BibTeX entry for the page."""
-    return (
-        f"@misc{{ratebench-{snapshot_id},\n"
-        f"  title  = {{RateBench: rate and quality of compressed neural networks, suite {tex(suite)}}},\n"
-        f"  author = {{{{RateBench contributors}}}},\n"
-        f"  year   = {{{year}}},\n"
-        f"  note   = {{{tex(note)}}}\n}}"
-    )
-
-
 def paper_entry(card: Card) -> str | None:
     """A BibTeX entry for the paper of a method; None if its card names no author."""
     names = [author for author in card.authors if author.strip()]

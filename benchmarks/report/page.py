@@ -12,7 +12,6 @@ from plotly.offline import get_plotlyjs_version
 from benchmarks.papers import claimed, scoreboard
 from benchmarks.papers.reported import CLAIM, Reported
 from benchmarks.records import described
-from benchmarks.records.snapshot import snapshot
 from benchmarks.records.table import plain_json
 from benchmarks.report import answers, boards, jinja, latex, ledger, payload
 from benchmarks.report.cells import Gap
@@ -84,16 +83,15 @@ def render(contents: Contents) -> bytes:
     """The page as UTF-8 HTML, which loads no other file."""
     templates = jinja.environment()
     source = {name: jinja.source(templates, name) for name in ("page.css", *SCRIPTS)}
-    snapshot_id, last = snapshot(contents.records), max(r.provenance.started for r in contents.records)
-    note = f"Snapshot {snapshot_id}, {len(contents.records)} records, suite version {version()}"
-    if contents.caution:
-        note += f". {contents.caution.removesuffix('.')}"
+    citation, last = contents.citation, max(r.provenance.started for r in contents.records)
     known = [m.card for m in contents.methods if m.card]
     facts = {
         "suite": contents.suite,
         "caution": contents.caution,
-        "snapshot": snapshot_id,
-        "year": last[:4],
+        "snapshot": citation.snapshot,
+        "commit": citation.commit,
+        "year": citation.year,
+        "cited": citation.fields,
         "roleNames": ROLE_NAMES,
         "papers": {card.key: entry for card in known if (entry := latex.paper_entry(card))},
         "tex": latex.TEX,
@@ -106,7 +104,7 @@ def render(contents: Contents) -> bytes:
         networks=contents.networks,
         stale=contents.stale,
         outdone=contents.outdone,
-        columns=columns(contents.metrics, contents.has_weights),
+        columns=columns(contents.metrics, contents.has_weights, contents.timed),
         limited=view(contents.metric) is not None,
         families=grouped(family for line in contents.lines for family in line.families),
         budgets=[
@@ -125,10 +123,10 @@ def render(contents: Contents) -> bytes:
         answers=answers.answers(contents.boards, contents.envelopes, contents.stale),
         gap_counts=_cells(contents.gaps),
         ledger=ledger.ledger(contents.records),
-        snapshot=snapshot_id,
+        snapshot=citation.snapshot,
         version=version(),
         last=last,
-        bibtex=latex.page_entry(contents.suite, snapshot_id, last[:4], note),
+        citation=citation,
         role_names=ROLE_NAMES,
         reported_size=reported_size,
         reported_value=reported_value,

@@ -14,11 +14,12 @@ from plotly.offline import get_plotlyjs
 
 from benchmarks.papers.answers import Comparison
 from benchmarks.records import Record
+from benchmarks.records.latency import BATCHES, Timed, of_row
 from benchmarks.records.rows import Row
 from benchmarks.records.schema import ROLES
 from benchmarks.records.table import plain_json
 from benchmarks.report.boards import Board
-from benchmarks.report.columns import Column, columns
+from benchmarks.report.columns import Column, columns, significant
 from benchmarks.report.contents import Contents
 from benchmarks.report.series import Series, grouped
 from benchmarks.report.standings import Place
@@ -57,12 +58,13 @@ def page(facts: Mapping[str, Any], contents: Contents) -> str:
     position, stale = {r.id: i for i, r in enumerate(contents.records)}, contents.stale
     lines = {id(line): number for number, line in enumerate(contents.lines)}
     places = {row.key: number for number, row in enumerate(contents.rows)}
-    known, metric = columns(contents.metrics, contents.has_weights), contents.metric
+    known, metric = columns(contents.metrics, contents.has_weights, contents.timed), contents.metric
     rows = [
         {
             **_row(row, known, contents.metrics, row.key in stale),
             "line": number,
             "records": [position[r.id] for r in row.records],
+            "machine": one.machine if (one := of_row(row, contents.timed)) else "",
             "stale": row.key in stale,
             "outdone": f"{best.first.id}, {best.quality.text}" if (best := contents.outdone.get(row.key)) else None,
         }
@@ -91,6 +93,7 @@ def page(facts: Mapping[str, Any], contents: Contents) -> str:
             for one in contents.envelopes
         ],
         "boards": [_board(board, places) for board in contents.boards],
+        "timed": {artefact: _timed(one) for artefact, one in contents.timed.items()},
         "reported": [point for one in contents.comparisons if (point := _reported(one, metric)) is not None],
     }
     return packed(plain_json(whole))
@@ -192,13 +195,18 @@ def _row(row: Row, known: Sequence[Column], metrics: Sequence[Metric], stale: bo
         "qualityRange": [row.quality.over_seeds.low, row.quality.over_seeds.high],
         "bytesRange": [size.low, size.high],
         "roles": [row.by_role.get(role, 0) for role in ROLES],
-        "machine": " and ".join(sorted({_machine(r) for r in row.records})),
     }
 
 
-def _machine(record: Record) -> str:
-    threads = record.speed.threads
-    return f"{record.speed.device}, {threads} {'thread' if threads == 1 else 'threads'} used"
+def _timed(one: Timed) -> str:
+    """The latency of an artefact in words, as the end of a list."""
+    batches = {batch: one.architecture.of(batch) for batch in BATCHES}
+    words = (
+        f"batch {batch} {significant(found.median)} ms (quartiles {significant(found.low)}–{significant(found.high)} ms)"
+        for batch, found in batches.items()
+        if found
+    )
+    return f"; {', '.join(words)}, timed on an idle machine: {one.machine}"
 
 
 def _reported(comparison: Comparison, metric: Metric) -> dict[str, Any] | None:

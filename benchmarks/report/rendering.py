@@ -14,11 +14,13 @@ from benchmarks import records as recorded
 from benchmarks import storage
 from benchmarks.errors import RateBenchError
 from benchmarks.papers import answers, claimed
-from benchmarks.records import Record, described, table
+from benchmarks.records import Record, described, history, latency, table
 from benchmarks.records.rows import aggregate, references
 from benchmarks.records.snapshot import snapshot
 from benchmarks.report import about, boards, cells, costs, envelopes, figures, index, jinja, page, series
+from benchmarks.report.citation import Citation, addresses
 from benchmarks.report.contents import Contents
+from benchmarks.report.headline import headline
 from benchmarks.running import freshness, params
 
 
@@ -29,12 +31,16 @@ def render(suite: str, results: Path, reports: Path) -> Path:
     html, folder = page.render(contents), reports / suite
     for name, content in files.items():
         storage.write(folder / name, content)
-    storage.write(folder / "records.csv", table.csv(records, contents.caution))
+    citation = contents.citation
+    storage.write(folder / "records.csv", table.csv(records, citation.snapshot, contents.caution))
+    storage.write(folder / "CITATION.cff", citation.cff())
     storage.write(folder / "index.html", html)
     summary = index.Summary(
         suite=suite,
         caution=contents.caution,
-        snapshot=snapshot(records),
+        headline=headline(contents),
+        snapshot=citation.snapshot,
+        commit=citation.commit,
         records=len(records),
         points=len(contents.rows),
         methods=sorted({r.method for r in records}),
@@ -65,7 +71,9 @@ def _load(suite: str, results: Path) -> list[Record]:
 
 def _contents(suite: str, results: Path, records: Sequence[Record]) -> tuple[Contents, dict[str, bytes]]:
     """The content of the page, and the figures beside it by their file names."""
-    rows, caution, tasks = aggregate(records), params.caution(suite), {r.task for r in records}
+    rows, tasks = aggregate(records), {r.task for r in records}
+    citation = _citation(suite, results, records)
+    origin, caution = f"RateBench, suite {suite}, snapshot {citation.snapshot}", citation.caution
     known, lines = references(rows), list(series.series(rows))
     metrics, first = described.all_metrics(records), cells.first_configs(suite, records)
     curves = list(envelopes.envelopes(lines, first))
@@ -75,17 +83,19 @@ def _contents(suite: str, results: Path, records: Sequence[Record]) -> tuple[Con
         own = [one.series for one in curves if one.line in here]
         reference = known.get(network)
         draw = partial(figures.figure, metrics[0], reference, own)
-        drawn["rate-quality", network, budget] = figures.render(draw, caution)
+        drawn["rate-quality", network, budget] = figures.render(draw, origin, caution)
         if reference is not None and (slim := costs.narrower(reference, here, first)):
             draw = partial(costs.figure, metrics[0], reference, slim)
-            drawn["macs-quality", network, budget] = figures.render(draw, caution)
+            drawn["macs-quality", network, budget] = figures.render(draw, origin, caution)
     comparisons = list(answers.comparisons(rows, known, tasks, cells.planned_cells(suite)))
     contents = Contents(
         suite=suite,
         caution=caution,
+        citation=citation,
         records=records,
         metrics=metrics,
         current=freshness.current(records),
+        timed=latency.load(results, suite),
         lines=lines,
         first=first,
         envelopes=curves,
@@ -101,6 +111,20 @@ def _contents(suite: str, results: Path, records: Sequence[Record]) -> tuple[Con
     )
     files = {f"{_figure_name(*key)}.{suffix}": data for key, made in drawn.items() for suffix, data in made.items()}
     return contents, files
+
+
+def _citation(suite: str, results: Path, records: Sequence[Record]) -> Citation:
+    name = snapshot(results, suite)
+    return Citation(
+        suite=suite,
+        snapshot=name,
+        records=len(records),
+        commit=history.commit(results, suite, name),
+        version=jinja.version(),
+        year=max(r.provenance.started for r in records)[:4],
+        caution=params.caution(suite),
+        **addresses(),
+    )
 
 
 def _figure_name(*names: str) -> str:

@@ -67,7 +67,7 @@ function write(known) {
 function possible() {
   const lines = page.lines.map((line) => line.id);
   return {
-    network: page.networks.map((network) => network.name), budget: page.boards.map((board) => board.budget), x: Object.keys(AXES), y: ["near", "all"],
+    network: page.networks.map((network) => network.name), budget: page.boards.map((board) => board.budget), x: Object.keys(AXES).filter((axis) => axis in page.place), y: ["near", "all"],
     configs: ["best", "all"], range: ["pair", "common"], ...Object.fromEntries(CHOICES.map((name) => [name, [...element(name).options].map((option) => option.value)])),
     baseline: ["", ...lines], hide: lines, columns: page.columns.map((column) => column.key), row: ["", ...page.rowByKey.keys()],
   };

@@ -10,7 +10,7 @@ const FACTS = [
   ["quality", (r) => page.metrics.flatMap((metric) => (r.metrics[metric.name] ? [scoreText(metric, r.metrics[metric.name])] : [])).join("; ") + `, ${r.selection} epoch`],
   ["file", (r) => `${rounded(r.rate.file_bytes, 0)} bytes: ${Object.entries(r.rate.by_role).map(([role, size]) => `${role} ${rounded(size, 0)}`).join(", ")}`],
   ["SHA-256 of the file", (r) => r.provenance.artefact_sha256, true],
-  ["speed", (r) => `encode ${rounded(r.speed.encode_s, 3)} s, decode ${rounded(r.speed.decode_s, 3)} s, batch 1 ${rounded(r.speed.latency_ms_batch1, 2)} ms, batch 128 ${r.speed.latency_ms_batch128 === null ? "not measured" : `${rounded(r.speed.latency_ms_batch128, 2)} ms`}, on ${r.speed.device}, ${counted(r.speed.threads, "thread")} used`],
+  ["speed", (r) => `encode ${rounded(r.speed.encode_s, 3)} s, decode ${rounded(r.speed.decode_s, 3)} s, on ${r.speed.device}, ${counted(r.speed.threads, "thread")} used${page.timed[r.provenance.artefact_sha256] ?? ""}`],
   ["machine", (r) => [r.provenance.cpu, r.provenance.gpu].filter(Boolean).join(", ")],
   ["learning rate", (r) => (r.epochs === 0 ? "–" : (r.learning_rate ?? "the method's own"))],
   ["configuration", (r) => named(r.config)],

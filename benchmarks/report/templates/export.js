@@ -61,8 +61,9 @@ function latex() {
 }
 
 function bibtex(key, title, note) {
+  if (page.commit) note += `, commit ${page.commit}`;
   if (page.caution) note += `. ${tex(page.caution.replace(/\.$/, ""))}`;
-  return `@misc{${key},\n  title  = {${title}},\n  author = {{RateBench contributors}},\n  year   = {${page.year}},\n  note   = {${note}}\n}`;
+  return `@misc{${key},\n  title  = {${title}},\n  author = {{RateBench contributors}},\n  year   = {${page.year}},\n${page.cited}  note   = {${note}}\n}`;
 }
 
 // FNV-1a, 32 bits: tells views apart, and works where pages have no `crypto.subtle` (plain http).
