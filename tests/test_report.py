@@ -108,7 +108,8 @@ def check_row(row: Any, line: Any, values: dict[str, Any], texts: dict[str, str]
 
 
 def test_csv_reads_back_exactly(rendered: tuple[Path, list[Record]]) -> None:
-    content = csv(recorded.load(rendered[0].parents[2] / "results", SUITE))
+    known_records = recorded.load(rendered[0].parents[2] / "results", SUITE)
+    content = csv(known_records, {"snapshot": snapshot(known_records)})
     assert (rendered[0].parent / "records.csv").read_bytes() == content
     table = pd.read_csv(io.BytesIO(content), float_precision="round_trip").set_index("id")
     assert len(table) == len(rendered[1]) and "caution" not in table
@@ -121,6 +122,14 @@ def test_csv_reads_back_exactly(rendered: tuple[Path, list[Record]]) -> None:
         assert row["rate.by_role.indices"] == 0
         assert json.loads(str(row["point"])) == known.point
         assert row["provenance.started"] == known.provenance.started
+        assert row["snapshot"] == json.loads((rendered[0].parent / "snapshot.json").read_bytes())["snapshot"]
+
+
+def test_figures_carry_the_snapshot(rendered: tuple[Path, list[Record]]) -> None:
+    """Wrong code that this finds: files that only the page beside them identifies."""
+    (found,) = {json.loads((rendered[0].parent / "snapshot.json").read_bytes())["snapshot"]}
+    for file in (*rendered[0].parent.glob("*.svg"), *rendered[0].parent.glob("*.pdf")):
+        assert f"suite {SUITE}, snapshot {found}".encode() in file.read_bytes(), file.name
 
 
 def costing(method: str, *macs: int, **changes: Any) -> list[Record]:

@@ -49,6 +49,7 @@ def test_what_is_displayed_can_be_saved(opened: Open, rendered: Path) -> None:
     rows = list(csv.DictReader(io.StringIO(saved(page, "csv"))))
     assert [row["row"] for row in rows] == shown(page) and float(rows[0]["bytes"]) == 40_000
     assert set(rows[0]) == {
+        "network",
         "method",
         "fidelity",
         "point",
@@ -62,9 +63,11 @@ def test_what_is_displayed_can_be_saved(opened: Open, rendered: Path) -> None:
     whole = json.loads(saved(page, "json"))
     assert [row["row"] for row in whole["rows"]] == shown(page) and whole["snapshot"] == rows[0]["snapshot"]
     assert whole["view"] == page.evaluate("location.hash")[1:]
+    assert {row["network"] for row in [*rows, *whole["rows"]]} == {"net"}
     table = saved(page, "latex")
+    assert "\\begin{longtable}{llrr}" in table and f"snapshot {whole['snapshot']}}}" in table
     assert "\\usepackage{booktabs}" in table and "\\usepackage[T1]{fontenc}" in table
-    assert table.count("\\\\\n") == 1 + len(rows) and r"top-1 (\%)" in table and "\\toprule" in table
+    assert table.count(" \\\\\n") == 2 + len(rows) and r"top-1 (\%)" in table and "\\toprule" in table
 
 
 FORMULAS = ("=1+1", "+1", "-1.5", "@SUM(1)", "\t=1", "\r=1", "＝1")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import msgspec
@@ -52,15 +52,16 @@ def _harmless(value: Any) -> Any:
     return f"'{value}" if isinstance(value, str) and _FORMULA.match(value) else value
 
 
-def csv(records: Iterable[Record], caution: str = "") -> bytes:
+def csv(records: Iterable[Record], everywhere: Mapping[str, str] = {}) -> bytes:
     """UTF-8 CSV of `flat`; floats are written so that they read back as the same double.
 
     A text that a spreadsheet would take for a formula begins with an apostrophe, which makes it text there.
-    A suite's caution becomes the last column, because rows may be read without the page that shows it.
+    `everywhere` has columns that are the same in all rows, such as a suite's caution: rows may be read without the page that
+    shows it.
     """
     whole = flat(records)
     table = pd.DataFrame({name: pd.Series(map(_harmless, whole[name]), dtype=object) for name in whole})
-    if caution:
-        table["caution"] = _harmless(caution)
+    for name, value in everywhere.items():
+        table[name] = _harmless(value)
     text: str = table.to_csv(index=False, lineterminator="\n")
     return text.encode()

@@ -144,14 +144,17 @@ def legend(drawn: Figure) -> None:
     drawn.legend(loc="outside lower left", ncols=1, handlelength=3.2, labelspacing=0.25, borderpad=0)
 
 
-def _saved(drawn: Figure, suffix: str) -> bytes:
-    buffer = io.BytesIO()
-    drawn.savefig(buffer, format=suffix, metadata={"Date": None} if suffix == "svg" else {"CreationDate": None})
+def _saved(drawn: Figure, suffix: str, title: str) -> bytes:
+    buffer, date = io.BytesIO(), "Date" if suffix == "svg" else "CreationDate"
+    drawn.savefig(buffer, format=suffix, metadata={"Title": title, date: None})
     return buffer.getvalue()
 
 
-def render(draw: Callable[[], Figure], caution: str = "") -> dict[str, bytes]:
-    """The figure as "svg" and "pdf" files, and as "page": an SVG with letters as text, which is a third as large."""
+def render(draw: Callable[[], Figure], title: str, caution: str = "") -> dict[str, bytes]:
+    """The figure as "svg" and "pdf" files, and as "page": an SVG with letters as text, which is a third as large.
+
+    `title` is in the files' metadata, `caution` above the plot.
+    """
     files = {}
 
     def drawn() -> Figure:
@@ -165,7 +168,7 @@ def render(draw: Callable[[], Figure], caution: str = "") -> dict[str, bytes]:
     # A new figure for each file: saving changes the layout.
     with matplotlib.rc_context(_STYLE):
         for suffix in ("svg", "pdf"):
-            files[suffix] = _saved(drawn(), suffix)
+            files[suffix] = _saved(drawn(), suffix, title)
         with matplotlib.rc_context({"svg.fonttype": "none"}):
-            files["page"] = _saved(drawn(), "svg")
+            files["page"] = _saved(drawn(), "svg", title)
     return files

@@ -26,15 +26,16 @@ def render(suite: str, results: Path, reports: Path) -> Path:
     """See `benchmarks.report.render`."""
     records = _load(suite, results)
     contents, files = _contents(suite, results, records)
-    html, folder = page.render(contents), reports / suite
+    html, folder, snapshot_id = page.render(contents), reports / suite, snapshot(records)
+    everywhere = {"snapshot": snapshot_id, **({"caution": contents.caution} if contents.caution else {})}
     for name, content in files.items():
         storage.write(folder / name, content)
-    storage.write(folder / "records.csv", table.csv(records, contents.caution))
+    storage.write(folder / "records.csv", table.csv(records, everywhere))
     storage.write(folder / "index.html", html)
     summary = index.Summary(
         suite=suite,
         caution=contents.caution,
-        snapshot=snapshot(records),
+        snapshot=snapshot_id,
         records=len(records),
         points=len(contents.rows),
         methods=sorted({r.method for r in records}),
@@ -70,15 +71,16 @@ def _contents(suite: str, results: Path, records: Sequence[Record]) -> tuple[Con
     metrics, first = described.all_metrics(records), cells.first_configs(suite, records)
     curves = list(envelopes.envelopes(lines, first))
     drawn: dict[tuple[str, str, str], dict[str, bytes]] = {}  # by kind, network and budget
+    title = f"RateBench, suite {suite}, snapshot {snapshot(records)}"
     for network, budget in sorted({(line.network, line.rows[0].first.budget) for line in lines}):
         here = [line for line in lines if line.network == network and line.identity[1] == budget]
         own = [one.series for one in curves if one.line in here]
         reference = known.get(network)
         draw = partial(figures.figure, metrics[0], reference, own)
-        drawn["rate-quality", network, budget] = figures.render(draw, caution)
+        drawn["rate-quality", network, budget] = figures.render(draw, title, caution)
         if reference is not None and (slim := costs.narrower(reference, here, first)):
             draw = partial(costs.figure, metrics[0], reference, slim)
-            drawn["macs-quality", network, budget] = figures.render(draw, caution)
+            drawn["macs-quality", network, budget] = figures.render(draw, title, caution)
     comparisons = list(answers.comparisons(rows, known, tasks))
     contents = Contents(
         suite=suite,
