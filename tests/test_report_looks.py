@@ -63,6 +63,24 @@ def test_paper_gets_figures_and_every_row(opened: Open, tmp_path: Path) -> None:
         assert not page.locator(hidden).is_visible(), hidden
 
 
+def test_paper_is_white_and_nothing_overlaps(opened: Open, complete: Path) -> None:
+    """Wrong code that this finds: dark colours in print, boxes with a height from which their tables hang out."""
+    page = opened(complete, color_scheme="dark", viewport={"width": 1040, "height": 720})
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(20, 23, 26)"
+    open_details(page)
+    page.emulate_media(media="print", color_scheme="dark")
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
+    assert page.evaluate("getComputedStyle(document.documentElement).colorScheme") == "light"
+    boxes = "[...document.querySelectorAll('.scroll')].filter(box => box.offsetParent)"
+    overhanging = f"{boxes}.filter(box => box.scrollHeight > box.offsetHeight + 1).map(box => box.className)"
+    assert page.evaluate(f"{boxes}.filter(box => box.classList.contains('short')).length") and not page.evaluate(
+        overhanging
+    )
+    figures = "[...document.querySelectorAll('figure')].filter(one => one.offsetParent)"
+    kept = page.evaluate(f"{figures}.map(one => getComputedStyle(one).breakInside)")
+    assert kept and set(kept) == {"avoid"}
+
+
 def test_the_index_opens(opened: Open, complete: Path) -> None:
     page = opened(complete.parent.parent / "index.html", ready="main section")
     assert serious(page) == "[]"

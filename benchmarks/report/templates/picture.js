@@ -14,12 +14,12 @@ function nameTrace(trace) {
 
 function picture() {
   const { data, layout } = element("plot"), traces = data.map(nameTrace), entries = traces.filter((trace) => trace.showlegend).length;
-  const width = 1200, height = 640 + 22 * entries, paper = getComputedStyle(document.documentElement).getPropertyValue("--paper").trim();
+  const width = 1200, height = 640 + 20 * entries, paper = getComputedStyle(document.documentElement).getPropertyValue("--paper").trim();
   const title = plain(`RateBench, suite ${page.suite}, network ${state.network}, snapshot ${page.snapshot}`);
   const whole = {
     ...layout, autosize: false, width, height, showlegend: true, paper_bgcolor: paper, plot_bgcolor: paper,
     title: { text: title, font: { size: 14 }, x: 0.01, y: 1, yref: "container", yanchor: "top", pad: { t: 12 } },
-    margin: { l: 70, r: 20, t: 48, b: 100 + 22 * entries }, legend: { orientation: "v", x: 0, y: 0, yref: "container", yanchor: "bottom" },
+    margin: { l: 70, r: 20, t: 48, b: 80 + 20 * entries }, legend: { orientation: "v", x: 0, y: 0, yref: "container", yanchor: "bottom" },
   };
   return Plotly.downloadImage({ data: traces, layout: whole }, { format: "png", width, height, scale: 2, filename: fileName() });
 }
