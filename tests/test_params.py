@@ -48,8 +48,8 @@ def other(**changes: Any) -> dict[str, Any]:
         (other(configs={"short": {"tiny": []}}), "configs, short, tiny: it is empty"),
         (other(configs={"short": {"tiny": [{}, {"points": 3}]}}), "tiny: entry 2, .* is the same configuration as"),
         (
-            other(configs={"short": {"tiny": [{"nome": "a"}]}}),
-            "unknown field of tiny's Config 'nome': did you mean 'name'",
+            other(configs={"short": {"tiny": [{"names": "a"}]}}),
+            "unknown field of tiny's Config 'names': did you mean 'name'",
         ),
         (other(configs={"short": {"tiny": [{"name": 3}]}}), "tiny: entry 1, {}, has the name 3: write 1 to 40"),
         (other(configs={"short": {"tiny": [{"name": " a"}]}}), "has the name ' a': write 1 to 40 printable letters"),

@@ -50,6 +50,7 @@ def test_what_is_displayed_can_be_saved(opened: Open, rendered: Path) -> None:
     assert [row["row"] for row in rows] == shown(page) and float(rows[0]["bytes"]) == 40_000
     assert set(rows[0]) == {
         "network",
+        "budget",
         "method",
         "fidelity",
         "point",
@@ -63,7 +64,7 @@ def test_what_is_displayed_can_be_saved(opened: Open, rendered: Path) -> None:
     whole = json.loads(saved(page, "json"))
     assert [row["row"] for row in whole["rows"]] == shown(page) and whole["snapshot"] == rows[0]["snapshot"]
     assert whole["view"] == page.evaluate("location.hash")[1:]
-    assert {row["network"] for row in [*rows, *whole["rows"]]} == {"net"}
+    assert {(row["network"], row["budget"]) for row in [*rows, *whole["rows"]]} == {("net", "post-training")}
     table = saved(page, "latex")
     assert "\\begin{longtable}{llrr}" in table and f"snapshot {whole['snapshot']}}}" in table
     assert "\\usepackage{booktabs}" in table and "\\usepackage[T1]{fontenc}" in table

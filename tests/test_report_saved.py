@@ -56,18 +56,18 @@ def downloaded(page: Page, selector: str) -> tuple[str, bytes]:
 def test_any_table_is_saved_as_numbers(opened: Open, path: Path) -> None:
     """Wrong code that this finds: "1,234,567" as text, an interval within its number, rows that are hidden, no network."""
     name, content = downloaded(opened(path), "[aria-label='by hand as CSV']")
-    assert name == f"ratebench-{SUITE}-net-by_hand-{snapshot(path)}.csv"
+    assert name == f"ratebench-{SUITE}-net-post-training-by_hand-{snapshot(path)}.csv"
     assert list(csv.reader(io.StringIO(content.decode()))) == [
-        ["network", "line", "file (bytes)", "top-1 (%)", "top-1 (%), interval", "snapshot"],
-        ["net", 'a, "b" & c', "1234567", "93.1", "92.1–94.0", snapshot(path)],
-        ["net", "'=1+1", "-12.5", "–", "", snapshot(path)],
-        ["net", "one cell", "", "", "", snapshot(path)],
+        ["network", "budget", "line", "file (bytes)", "top-1 (%)", "top-1 (%), interval", "snapshot"],
+        ["net", "post-training", 'a, "b" & c', "1234567", "93.1", "92.1–94.0", snapshot(path)],
+        ["net", "post-training", "'=1+1", "-12.5", "–", "", snapshot(path)],
+        ["net", "post-training", "one cell", "", "", "", snapshot(path)],
     ]
 
 
 def test_any_table_is_saved_for_latex(opened: Open, path: Path) -> None:
     name, content = downloaded(opened(path), "[aria-label='by hand as LaTeX']")
-    assert name == f"ratebench-{SUITE}-net-by_hand-{snapshot(path)}.tex"
+    assert name == f"ratebench-{SUITE}-net-post-training-by_hand-{snapshot(path)}.tex"
     table = content.decode()
     lines = [line for line in table.splitlines() if line.endswith(" \\\\")]
     assert lines[0] == lines[1] == "line & file (bytes) & top-1 (\\%) \\\\"
@@ -77,7 +77,10 @@ def test_any_table_is_saved_for_latex(opened: Open, path: Path) -> None:
         "one cell &  &  \\\\",
     ]
     assert "\\begin{longtable}{lrr}" in table and table.rstrip().endswith("\\end{longtable}")
-    assert f"\\caption{{RateBench, suite {SUITE}, network net, by hand, snapshot {snapshot(path)}}}\\\\\n" in table
+    assert (
+        f"\\caption{{RateBench, suite {SUITE}, network net, budget post-training, by hand, snapshot {snapshot(path)}}}\\\\\n"
+        in table
+    )
     order = ["\\caption", "\\toprule", "\\endfirsthead", "\\endhead", "\\endfoot", "\\endlastfoot", "one cell"]
     places = [table.index(word) for word in order]
     assert places == sorted(places)
@@ -85,15 +88,17 @@ def test_any_table_is_saved_for_latex(opened: Open, path: Path) -> None:
 
 def test_a_table_of_all_networks_has_one_column_for_them(opened: Open, path: Path) -> None:
     page = opened(path)
-    page.evaluate("document.querySelector('[data-export-name] thead tr:last-child th').textContent = 'network'")
-    assert downloaded(page, "[aria-label='by hand as CSV']")[1].decode().startswith("network,file (bytes),")
+    page.eval_on_selector(
+        "[data-export-name='by hand'] tr:nth-child(2) th", "head => { head.textContent = 'network'; }"
+    )
+    assert downloaded(page, "[aria-label='by hand as CSV']")[1].decode().startswith("budget,network,file (bytes),")
 
 
 def test_the_plot_is_saved_with_a_legend(opened: Open, path: Path) -> None:
     """Wrong code that this finds: Plotly's own button, whose image names no line and whose file is called newplot.png."""
     page = opened(path)
     name, content = downloaded(page, "[data-export=png]")
-    assert name == f"ratebench-{SUITE}-net-{snapshot(path)}.png"
+    assert name == f"ratebench-{SUITE}-net-post-training-{snapshot(path)}.png"
     assert content.startswith(b"\x89PNG") and struct.unpack(">I", content[16:20]) == (2400,)
     drawn = page.evaluate("""async () => {
         const real = Plotly.downloadImage;
@@ -103,10 +108,10 @@ def test_the_plot_is_saved_with_a_legend(opened: Open, path: Path) -> None:
         Plotly.downloadImage = real;
         return decodeURIComponent(await Plotly.toImage(asked[0], { ...asked[1], format: "svg", scale: 1 }));
     }""")
-    names = page.evaluate("shownLines().map(line => line.name)")
-    assert len(names) == 2 and all(f">{name}</text>" in drawn for name in names)
-    assert f">RateBench, suite {SUITE}, network net, snapshot {snapshot(path)}</text>" in drawn
-    assert drawn.count('class="legendtext"') == 2  # neither the front nor a trace without rows has an entry
+    names = page.evaluate("drawnLines().map(line => line.name)")
+    assert names and all(f">{name}</text>" in drawn for name in names)
+    assert f">RateBench, suite {SUITE}, network net, budget post-training, snapshot {snapshot(path)}</text>" in drawn
+    assert drawn.count('class="legendtext"') == len(names)  # neither the front nor a trace without rows has an entry
 
 
 def test_lines_that_are_drawn_as_one_are_named_by_their_methods(opened: Open, path: Path) -> None:

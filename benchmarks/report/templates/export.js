@@ -12,7 +12,7 @@ async function copy(words) {
 
 // The name of a file without its suffix. `what` is a table of the page; the rows are the page's own.
 function fileName(what = "") {
-  return ["ratebench", page.suite, state.network, what, page.snapshot].filter(Boolean).join("-").replace(/[^\w.-]+/g, "_");
+  return ["ratebench", page.suite, state.network, state.budget, what, page.snapshot].filter(Boolean).join("-").replace(/[^\w.-]+/g, "_");
 }
 
 function save(name, type, content) {
@@ -39,7 +39,7 @@ function tex(words) {
 // Lines of cells, the first one of heads; `alignment` has a letter for each column.
 function asLatex([head, ...lines], alignment, what) {
   const set = (line) => `${line.map(tex).join(" & ").replace(/^(?=\s*[[*])/, "{}")} \\\\`; // else \\ takes [ and * for its own
-  const source = `RateBench, suite ${page.suite}, network ${state.network}, ${what}, snapshot ${page.snapshot}`.replace(/\s+/g, " ");
+  const source = `RateBench, suite ${page.suite}, network ${state.network}, budget ${state.budget}, ${what}, snapshot ${page.snapshot}`.replace(/\s+/g, " ");
   return [
     `% ${source}`,
     "% needs \\usepackage{booktabs}, \\usepackage{longtable} and, for quotation marks and accents, \\usepackage[T1]{fontenc}",
@@ -50,23 +50,23 @@ function asLatex([head, ...lines], alignment, what) {
   ].join("\n");
 }
 
-// Every row says on which network it is, whether that column is displayed or not.
+// Every row says its network and its budget, whether these columns are displayed or not.
 function displayedColumns() {
-  return page.columns.filter((column) => column.key !== "network" && state.columns.includes(column.key));
+  return page.columns.filter((column) => !["network", "budget"].includes(column.key) && state.columns.includes(column.key));
 }
 
 function csv() {
   const columns = displayedColumns(), scores = columns.filter((column) => column.metric !== null);
   const bounds = scores.flatMap((column) => [`${column.key}.low`, `${column.key}.high`]);
-  const head = ["network", "method", "fidelity", ...columns.map((column) => column.key), ...bounds, "row"];
-  const lines = ordered.map((row) => [row.line.network, row.line.method, row.line.fidelity, ...columns.map((column) => value(row, column.key)), ...scores.flatMap((column) => row.intervals[column.metric] ?? ["", ""]), row.key]);
+  const head = ["network", "budget", "method", "fidelity", ...columns.map((column) => column.key), ...bounds, "row"];
+  const lines = ordered.map((row) => [row.line.network, value(row, "budget"), row.line.method, row.line.fidelity, ...columns.map((column) => value(row, column.key)), ...scores.flatMap((column) => row.intervals[column.metric] ?? ["", ""]), row.key]);
   return asCsv([head, ...lines]);
 }
 
 function json() {
   const columns = displayedColumns();
   const rows = ordered.map((row) => ({
-    row: row.key, network: row.line.network, method: row.line.method, fidelity: row.line.fidelity,
+    row: row.key, network: row.line.network, budget: value(row, "budget"), method: row.line.method, fidelity: row.line.fidelity,
     ...Object.fromEntries(columns.map((column) => [column.key, value(row, column.key)])), interval: row.interval, by_role: Object.fromEntries(page.roles.map((role, i) => [role, row.roles[i]])),
   }));
   return JSON.stringify({ suite: page.suite, caution: page.caution, snapshot: page.snapshot, view: write(state), rows }, null, 1) + "\n";

@@ -1,21 +1,18 @@
 // The plot as an image whose lines are named, with the snapshot in its title.
 
-// The lines that a trace draws, found by the keys of its rows.
-function linesOf(trace) {
-  return [...new Set((trace.customdata ?? []).flatMap((key) => page.rowByKey.get(key)?.line ?? []))];
-}
-
-// One line with its whole name, several that are drawn as one by their methods; other traces are not in the legend.
+// A line with its name and, though it may be grey in the plot, its colour; several that are drawn as one with their methods.
+// Other traces are not in the legend.
 function nameTrace(trace) {
-  const lines = linesOf(trace);
-  const name = lines.length === 1 ? lines[0].name : [...new Set(lines.map((line) => line.method))].join(", ");
-  return { ...trace, name: plain(name), showlegend: Boolean(name) };
+  const line = shownLines().find((one) => one.id === trace.meta);
+  if (line) return { ...trace, name: plain(line.name), showlegend: true, line: { ...trace.line, color: line.colour }, marker: { ...trace.marker, color: line.colour } };
+  const methods = new Set((trace.customdata ?? []).flatMap((key) => page.rowByKey.get(key)?.line.method ?? []));
+  return { ...trace, name: plain([...methods].join(", ")), showlegend: methods.size > 0 };
 }
 
 function picture() {
   const { data, layout } = element("plot"), traces = data.map(nameTrace), entries = traces.filter((trace) => trace.showlegend).length;
   const width = 1200, height = 640 + 20 * entries, paper = getComputedStyle(document.documentElement).getPropertyValue("--paper").trim();
-  const title = plain(`RateBench, suite ${page.suite}, network ${state.network}, snapshot ${page.snapshot}`);
+  const title = plain(`RateBench, suite ${page.suite}, network ${state.network}, budget ${state.budget}, snapshot ${page.snapshot}`);
   const whole = {
     ...layout, autosize: false, width, height, showlegend: true, paper_bgcolor: paper, plot_bgcolor: paper,
     title: { text: title, font: { size: 14 }, x: 0.01, y: 1, yref: "container", yanchor: "top", pad: { t: 12 } },

@@ -36,10 +36,10 @@ function asNumber(words) {
 function tableCsv(table) {
   const { heads, numeric, lines } = tableContent(table), bounded = heads.map((_, i) => lines.some((line) => line[i][1]));
   const spread = (one) => heads.flatMap((_, i) => (bounded[i] ? one(i) : one(i).slice(0, 1)));
-  const known = heads.includes("network"), network = (words) => (known ? [] : [words]);
+  const known = new Set(heads), place = Object.entries({ network: state.network, budget: state.budget }).filter(([name]) => !known.has(name));
   return asCsv([
-    [...network("network"), ...spread((i) => [heads[i], `${heads[i]}, interval`])],
-    ...lines.map((line) => [...network(state.network), ...spread((i) => [numeric[i] ? asNumber(line[i][0]) : line[i][0], line[i][1]])]),
+    [...place.map(([name]) => name), ...spread((i) => [heads[i], `${heads[i]}, interval`])],
+    ...lines.map((line) => [...place.map(([, chosen]) => chosen), ...spread((i) => [numeric[i] ? asNumber(line[i][0]) : line[i][0], line[i][1]])]),
   ]);
 }
 
@@ -50,16 +50,16 @@ function tableLatex(table) {
 }
 
 function offerTable(table) {
-  const name = table.dataset.exportName, line = cell("p", "save this table: ", { className: "exports scripted" });
+  const line = cell("p", "save this table: ", { className: "exports scripted" });
   const button = (kind, saved) => {
     const made = cell("button", kind, { type: "button" });
-    made.setAttribute("aria-label", `${name} as ${kind}`);
+    made.setAttribute("aria-label", `${table.dataset.exportName} as ${kind}`);
     made.addEventListener("click", saved);
     return made;
   };
   line.append(
-    button("CSV", () => save(`${fileName(name)}.csv`, "text/csv", tableCsv(table))), " ",
-    button("LaTeX", () => save(`${fileName(name)}.tex`, "text/x-tex", tableLatex(table))),
+    button("CSV", () => save(`${fileName(table.dataset.exportName)}.csv`, "text/csv", tableCsv(table))), " ",
+    button("LaTeX", () => save(`${fileName(table.dataset.exportName)}.tex`, "text/x-tex", tableLatex(table))),
   );
   (table.closest(".scroll") ?? table).after(line);
 }
