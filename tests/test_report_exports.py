@@ -66,7 +66,7 @@ def test_what_is_displayed_can_be_saved(opened: Open, rendered: Path) -> None:
     assert whole["view"] == page.evaluate("location.hash")[1:]
     assert {(row["network"], row["budget"]) for row in [*rows, *whole["rows"]]} == {("net", "post-training")}
     table = saved(page, "latex")
-    assert "\\begin{longtable}{llrr}" in table and f"snapshot {whole['snapshot']}}}" in table
+    assert "\\begin{longtable}{lrrl}" in table and f"snapshot {whole['snapshot']}}}" in table
     assert "\\usepackage{booktabs}" in table and "\\usepackage[T1]{fontenc}" in table
     assert table.count(" \\\\\n") == 2 + len(rows) and r"top-1 (\%)" in table and "\\toprule" in table
 
