@@ -47,6 +47,21 @@ def other(**changes: Any) -> dict[str, Any]:
         (other(configs={"short": {"uniform": [{"stepss": [1]}]}}), "unknown field of uniform's Config 'stepss'"),
         (other(configs={"short": {"tiny": []}}), "configs, short, tiny: it is empty"),
         (other(configs={"short": {"tiny": [{}, {"points": 3}]}}), "tiny: entry 2, .* is the same configuration as"),
+        (
+            other(configs={"short": {"tiny": [{"names": "a"}]}}),
+            "unknown field of tiny's Config 'names': did you mean 'name'",
+        ),
+        (other(configs={"short": {"tiny": [{"name": 3}]}}), "tiny: entry 1, {}, has the name 3: write 1 to 40"),
+        (other(configs={"short": {"tiny": [{"name": " a"}]}}), "has the name ' a': write 1 to 40 printable letters"),
+        (
+            other(configs={"short": {"tiny": [{"name": "a" * 41}]}}),
+            "has the name 'a+': write 1 to 40 printable letters",
+        ),
+        (
+            other(configs={"short": {"tiny": [{"name": "a"}, {"name": "a", "points": 2}]}}),
+            "entry 2, .* of an earlier one",
+        ),
+        (other(configs={"short": {"tiny": [{"name": "a"}, {"name": "b"}]}}), "tiny: entry 2, {}, is the same config"),
         (other(configs={"short": {"tiny": None}}), "configs, short, tiny: Expected `array`, got `null`"),
         (other(methods=[]), "suite 'other', methods: it is empty"),
         (other(networks=[]), "suite 'other', networks: it is empty"),

@@ -123,6 +123,14 @@ def test_csv_reads_back_exactly(rendered: tuple[Path, list[Record]]) -> None:
         assert row["rate.by_role.indices"] == 0
         assert json.loads(str(row["point"])) == known.point
         assert row["provenance.started"] == known.provenance.started
+        assert row["snapshot"] == json.loads((rendered[0].parent / "snapshot.json").read_bytes())["snapshot"]
+
+
+def test_figures_carry_the_snapshot(rendered: tuple[Path, list[Record]]) -> None:
+    """Wrong code that this finds: files that only the page beside them identifies."""
+    (found,) = {json.loads((rendered[0].parent / "snapshot.json").read_bytes())["snapshot"]}
+    for file in (*rendered[0].parent.glob("*.svg"), *rendered[0].parent.glob("*.pdf")):
+        assert f"suite {SUITE}, snapshot {found}".encode() in file.read_bytes(), file.name
 
 
 def costing(method: str, *macs: int, **changes: Any) -> list[Record]:

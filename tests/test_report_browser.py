@@ -173,12 +173,11 @@ def test_a_row_opens_to_its_provenance(opened: Open, rendered: Path) -> None:
     drawer = page.locator("tr.drawer")
     drawer.locator("table").wait_for()
     words = drawer.inner_text()
-    assert "No log was kept of seed 1's run." in words and drawer.locator("details").count() == 1
-    drawer.locator("summary").click()
-    assert drawer.locator("pre").inner_text() == "0.1 s  epoch 1 <script>unsafe()</script>\n"
+    assert "No log was kept of seed 1's run." in words and drawer.locator(".log").count() == 1
+    drawer.locator(".log summary").click()
+    assert drawer.locator(".log pre").inner_text() == "0.1 s  epoch 1 <script>unsafe()</script>\n"
     for fact in (
-        "run it again",
-        f"ratebench run {SUITE} --method alpha",
+        "How do I reproduce this row?",
         "a" * 64,
         "0123456789abcdef",
         "seed 2",

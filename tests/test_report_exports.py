@@ -49,6 +49,8 @@ def test_what_is_displayed_can_be_saved(opened: Open, rendered: Path) -> None:
     rows = list(csv.DictReader(io.StringIO(saved(page, "csv"))))
     assert [row["row"] for row in rows] == shown(page) and float(rows[0]["bytes"]) == 40_000
     assert set(rows[0]) == {
+        "network",
+        "budget",
         "method",
         "fidelity",
         "point",
@@ -62,9 +64,11 @@ def test_what_is_displayed_can_be_saved(opened: Open, rendered: Path) -> None:
     whole = json.loads(saved(page, "json"))
     assert [row["row"] for row in whole["rows"]] == shown(page) and whole["snapshot"] == rows[0]["snapshot"]
     assert whole["view"] == page.evaluate("location.hash")[1:]
+    assert {(row["network"], row["budget"]) for row in [*rows, *whole["rows"]]} == {("net", "post-training")}
     table = saved(page, "latex")
+    assert "\\begin{longtable}{lrrl}" in table and f"snapshot {whole['snapshot']}}}" in table
     assert "\\usepackage{booktabs}" in table and "\\usepackage[T1]{fontenc}" in table
-    assert table.count("\\\\\n") == 1 + len(rows) and r"top-1 (\%)" in table and "\\toprule" in table
+    assert table.count(" \\\\\n") == 2 + len(rows) and r"top-1 (\%)" in table and "\\toprule" in table
 
 
 FORMULAS = ("=1+1", "+1", "-1.5", "@SUM(1)", "\t=1", "\r=1", "＝1")
@@ -129,7 +133,7 @@ def test_latex_takes_any_name(opened: Open, hostile: Path, tmp_path: Path) -> No
     page = opened(hostile)
     assert page.title().startswith("RateBench")
     table = saved(page, "latex")
-    body = table.partition("\\midrule")[2]
+    body = table.partition("\\endlastfoot")[2]
     assert (
         not re.search(r"(?<!\\)[%#$]", body.replace("$-$", "").replace("$\\times$", "")) and "\\textbackslash{}" in body
     )

@@ -60,7 +60,24 @@ def test_paper_gets_figures_and_every_row(opened: Open, tmp_path: Path) -> None:
     page.emulate_media(media="print")
     assert page.locator(".static img").first.is_visible() and page.locator("#rows tbody tr").last.is_visible()
     for hidden in ("#plot", "#reset", "#query", ".exports", "#more", ".legend"):
-        assert not page.locator(hidden).is_visible(), hidden
+        assert not page.locator(f"{hidden}:visible").count(), hidden
+
+
+def test_paper_is_white_and_nothing_overlaps(opened: Open, complete: Path) -> None:
+    """Wrong code that this finds: dark colours in print, boxes with a height from which their tables hang out."""
+    page = opened(complete, color_scheme="dark", viewport={"width": 1040, "height": 720})
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(20, 23, 26)"
+    open_details(page)
+    page.emulate_media(media="print", color_scheme="dark")
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
+    assert page.evaluate("getComputedStyle(document.documentElement).colorScheme") == "light"
+    boxes = "[...document.querySelectorAll('.scroll')].filter(box => box.offsetParent)"
+    heights = page.evaluate(f"{boxes}.map(box => [box.className, getComputedStyle(box).maxHeight])")
+    assert {"scroll", "scroll short"} == {name for name, _ in heights} and {height for _, height in heights} == {"none"}
+    assert page.evaluate(f"{boxes}.every(box => box.scrollHeight <= box.offsetHeight + 1)")
+    figures = "[...document.querySelectorAll('figure')].filter(one => one.offsetParent)"
+    kept = page.evaluate(f"{figures}.map(one => getComputedStyle(one).breakInside)")
+    assert kept and set(kept) == {"avoid"}
 
 
 def test_the_index_opens(opened: Open, complete: Path) -> None:

@@ -1,4 +1,4 @@
-"""Each method's part of the page: its paper, its README, the paper's numbers, and other ways of counting the same files."""
+"""Each method's part of the page: its paper, what was done, the paper's numbers, and other ways of counting the same files."""
 
 from __future__ import annotations
 
@@ -9,21 +9,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from markdown_it import MarkdownIt
 from markupsafe import Markup
 
-import methods
 from benchmarks.papers import answers
 from benchmarks.papers.answers import Comparison
 from benchmarks.papers.reported import Reported
 from benchmarks.records import described
 from benchmarks.records.rows import Row
+from benchmarks.report import prose
 from benchmarks.report.series import Series
 from methods.interface import Card
-
-# A table in a README may be wider than a phone.
-_SCROLLED = r'<div class="scroll" tabindex="0" role="group" aria-label="table">\g<0></div>'
-
 
 _ARXIV = re.compile(r"\d{4}\.\d{4,5}(v\d+)?|[a-z-]+(\.[A-Z]{2})?/\d{7}")
 
@@ -41,11 +36,14 @@ class Account:
 
 @dataclass(frozen=True)
 class About:
+    """`done` says in short what was implemented, `details` at length (empty for a method of a single file)."""
+
     key: str
     fidelity: str
     card: Card | None
     url: str | None
-    about: Markup
+    done: Markup
+    details: Markup
     accounts: list[Account]
     answered: list[Comparison]
     open: list[Comparison]
@@ -82,7 +80,8 @@ def _about(key: str, lines: list[Series], references: dict[str, Row], comparison
         fidelity=lines[0].fidelity,
         card=card,
         url=_arxiv_url(card) if card else None,
-        about=_readme(key),
+        done=prose.docstring(key),
+        details=prose.readme(key, card.title if card else ""),
         accounts=[_account(row, references[row.first.network]) for row in rows],
         answered=[comparison for comparison in measured if comparison.measured],
         open=[comparison for comparison in measured if not comparison.measured],
@@ -104,17 +103,3 @@ def _account(row: Row, reference: Row) -> Account:
 def _arxiv_url(known: Card) -> str | None:
     """The address of the paper's arXiv page; None if the card has no valid arXiv identifier."""
     return f"https://arxiv.org/abs/{known.arxiv}" if _ARXIV.fullmatch(known.arxiv) else None
-
-
-def _readme(key: str) -> Markup:
-    """A method's README as HTML without its title. HTML in it is shown as text, and only https links remain links."""
-    try:
-        source = methods.source(key)
-        text = (source / "README.md").read_text(encoding="utf-8") if source.is_dir() else ""
-    except Exception:  # a method of a third party may be anywhere, or missing
-        return Markup("")
-    html = MarkdownIt("commonmark", {"html": False}).enable("table").render(re.sub(r"^# .*\n", "", text))
-    html = re.sub(r"<(/?)h[1-6]>", r"<\1h3>", html)
-    html = re.sub(r"<table>.*?</table>", _SCROLLED, html, flags=re.S)
-    # Relative links would lead nowhere: the page contains no other files.
-    return Markup(re.sub(r'<a href="(?!https://)[^>]*>(.*?)</a>', r"\1", html, flags=re.S))

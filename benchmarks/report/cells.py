@@ -17,6 +17,7 @@ from benchmarks.errors import RateBenchError
 from benchmarks.papers.missing import Planned
 from benchmarks.records import Record, described, regular
 from benchmarks.records.table import plain_json
+from benchmarks.report import names
 from benchmarks.running import params, plan, state
 from benchmarks.running.cell import Cell
 from methods.interface import BudgetName
@@ -86,7 +87,7 @@ def _ended_badly(results: Path, suite: str, configs: dict[str, str]) -> Iterator
         if parts is None:  # nobody's cell, such as a copy
             continue
         config_hash, budget, seed = parts.groups()
-        config = configs.get(f"{network}/{method}/{config_hash}", config_hash)
+        config = configs.get(f"{network}/{method}/{config_hash}-{budget}", config_hash)
         gap = Gap(network, method, config, budget, "failed", "", (int(seed),))
         if (folder / "cell.json").exists():
             ended = recorded.read_cell(folder / "cell.json")
@@ -137,7 +138,7 @@ def _not_run(results: Path, planned: Sequence[Cell | Gap], records: Sequence[Rec
         elif _place(cell, cell.budget.name) not in run and not any((results / cell.id).glob("*.json")):
             unsupported = _unsupported(cell)
             status: Status = "not applicable" if unsupported else "not run"
-            config = described.config_text(cell)
+            config = names.config(cell)
             reason = unsupported or f"no record yet: `{_command(cell)}`"
             yield Gap(cell.network, cell.method, config, cell.budget.name, status, reason, (cell.seed,))
 
@@ -153,9 +154,13 @@ def _command(cell: Cell) -> str:
 
 
 def _configs(records: Sequence[Record], planned: Sequence[Cell | Gap]) -> dict[str, str]:
-    """`network/method/hash`, as in the names of folders -> the text of the configuration."""
+    """`network/method/hash-budget`, as in the names of folders -> what the configuration is called."""
     known: list[Cell | Record] = [*(cell for cell in planned if isinstance(cell, Cell)), *records]
-    return {f"{k.network}/{k.method}/{k.config_hash}": described.config_text(k) for k in known}
+    budgets = (one.budget if isinstance(one, Record) else one.budget.name for one in known)
+    places = (
+        f"{one.network}/{one.method}/{one.config_hash}-{budget}" for one, budget in zip(known, budgets, strict=True)
+    )
+    return dict(zip(places, map(names.config, known), strict=True))
 
 
 def _unsupported(cell: Cell) -> str | None:

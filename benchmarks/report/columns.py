@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from benchmarks.records import described
 from benchmarks.records.latency import BATCHES, Milliseconds, Timed, of_row
 from benchmarks.records.rows import Row
+from benchmarks.report import names
 from methods.interface import Metric
 
 Value = float | int | str | None
@@ -51,6 +52,10 @@ def significant(value: float, digits: int = 3) -> str:
 
 
 def _config(row: Row) -> str:
+    return names.config(row.first)
+
+
+def _settings(row: Row) -> str:
     return described.config_text(row.first)
 
 
@@ -124,7 +129,8 @@ _RATE = (
 )
 _POINT = (
     _text("network", "network", "The reference network that was compressed", lambda row: row.first.network, False),
-    _text("config", "config", "Settings that differ from the method's default", _config),
+    _text("config", "configuration", "Its name, or the settings that differ from the method's defaults", _config),
+    _text("settings", "settings", "Settings that differ from the method's defaults", _settings, False),
     _text("budget", "budget", "How much training the method could spend on each operating point", _budget, False),
     replace(
         _text("batchnorm", "BatchNorm", f"How its statistics were set: {described.BATCHNORM}", _batchnorm), derived=True

@@ -28,7 +28,10 @@ ROLE_NAMES = {
     "norm_bias": "norm and bias",
     "header": "header",
 }
-SCRIPTS = ("base.js", "rate.js", "plot.js", "table.js", "drawer.js", "export.js", "ranking.js", "page.js")
+SCRIPTS = (
+    *("base.js", "rate.js", "plot.js", "picture.js", "table.js", "reproduce.js", "drawer.js", "export.js"),
+    *("tables.js", "ranking.js", "page.js"),
+)
 COUNTED = {
     "file": "counting the whole file",
     "weights only": "counting weights only",

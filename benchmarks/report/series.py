@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from benchmarks.records import described
 from benchmarks.records.rows import Row
+from benchmarks.report import names
 
 # Colours that readers with and without deuteranopia tell apart, each at a contrast of 3 on the light and the dark page.
 FAMILIES = {
@@ -89,7 +90,7 @@ class Series:
 
     @property
     def name(self) -> str:
-        """Method, settings that differ from the defaults, budget and fidelity."""
+        """Method, configuration (unless it is the default one without a name), budget and fidelity."""
         parts = [self.method, *([] if self.config == "default" else [self.config]), self.budget]
         return " · ".join(parts) + f" [{self.fidelity}]"
 
@@ -136,5 +137,5 @@ def series(rows: Sequence[Row]) -> Iterator[Series]:
         line = tuple(members)
         r = line[0].first
         own, symbol = families(r.method), symbols[r.method, r.config_hash]
-        config, budget = described.config_text(r), described.budget_text(r.budget, r.epochs)
+        config, budget = names.config(r), described.budget_text(r.budget, r.epochs)
         yield Series(r.network, r.method, r.fidelity, config, budget, own, colour_of(own), symbol, line)

@@ -3,6 +3,8 @@
 The whole file is checked when it is read, whichever suite is asked for: a name that is wrong anywhere is an error, and so is a
 list that is empty or has an entry twice. Two checks wait, because they need code that may not work on this machine: networks
 are checked when their suite is asked for, and the settings of a method that can't be imported when its cells are planned.
+
+The `name` of a configuration is for readers. It is no setting of the method, so that no id and no fingerprint depends on it.
 """
 
 from __future__ import annotations
@@ -20,10 +22,10 @@ import msgspec
 from msgspec import Meta
 
 import methods
-from benchmarks import tasks
+from benchmarks import configuration, tasks
 from benchmarks.configuration import plain
 from benchmarks.errors import BrokenModule, MethodError, RateBenchError, UnknownName, in_short
-from benchmarks.running import strict_yaml
+from benchmarks.running import checks, strict_yaml
 from methods.interface import Budget, BudgetName
 
 PARAMS = Path("params.yaml")
@@ -31,6 +33,7 @@ Changes: TypeAlias = dict[str, Any]
 Configs: TypeAlias = dict[str, dict[str, list[Changes]]]  # by budget and method
 Seed: TypeAlias = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 _BUDGETS, _CONFIGS = "budgets", "configs"
+_NAME, _LETTERS = "name", 40  # of a configuration, and how many letters it may have
 _SUITE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")  # also a folder of results
 
 
@@ -78,7 +81,7 @@ def suite(name: str) -> Suite:
     found = _params().suites[name]
     with contextlib.suppress(BrokenModule):  # its cells can't run, but its records can be shown
         known = tasks.get(found.task).NETWORKS
-        _known(f"network of task {found.task!r}", found.networks, known, f"{PARAMS}, suite {name!r}")
+        checks.known(f"network of task {found.task!r}", found.networks, known, f"{PARAMS}, suite {name!r}")
     return found
 
 
@@ -100,6 +103,17 @@ def configs(suite_name: str, key: str, budget_name: str) -> list[Changes]:
 
     Raises MethodError if the method is broken.
     """
+    return [config for config, _ in _listed(suite_name, key, budget_name)]
+
+
+def config_name(suite_name: str, key: str, budget_name: str, changed: Changes) -> str:
+    """The name of the configuration with these changes to the defaults; "" if it has none. Raises what `configs` raises."""
+    known = defaults(key)
+    listed = _listed(suite_name, key, budget_name)
+    return next((name for config, name in listed if configuration.changes(config, known) == changed), "")
+
+
+def _listed(suite_name: str, key: str, budget_name: str) -> list[tuple[Changes, str]]:
     own, shared = suite(suite_name).configs.get(budget_name, {}), _params().configs.get(budget_name, {})
     return _complete(key, own.get(key) or shared.get(key) or [{}], f"{PARAMS}, {budget_name}")
 
@@ -127,7 +141,7 @@ def _params() -> _Params:
     for missing in {_BUDGETS, _CONFIGS} - found.keys():
         for name, entry in found.items():
             if name not in (_BUDGETS, _CONFIGS) and not (isinstance(entry, dict) and "task" in entry):
-                _known("entry", [name], [missing], str(PARAMS))
+                checks.known("entry", [name], [missing], str(PARAMS))
         msg = f"{PARAMS} has no entry {missing!r}"
         raise RateBenchError(msg)
     spent = dict(_budgets(found.pop(_BUDGETS)))
@@ -144,10 +158,10 @@ def _params() -> _Params:
 
 def _budgets(entry: Any) -> Iterator[tuple[str, _Spent]]:
     where = f"{PARAMS}, {_BUDGETS}"
-    _filled(_converted(entry, dict[str, Any], where), where)
-    _known("budget", entry, typing.get_args(BudgetName), where)
+    checks.filled(checks.converted(entry, dict[str, Any], where), where)
+    checks.known("budget", entry, typing.get_args(BudgetName), where)
     for name, value in entry.items():
-        spent = _struct(value, _Spent, f"{where}, {name}")
+        spent = checks.struct(value, _Spent, f"{where}, {name}")
         if name == "post-training" and spent.epochs != 0:
             msg = f"{where}, {name}: it has no training, so its epochs are 0"
             raise RateBenchError(msg)
@@ -160,9 +174,9 @@ def _budgets(entry: Any) -> Iterator[tuple[str, _Spent]]:
 def _check_rates(budget_name: str, rates: Rates, suites: Iterable[Suite]) -> None:
     """Raise RateBenchError for a learning rate that no cell would have."""
     where = f"{PARAMS}, {_BUDGETS}, {budget_name}, learning_rates"
-    _known("network", rates, dict.fromkeys(network for suite in suites for network in suite.networks), where)
+    checks.known("network", rates, dict.fromkeys(network for suite in suites for network in suite.networks), where)
     for network, by_method in rates.items():
-        _known("method", by_method, methods.names(), f"{where}, {network}")
+        checks.known("method", by_method, methods.names(), f"{where}, {network}")
         for key in by_method:
             with contextlib.suppress(BrokenModule):
                 if budget_name not in methods.get(key).CARD.budgets:
@@ -177,74 +191,57 @@ def _suite(name: str, entry: Any, budgets: Iterable[str]) -> Suite:
         raise RateBenchError(msg)
     if isinstance(entry, dict):  # first, because its complaints name the place
         _checked(entry.get(_CONFIGS, {}), budgets, f"{where}, {_CONFIGS}")
-    found = _struct(entry, Suite, where)
+    found: Suite = checks.struct(entry, Suite, where)
     for field in ("networks", "methods", "seeds", "budgets"):
-        _filled(getattr(found, field), f"{where}, {field}")
-        _unique(getattr(found, field), f"{where}, {field}")
-    _known("task", [found.task], tasks.names(), where)
-    _known("method", found.methods, methods.names(), where)
-    _known("budget", found.budgets, budgets, where)
+        checks.filled(getattr(found, field), f"{where}, {field}")
+        checks.unique(getattr(found, field), f"{where}, {field}")
+    checks.known("task", [found.task], tasks.names(), where)
+    checks.known("method", found.methods, methods.names(), where)
+    checks.known("budget", found.budgets, budgets, where)
     return found
 
 
 def _checked(entry: Any, budgets: Iterable[str], where: str) -> Configs:
     """Configurations by budget and method; raises RateBenchError for wrong names and settings."""
-    _known("budget", _converted(entry, dict[str, Any], where), budgets, where)
+    checks.known("budget", checks.converted(entry, dict[str, Any], where), budgets, where)
     for budget_name, by_method in entry.items():
         place = f"{where}, {budget_name}"
-        _known("method", _converted(by_method, dict[str, Any], place), methods.names(), place)
+        checks.known("method", checks.converted(by_method, dict[str, Any], place), methods.names(), place)
         for key, listed in by_method.items():
-            _filled(_converted(listed, list[Changes], f"{place}, {key}"), f"{place}, {key}")
+            checks.filled(checks.converted(listed, list[Changes], f"{place}, {key}"), f"{place}, {key}")
             with contextlib.suppress(MethodError):
                 _complete(key, listed, place)
     return cast(Configs, entry)
 
 
-def _complete(key: str, listed: Sequence[Changes], where: str) -> list[Changes]:
-    """Configurations with the defaults filled in; raises MethodError if the method is broken, else RateBenchError."""
+def _complete(key: str, listed: Sequence[Changes], where: str) -> list[tuple[Changes, str]]:
+    """Configurations with the defaults filled in, and their names; "" for those without one.
+
+    Raises MethodError if the method is broken, else RateBenchError.
+    """
     known, kind = defaults(key), methods.get(key).Config
-    complete: list[Changes] = []
-    for changes in listed:
-        _known(f"field of {key}'s Config", changes, known, where)
-        full = plain(_converted({**known, **changes}, kind, f"{where}, configuration {changes} of {key!r}"))
-        if full in complete:
-            msg = f"{where}, {key}: entry {len(complete) + 1}, {changes}, is the same configuration as an earlier one"
+    if _NAME in known:
+        msg = f"method {key!r} has a setting {_NAME!r}, which {PARAMS} uses for the names of configurations: rename it"
+        raise MethodError(msg)
+    complete: list[tuple[Changes, str]] = []
+    for entry in listed:
+        changes = {setting: value for setting, value in entry.items() if setting != _NAME}
+        checks.known(f"field of {key}'s Config", changes, [*known, _NAME], where)
+        full = plain(checks.converted({**known, **changes}, kind, f"{where}, configuration {changes} of {key!r}"))
+        place = f"{where}, {key}: entry {len(complete) + 1}, {changes},"
+        if any(full == config for config, _ in complete):
+            msg = f"{place} is the same configuration as an earlier one"
             raise RateBenchError(msg)
-        complete.append(full)
+        name = _checked_name(entry[_NAME], [name for _, name in complete], place) if _NAME in entry else ""
+        complete.append((full, name))
     return complete
 
 
-def _struct(value: Any, kind: type[Any], where: str) -> Any:
-    """`_converted` for a struct, with a hint for an unknown field."""
-    if isinstance(value, dict):
-        _known("field", value, kind.__struct_fields__, where)
-    return _converted(value, kind, where)
-
-
-def _converted(value: Any, kind: Any, where: str) -> Any:
-    try:
-        return msgspec.convert(value, kind)
-    except msgspec.ValidationError as error:
-        msg = f"{where}: {error}"
-        raise RateBenchError(msg) from error
-
-
-def _known(kind: str, given: Iterable[str], known: Iterable[str], where: str) -> None:
-    """Raise UnknownName for a name that is not known."""
-    allowed = list(known)
-    for name in given:
-        if name not in allowed:
-            raise UnknownName(kind, name, allowed, where)
-
-
-def _filled(values: typing.Sized, where: str) -> None:
-    if not len(values):
-        msg = f"{where}: it is empty, so that nothing would run: name at least one"
+def _checked_name(name: Any, taken: Sequence[str], place: str) -> str:
+    if not (isinstance(name, str) and name.isprintable() and name == name.strip() and 0 < len(name) <= _LETTERS):
+        msg = f"{place} has the name {name!r}: write 1 to {_LETTERS} printable letters, without spaces around them"
         raise RateBenchError(msg)
-
-
-def _unique(values: Sequence[Any], where: str) -> None:
-    for index, value in enumerate(values):
-        if value in values[:index]:
-            msg = f"{where}: {value!r} is there twice: remove one"
-            raise RateBenchError(msg)
+    if name in taken:
+        msg = f"{place} has the name {name!r} of an earlier one: give each its own"
+        raise RateBenchError(msg)
+    return name

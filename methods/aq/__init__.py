@@ -1,6 +1,8 @@
-"""Additive quantisation of a whole network: every weight vector, in any layer, is a sum of M shared codewords.
+"""Additive quantisation of a whole network (Sun et al. 2021): a weight vector of any layer is a sum of M shared codewords.
 
-Sun et al., Toward Compact Parameter Representations for Architecture-Agnostic Neural Network Compression (2021).
+The weights of all layers are divided by the standard deviation of their layer and cut into vectors of 8 values, which form one
+set. LSQ (Martinez et al. 2016, 2018) finds codebooks by least squares and codes by iterated local search, in turn. With
+training, codes are fixed, and codewords, BatchNorm and biases are trained.
 """
 
 from __future__ import annotations

@@ -1,4 +1,8 @@
-"""Removes random filters; each layer loses the same share. A reference for all pruning criteria."""
+"""Removes random filters; each layer loses the same share. A reference for all pruning criteria.
+
+A criterion is worth what it gains over this choice: the narrower network, its training and its storage are the same as those
+of `l1_filter`.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,10 @@
-"""Residual vector quantisation of a whole network: like `aq`, with successive k-means on residuals."""
+"""Residual vector quantisation of a whole network: like `aq`, with successive k-means on residuals.
+
+The weights of all layers are divided by the standard deviation of their layer and cut into vectors of 8 values, which form one
+set. The first codebook is learned on these vectors, each further one on what the earlier ones leave; a vector keeps the codes
+that it got on the way. In `aq`, codes and codebooks are then optimised together. With training, codes are fixed, and
+codewords, BatchNorm and biases are trained.
+"""
 
 from __future__ import annotations
 

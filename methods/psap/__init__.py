@@ -1,6 +1,8 @@
 """PSAP-R: a layer's weight sparsity sets the share of its filters to remove, and gradients restore important filters.
 
-Based on the abstract of Li & Zhao, Protective Self-Adaptive Pruning to Better Compress DNNs (2023).
+Based on the abstract of Li & Zhao (2023). The sparsity of a layer is the share of its weights below one threshold for the whole
+network. While the network is trained, the filters with the smallest norms are set to zero again and again. A few batches
+measure how much each of them would reduce the loss; those far above the median are restored, and protected for two steps.
 """
 
 from __future__ import annotations

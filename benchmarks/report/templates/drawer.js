@@ -1,9 +1,8 @@
-// What a row opens to: provenance of each seed, where the bytes go, and how to cite it.
+// What a row opens to: how to cite and to reproduce it, provenance of each seed, where the bytes go.
 
 // [name, what it is in a record, whether it is for copying]
 const FACTS = [
   ["record", (r) => r.id, true],
-  ["run it again", (r) => r.provenance.command, true],
   ["measured", (r) => `${r.provenance.started}, ${rounded(r.wall_s, 1)} s in all`],
   ["code", (r) => `${r.provenance.commit ?? "no commit"}${r.provenance.dirty ? ", with changes that are not committed" : ""}`],
   ["fingerprint", (r) => `${r.provenance.fingerprint}, ${{ true: "the installed code", false: "the code or the reference has changed since", null: "can't be compared with the installed code" }[r.current]}`],
@@ -79,7 +78,7 @@ function toggle(row, open = !row.drawer) {
     Promise.all([records, logs]).then(
       ([all, said]) => {
         const own = row.records.map((index) => all[index]);
-        inside.replaceChildren(drawerActions(row), details(own), cell("p", `By role: ${roleText(row)}.`, { className: "note" }), ...own.map((record) => log(record, said)));
+        inside.replaceChildren(drawerActions(row), reproduction(own), details(own), cell("p", `By role: ${roleText(row)}.`, { className: "note" }), ...own.map((record) => log(record, said)));
       },
       () => inside.replaceChildren("This browser can't unpack the records: they are in records.csv beside this page."),
     );
