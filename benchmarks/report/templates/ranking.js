@@ -80,7 +80,7 @@ function drawAtQuality() {
 
 function drawBd() {
   const lines = shownLines(), baseline = lines.find((line) => line.id === state.baseline) ?? null;
-  element("bd").hidden = !baseline;
+  element("bd-part").hidden = !baseline;
   if (!baseline) return;
   const common = state.range === "common" ? overlap(lines.filter((line) => overlap([line, baseline]))) : undefined;
   const found = lines.filter((line) => line !== baseline).map((line) => ({ line, difference: bdRate(line, baseline, common) }));
