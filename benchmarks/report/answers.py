@@ -46,30 +46,30 @@ class Answer:
     best: Mapping[int, Best | None]
 
 
-def answers(boards: Sequence[Board], envelopes: Sequence[Envelope], stale: set[str]) -> list[Answer]:
-    """One answer for every board that has one. Rows in `stale`, measured by other code, are left out."""
+def answers(boards: Sequence[Board], envelopes: Sequence[Envelope], left_out: set[str]) -> list[Answer]:
+    """One answer for every board that has one. Rows whose keys are in `left_out` do not take part."""
     made = []
     for board in boards:
         lost = board.losses[LOSS] if board.losses else None
-        smallest = None if lost is None else _smallest(lost, envelopes, stale)
-        best = {ratio: _best(board.rates[ratio], envelopes, stale) for ratio in RATIOS}
+        smallest = None if lost is None else _smallest(lost, envelopes, left_out)
+        best = {ratio: _best(board.rates[ratio], envelopes, left_out) for ratio in RATIOS}
         if smallest or any(best.values()):
-            budget = next(one.line.budget for one in envelopes if _is_on(board, one, stale))
+            budget = next(one.line.budget for one in envelopes if _is_on(board, one, left_out))
             made.append(Answer(board.network, budget, lost.words if lost else "", smallest, best))
     return made
 
 
-def _is_on(board: Board, envelope: Envelope, stale: set[str]) -> bool:
+def _is_on(board: Board, envelope: Envelope, left_out: set[str]) -> bool:
     first = envelope.rows[0].first
-    return (first.network, first.budget) == (board.network, board.budget) and envelope.rows[0].key not in stale
+    return (first.network, first.budget) == (board.network, board.budget) and envelope.rows[0].key not in left_out
 
 
-def _current(place: Place, stale: set[str]) -> bool:
-    return not {place.low.key, place.high.key} & stale
+def _current(place: Place, left_out: set[str]) -> bool:
+    return not {place.low.key, place.high.key} & left_out
 
 
-def _smallest(lost: AtLoss, envelopes: Sequence[Envelope], stale: set[str]) -> Smallest | None:
-    found = [one for one in lost.methods if _current(one.place, stale)]
+def _smallest(lost: AtLoss, envelopes: Sequence[Envelope], left_out: set[str]) -> Smallest | None:
+    found = [one for one in lost.methods if _current(one.place, left_out)]
     if not found:
         return None
     first, second = found[0], found[1] if len(found) > 1 else None
@@ -79,8 +79,8 @@ def _smallest(lost: AtLoss, envelopes: Sequence[Envelope], stale: set[str]) -> S
     return Smallest(names[0], size, whole / size, first.ends, names[1] if second else None, times)
 
 
-def _best(known: Sequence[AtRate], envelopes: Sequence[Envelope], stale: set[str]) -> Best | None:
-    found = [one for one in known if _current(one.place, stale)]
+def _best(known: Sequence[AtRate], envelopes: Sequence[Envelope], left_out: set[str]) -> Best | None:
+    found = [one for one in known if _current(one.place, left_out)]
     if not found:
         return None
     there = {one.envelope for one in found}

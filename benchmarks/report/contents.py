@@ -12,6 +12,7 @@ from benchmarks.records import Record
 from benchmarks.records.latency import Timed
 from benchmarks.records.rows import Row
 from benchmarks.report.about import About
+from benchmarks.report.answers import Answer, answers
 from benchmarks.report.boards import Board
 from benchmarks.report.cells import Gap
 from benchmarks.report.citation import Citation
@@ -79,6 +80,12 @@ class Contents:
     def stale(self) -> set[str]:
         """Keys of rows with a record measured by different code; records whose code can't be compared do not count."""
         return {row.key for row in self.rows if any(self.current[r.id] is False for r in row.records)}
+
+    @functools.cached_property
+    def answers(self) -> list[Answer]:
+        """What a reader wants to know first. Uncompressed networks and rows of changed code do not take part."""
+        whole = {row.first.method for row in self.references.values()}
+        return answers(self.boards, self.envelopes, self.stale | {r.key for r in self.rows if r.first.method in whole})
 
     @functools.cached_property
     def outdone(self) -> dict[str, Row]:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from benchmarks.report.answers import Answer, answers
+from benchmarks.report.answers import Answer
 from benchmarks.report.contents import Contents
 
 
 def headline(contents: Contents) -> str:
     """The smallest file near the reference of each network and budget, and its method; "" without a reference."""
-    known = answers(contents.boards, contents.envelopes, contents.stale)
-    return " ".join(_sentence(one) for one in known if one.smallest)
+    return " ".join(_sentence(one) for one in contents.answers if one.smallest)
 
 
 def _sentence(answer: Answer) -> str:

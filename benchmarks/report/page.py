@@ -13,7 +13,7 @@ from benchmarks.papers import claimed, scoreboard
 from benchmarks.papers.reported import CLAIM, Reported
 from benchmarks.records import described
 from benchmarks.records.table import plain_json
-from benchmarks.report import answers, boards, jinja, latex, ledger, payload
+from benchmarks.report import boards, jinja, latex, ledger, payload
 from benchmarks.report.cells import Gap
 from benchmarks.report.columns import columns
 from benchmarks.report.contents import Contents
@@ -123,7 +123,7 @@ def render(contents: Contents) -> bytes:
         tests=claimed.tests(contents.claims),
         scoreboard=scoreboard.scoreboard(contents.comparisons, [*contents.claims, *contents.observations]),
         outcomes={"measured": scoreboard.MEASURED, "counted": scoreboard.COUNTED, "claimed": scoreboard.CLAIMED},
-        answers=answers.answers(contents.boards, contents.envelopes, contents.stale),
+        answers=contents.answers,
         gap_counts=_cells(contents.gaps),
         ledger=ledger.ledger(contents.records),
         snapshot=citation.snapshot,
