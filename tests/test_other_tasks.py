@@ -301,8 +301,8 @@ def test_claims_follow_what_is_better(laboratory: Laboratory, reports: dict[str,
     differences = of_items[0] - of_items[1]  # both are scored on the same items
     margin = stats.norm.ppf(0.975) * differences.std(ddof=1) / math.sqrt(len(differences))
     size = abs(grown.quality.value - half.quality.value)
-    assert f" −{size:.3f} ± {margin:.3f} " in text
-    assert f" +{size:.3f} ± {margin:.3f} not supported here " in text
+    assert f" −{size:.3f} ± {margin:.3f} paired supported " in text
+    assert f" +{size:.3f} ± {margin:.3f} paired not supported here " in text
     text = said(reports["drawings"] / "index.html")
     assert "full amplitudes draw better (Section 1; post-training) 6 supported" in text
     assert "half amplitudes draw better at equal size (Section 2; post-training) 6 not supported here" in text
