@@ -166,7 +166,7 @@ function nameLabels(ahead, limit, ink, height) {
   const ends = lines.map(({ line, seen }) => ({ line, row: seen.reduce((a, b) => (fewer(state.x) * (value(b, state.x) - value(a, state.x)) < 0 ? b : a)) }));
   let above = Infinity;
   return ends.sort((a, b) => value(b.row, "quality") - value(a.row, "quality")).map(({ line, row }) => {
-    const place = ((value(row, "quality") - low) / (high - low || 1)) * height, moved = Math.min(place, above - 15);
+    const place = ((value(row, "quality") - low) / (high - low || 1)) * height, moved = Math.min(place, above - 17);
     above = moved;
     return {
       x: Math.log10(value(row, state.x)), y: value(row, "quality"), xanchor: side, yanchor: "middle", xshift: side === "right" ? -9 : 9, yshift: moved - place, showarrow: false,
