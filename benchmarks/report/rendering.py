@@ -80,8 +80,9 @@ def _contents(suite: str, results: Path, records: Sequence[Record]) -> tuple[Con
     drawn: dict[tuple[str, str, str], dict[str, bytes]] = {}  # by kind, network and budget
     for network, budget in sorted({(line.network, line.rows[0].first.budget) for line in lines}):
         here = [line for line in lines if line.network == network and line.identity[1] == budget]
-        own = [one.series for one in curves if one.line in here]
-        reference = known.get(network)
+        reference = known.get(network)  # a line across the figure: as points it would take a part of the width
+        every = [one for one in curves if one.line in here]
+        own = [one.series for one in every if reference not in one.line.rows] or [one.series for one in every]
         draw = partial(figures.figure, metrics[0], reference, own)
         drawn["rate-quality", network, budget] = figures.render(draw, origin, caution)
         if reference is not None and (slim := costs.narrower(reference, here, first)):

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from benchmarks.evaluation.metrics import Z95
 from benchmarks.records import paired
@@ -141,10 +142,10 @@ class Standings:
         found = [AtQuality(number, *place) for number, place in known if place is not None]
         yield from sorted(found, key=lambda one: one.place.bytes)
 
-    def _differ(self, places: Sequence[Place]) -> np.ndarray[tuple[int, int], np.dtype[np.bool_]]:
+    def _differ(self, places: Sequence[Place]) -> npt.NDArray[np.bool_]:
         """(P, P): whether the 95 % interval of the difference of two places excludes zero."""
         scores, errors = (np.array([getattr(place, name) for place in places]) for name in ("score", "error"))
-        found = np.abs(scores[:, None] - scores) > Z95 * np.hypot(errors[:, None], errors)
+        found: npt.NDArray[np.bool_] = np.abs(scores[:, None] - scores) > Z95 * np.hypot(errors[:, None], errors)
         sides = [self._side(place) for place in places]
         for items in {side.of for side in sides if side is not None}:
             own = [(i, side) for i, side in enumerate(sides) if side is not None and side.of == items]
