@@ -175,7 +175,10 @@ def added_up() -> dict[str, Any]:
             own = shards.scored(reference, test, processes.rank(), processes.count(), None, "")
             measured: Any = SimpleNamespace(scores=execute._added_up(module.METRICS, own))
             cell: Any = SimpleNamespace(task=name)
-            found[name] = msgspec.to_builtins(recording._metrics(cell, measured))
+            found[name] = {
+                metric.name: msgspec.to_builtins(recording._score(metric, measured.scores[metric.name]))
+                for metric in tasks.get(cell.task).METRICS
+            }
         registry.names.cache_clear()
     return found
 

@@ -118,4 +118,4 @@ def test_a_revision_with_links_is_not_unpacked(tmp_path: Path, monkeypatch: pyte
 
     monkeypatch.setattr(compare.subprocess, "run", lambda *_, **__: Done)
     with pytest.raises(RateBenchError, match="'results/digits/link' is a symbolic link"):
-        compare.load("HEAD", "digits")
+        compare.compare("digits", "HEAD", "HEAD")

@@ -121,7 +121,7 @@ def test_ratios_are_of_all_values_of_the_reference(laboratory: Laboratory, monke
         latency_ms_batch128=None,
     )
     monkeypatch.setattr(type(cell), "fingerprint", lambda _: "0" * 16)
-    made = record(cell, 0, Compressed("counted", {}, (), {"n": 0}), measured, 0.1, 0.2, {})
+    made = record(cell, 0, Compressed("counted", {}, (), {"n": 0}), measured, None, 0.1, 0.2, {})
     assert (made.rate.uncompressed_bytes, made.rate.ratio, made.rate.bits_per_weight) == (424, 8.0, 4.0)
     assert (made.counted.elements, made.counted.nonzero, made.metrics["top-1"].value) == (50, 20, 0.75)
     (row,) = aggregate([made])
