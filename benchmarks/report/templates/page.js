@@ -16,7 +16,6 @@ function drawControls() {
   for (const name of CHOICES) element(name).value = state[name];
   for (const input of document.querySelectorAll("input[name=column]")) input.checked = state.columns.includes(input.value);
   if (element("query").value !== state.query) element("query").value = state.query;
-  element("front").disabled = machines().size > 1;
   element("reported").closest("label").hidden = !reportedHere().length;
   for (const option of element("at").options) if (!option.value) option.text = `${boardHere().start}×`;
   for (const input of document.querySelectorAll("input[name=budget]")) input.disabled = !page.boards.some((board) => board.network === state.network && board.budget === input.value);

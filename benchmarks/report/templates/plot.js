@@ -54,13 +54,13 @@ function whiskers(rows) {
 const CROWD = 500, NAMED = 8; // with more lines in front, their names would cover the plot
 
 // A line in front has its colour, the others are grey.
-function trace(line, { unbeaten, fair, ahead, grey }) {
+function trace(line, { unbeaten, ahead, grey }) {
   const rows = placed(line), x = rows.map((row) => value(row, state.x)), y = rows.map((row) => value(row, "quality")), color = ahead.has(line) ? line.colour : grey;
   return {
     type: "scatter", mode: "lines+markers", x, y, customdata: rows.map((row) => row.key), meta: line.id,
     hovertext: rows.map(hover), hoverinfo: "text", opacity: 1, line: { color, width: ahead.has(line) ? 1.75 : 1 },
     marker: { color, symbol: line.symbol, size: ahead.has(line) ? 8 : 5, opacity: rows.map((row) => (unbeaten.has(row) || !ahead.has(line) ? 1 : 0.5)) },
-    ...(state.intervals && !fair ? whiskers(rows) : {}),
+    ...(state.intervals && !state.front ? whiskers(rows) : {}),
   };
 }
 
@@ -126,11 +126,6 @@ function drawnLines() {
 
 function placedRows() {
   return drawnLines().flatMap(placed);
-}
-
-// On which machines what the axis shows was timed; none where it is no time.
-function machines() {
-  return new Set(state.x.startsWith("latency") ? placedRows().map((row) => row.machine) : []);
 }
 
 // The worst quality in view; null where all points are.
@@ -204,15 +199,14 @@ function layout(rows, reported, colour, ahead) {
 
 // What the plot does not show, and what its times are worth.
 function plotNotes(rows) {
-  const limit = limitOf(rows), timed = machines(), missing = rowsOf(drawnLines()).length - rows.length;
+  const limit = limitOf(rows), timed = state.x.startsWith("latency") && rows.length, missing = rowsOf(drawnLines()).length - rows.length;
   const beyond = rows.filter((row) => isBeyond(value(row, "quality"), limit)).length, { better, differenceUnit } = page.metric;
   const lacking = `${missing === 1 ? "has" : "have"} no ${state.x.startsWith("latency") ? "such time" : "place on this axis"}`;
   return [
     rows.length > CROWD ? `${rows.length} points are too many to tell apart: only those on the front have markers and intervals.` : "",
     beyond ? `${beyond} of ${rows.length} points ${beyond === 1 ? "lies" : "lie"} more than ${`${page.axis.view} ${differenceUnit}`.trim()} ${better > 0 ? "below" : "above"} the reference, out of view.` : "",
     missing ? `${missing} of the shown points ${lacking}.` : "",
-    timed.size ? `${page.columns[page.place[state.x]].help}. Measured on: ${[...timed].sort().join("; ")}.` : "",
-    timed.size > 1 ? "Times of different machines are not compared: there is no front." : "",
+    timed ? `${page.columns[page.place[state.x]].help}. Measured on: ${rows[0].machine}.` : "",
   ].filter(Boolean).join(" ");
 }
 
@@ -234,12 +228,11 @@ function drawPlot() {
   if (!window.Plotly || !isNew("plot", [...FILTERS, "x", "y", "intervals", "front", "reported"], dark)) return;
   const style = getComputedStyle(document.documentElement), colour = (name) => style.getPropertyValue(name).trim();
   const lines = drawnLines(), rows = placedRows(), reported = state.reported ? reportedHere() : [];
-  const fair = state.front && machines().size < 2; // times of different machines have no front
-  const best = fair ? front(rows, state.x) : [], unbeaten = new Set(fair ? best : rows);
+  const best = state.front ? front(rows, state.x) : [], unbeaten = new Set(state.front ? best : rows);
   const limit = limitOf(rows), inFront = (row) => unbeaten.has(row) && !isBeyond(value(row, "quality"), limit);
-  const ahead = new Set(fair && lines.length > 1 ? lines.filter((line) => line.rows.some(inFront)) : lines);
-  const crowded = rows.length > CROWD, drawn = traces(lines, { unbeaten, fair, ahead, grey: colour("--behind") }, crowded);
-  if (fair) drawn.push(frontTrace(best, colour("--ink"), crowded));
+  const ahead = new Set(state.front && lines.length > 1 ? lines.filter((line) => line.rows.some(inFront)) : lines);
+  const crowded = rows.length > CROWD, drawn = traces(lines, { unbeaten, ahead, grey: colour("--behind") }, crowded);
+  if (state.front) drawn.push(frontTrace(best, colour("--ink"), crowded));
   drawn.push(...reported.map((one) => reportedTrace(one, lines, colour("--soft"))));
   const config = { displaylogo: false, responsive: true, modeBarButtons: [["toImage", "zoom2d", "pan2d", "resetScale2d"]] };
   Plotly.react(element("plot"), drawn, layout(rows, reported, colour, ahead), config);
