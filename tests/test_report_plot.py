@@ -138,6 +138,20 @@ def test_the_smallest_files_at_one_quality(opened: Open, tmp_path: Path) -> None
     assert page.inner_text("#at-quality-note") == "At least 94.00 %. 1 of the shown methods does not reach it."
 
 
+def test_one_quality_over_networks(opened: Open, tmp_path: Path) -> None:
+    """The geometric mean of the ratios on both networks; a method without such a file on one of them has none."""
+    records = [
+        *curve("alpha", [5000, 4000], [941, 940]),
+        *(made("alpha", network="other", index=i, file_bytes=size, correct=940) for i, size in enumerate([9000, 2500])),
+        *curve("beta", [9000, 8000], [945, 942]),
+        *(reference(network) for network in ("net", "other")),
+    ]
+    path = render(SUITE, store(tmp_path / "results", records), tmp_path / "reports")
+    lines = [line.split() for line in opened(path, "#loss=1").locator("#at-quality tbody tr").all_inner_texts()]
+    found = {line[0]: [word for word in line if word != "≤"][4] for line in lines}
+    assert found == {"alpha": f"{(40_000 / 4000 * 40_000 / 2500) ** 0.5:.1f}", "beta": "–", "plain": "1.0"}
+
+
 def test_bd_rates_have_their_range_or_a_common_one(opened: Open, tmp_path: Path) -> None:
     records = [
         *curve("alpha", [9000, 6000, 3000], [940, 920, 880]),

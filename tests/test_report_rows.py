@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import math
 from pathlib import Path
@@ -19,7 +20,7 @@ from benchmarks.evaluation.metrics import wilson
 from benchmarks.records import CellState, described
 from benchmarks.records.quality import Spread
 from benchmarks.records.rows import aggregate, references
-from benchmarks.report import cells, columns, payload, render, series
+from benchmarks.report import cells, columns, costs, page, payload, render, series
 from benchmarks.report.columns import significant
 from benchmarks.report.jinja import with_code
 from benchmarks.running import freshness, params
@@ -128,13 +129,28 @@ def test_colours_are_told_apart_with_deuteranopia() -> None:
     colours = sorted({*series.FAMILIES.values(), series.OTHER})
     for colour in colours:
         own = _linear(colour) @ [0.2126, 0.7152, 0.0722]
-        for page in ("#ffffff", "#14171a"):
-            light, dark = sorted((own, _linear(page) @ [0.2126, 0.7152, 0.0722]), reverse=True)
-            assert (light + 0.05) / (dark + 0.05) >= 3, (colour, page)
+        for paper in ("#ffffff", "#14171a"):
+            light, dark = sorted((own, _linear(paper) @ [0.2126, 0.7152, 0.0722]), reverse=True)
+            assert (light + 0.05) / (dark + 0.05) >= 3, (colour, paper)
     for one, other in itertools.combinations(colours, 2):
         for seen in (np.eye(3), deuteranopia):
             a, b = (oklab @ np.cbrt(cones @ np.clip(seen @ _linear(c), 0, 1)) for c in (one, other))
             assert np.linalg.norm(a - b) >= 0.05, (one, other)
+
+
+def test_cells_are_counted_one_by_one() -> None:
+    """Cells that differ only in their seed share a line, but not a count; what is said of a whole method counts once."""
+    one = cells.Gap("net", "alpha", "default", "short", "not run", "no record yet", (0, 1, 2))
+    found = page._cells(
+        [one, dataclasses.replace(one, network="other", seeds=(0,)), dataclasses.replace(one, seeds=())]
+    )
+    assert found == {"not run": 5}
+
+
+def test_a_network_from_random_weights_does_not_start_at_the_reference() -> None:
+    """Its curve was never measured there: it is not drawn from the uncompressed network like that of pruning."""
+    assert costs.STRUCTURED not in methods.get("uniform_width").CARD.families
+    assert costs.STRUCTURED in methods.get("l1_filter").CARD.families
 
 
 def test_code_changed_since() -> None:

@@ -59,9 +59,21 @@ function drawAtRate() {
   element("at-rate-note").textContent = `${size} bytes. ` + (without ? `${without} of the shown methods ${without === 1 ? "has" : "have"} no curve there: –.` : "");
 }
 
-function networkSize() {
-  const row = page.lines.find((line) => line.network === state.network).rows[0];
+function networkSize(network = state.network) {
+  const row = page.lines.find((line) => line.network === network).rows[0];
   return { bytes: value(row, "bytes") * value(row, "ratio") };
+}
+
+// The geometric mean of a method's ratios at one loss over all networks of the budget, as a cell; none for one network.
+function overNetworks(method, words) {
+  if (page.networks.length === 1) return [];
+  const boards = page.boards.filter((board) => board.budget === state.budget && board.losses.length);
+  const logs = boards.map((board) => {
+    const found = board.losses.find((lost) => lost.words === words)?.methods.find(({ at }) => page.curves[at[0]].method === method);
+    return found ? Math.log(networkSize(board.network).bytes / found.at[3]) : NaN;
+  });
+  const mean = Math.exp(logs.reduce((sum, one) => sum + one, 0) / logs.length);
+  return [number(Number.isFinite(mean) ? rounded(mean, 1) : "–")];
 }
 
 function drawAtQuality() {
@@ -71,7 +83,7 @@ function drawAtQuality() {
   const found = listed(lost.methods), { bytes } = networkSize(), [best] = found.map(({ at }) => at[3]);
   element("at-quality").tBodies[0].replaceChildren(...found.map(({ curve, at, ends }) => {
     const line = cell("tr", nameCell(curve));
-    line.append(number(`${ends ? "≤ " : ""}${rounded(at[3], 0)}`), number(rounded(bytes / at[3], 1)), number(rounded(at[3] / best, 2)), neighbours(at));
+    line.append(number(`${ends ? "≤ " : ""}${rounded(at[3], 0)}`), number(rounded(bytes / at[3], 1)), number(rounded(at[3] / best, 2)), ...overNetworks(curve.method, lost.words), neighbours(at));
     return line;
   }));
   const without = shownCurves().length - found.length;
