@@ -234,7 +234,7 @@ function drawPlot() {
   const crowded = rows.length > CROWD, drawn = traces(lines, { unbeaten, ahead, grey: colour("--behind") }, crowded);
   if (state.front) drawn.push(frontTrace(best, colour("--ink"), crowded));
   drawn.push(...reported.map((one) => reportedTrace(one, lines, colour("--soft"))));
-  const config = { displaylogo: false, responsive: true, modeBarButtons: [["toImage", "zoom2d", "pan2d", "resetScale2d"]] };
+  const config = { displaylogo: false, responsive: true, modeBarButtons: [["zoom2d", "pan2d", "resetScale2d"]] };
   Plotly.react(element("plot"), drawn, layout(rows, reported, colour, ahead), config);
   element("plot-note").textContent = plotNotes(rows);
 }

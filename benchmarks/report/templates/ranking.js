@@ -50,6 +50,7 @@ const number = (words) => cell("td", words, { className: "number" });
 // Below how many bytes a curve was never measured: "at most" where the smallest file is still good enough.
 function drawAtRate() {
   const ranked = standing(), { bytes } = networkSize();
+  element("at-rate").dataset.exportName = `at-${ratioHere()}x`;
   element("at-rate").tBodies[0].replaceChildren(...ranked.map(({ curve, at, rank }) => {
     const line = cell("tr", number(String(rank)));
     line.append(nameCell(curve), number(rounded(at[4], page.metric.decimals)), neighbours(at));
@@ -81,6 +82,7 @@ function drawAtQuality() {
   element("at-quality-part").hidden = !lost;
   if (!lost) return;
   const found = listed(lost.methods), { bytes } = networkSize(), [best] = found.map(({ at }) => at[3]);
+  element("at-quality").dataset.exportName = `within-${lost.words.replaceAll(" ", "-")}`;
   element("at-quality").tBodies[0].replaceChildren(...found.map(({ curve, at, ends }) => {
     const line = cell("tr", nameCell(curve));
     line.append(number(`${ends ? "≤ " : ""}${rounded(at[3], 0)}`), number(rounded(bytes / at[3], 1)), number(rounded(at[3] / best, 2)), ...overNetworks(curve.method, lost.words), neighbours(at));
