@@ -152,6 +152,41 @@ def test_one_quality_over_networks(opened: Open, tmp_path: Path) -> None:
     assert found == {"alpha": f"{(40_000 / 4000 * 40_000 / 2500) ** 0.5:.1f}", "beta": "–", "plain": "1.0"}
 
 
+def test_a_network_without_the_budget_shows_its_own(opened: Open, tmp_path: Path) -> None:
+    trained = made("alpha", budget="short", epochs=1, file_bytes=9000)
+    records = [*curve("alpha", [9000, 5000], [945, 930]), trained, reference(), reference("other")]
+    path = render(SUITE, store(tmp_path / "results", records), tmp_path / "reports")
+    page = opened(path, "#budget=short")
+    page.check("input[name=network][value=other]", force=True)
+    assert page.evaluate("[state.network, state.budget]") == ["other", "post-training"] and len(shown(page)) == 1
+    again = opened(path, "#budget=short&network=other")
+    assert again.evaluate("state.budget") == "post-training"
+    assert "the budget short on other" in again.inner_text("#link-note")
+
+
+def test_a_line_that_shares_nothing_has_no_bd_rate(opened: Open, tmp_path: Path) -> None:
+    records = [*curve("alpha", [9000, 5000], [945, 930]), *curve("beta", [9000, 5000], [940, 920]), reference()]
+    page = opened(render(SUITE, store(tmp_path / "results", records), tmp_path / "reports"), "#range=common")
+    page.select_option("#baseline", page.evaluate("page.curves.find(curve => curve.method === 'plain').id"))
+    assert page.locator("#bd tbody tr").count() == 2
+    assert all("too little in common" in line for line in page.locator("#bd tbody tr").all_inner_texts())
+
+
+def test_a_row_of_a_hidden_curve_is_shown(opened: Open, tmp_path: Path) -> None:
+    """The row belongs to another configuration than the one that names the curve."""
+    records = [
+        made(index=i, config={"steps": steps}, file_bytes=size, validation=counted(right))
+        for steps, i, size, right in ((3, 0, 9000, 910), (3, 1, 5000, 800), (4, 0, 8000, 920), (4, 1, 4000, 810))
+    ]
+    page = opened(render(SUITE, store(tmp_path / "results", [*records, reference()]), tmp_path / "reports"))
+    for place in (0, 1):
+        curve_rows = "page.curves.find(curve => curve.method === 'alpha')"
+        page.evaluate(f"change({{ hide: [{curve_rows}.id] }})")
+        key = page.evaluate(f"{curve_rows}.rows[{place}].key")
+        page.evaluate("key => goTo(page.rowByKey.get(key))", key)
+        assert page.locator(f"tr[data-key='{key}'] + tr.drawer").count() == 1
+
+
 def test_bd_rates_have_their_range_or_a_common_one(opened: Open, tmp_path: Path) -> None:
     records = [
         *curve("alpha", [9000, 6000, 3000], [940, 920, 880]),

@@ -61,7 +61,8 @@ def answers(boards: Sequence[Board], envelopes: Sequence[Envelope], left_out: se
 
 def _is_on(board: Board, envelope: Envelope, left_out: set[str]) -> bool:
     first = envelope.rows[0].first
-    return (first.network, first.budget) == (board.network, board.budget) and envelope.rows[0].key not in left_out
+    here = (first.network, first.budget) == (board.network, board.budget)
+    return here and any(row.key not in left_out for row in envelope.rows)
 
 
 def _current(place: Place, left_out: set[str]) -> bool:

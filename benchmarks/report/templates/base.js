@@ -85,8 +85,15 @@ function read(fragment) {
     else if (Array.isArray(first)) found[name] = wanted.filter((one) => !missing.includes(one));
     else if (!missing.length) found[name] = chosen;
   }
-  const { snapshot } = page, of = parts.get("snapshot") ?? snapshot;
-  return { state: found, gone, other: of === snapshot ? "" : of };
+  const { snapshot } = page, of = parts.get("snapshot") ?? snapshot, state = measured(found);
+  if (parts.has("budget") && state.budget !== found.budget) gone.push(`the budget ${found.budget} on ${found.network}`);
+  return { state, gone, other: of === snapshot ? "" : of };
+}
+
+// A state whose network was measured at its budget: otherwise the network's first budget takes its place.
+function measured(known) {
+  const budgets = page.boards.filter((board) => board.network === known.network).map((board) => board.budget);
+  return budgets.includes(known.budget) ? known : { ...known, budget: budgets[0] };
 }
 
 const NAMES = { x: "axis", hide: "line", columns: "column", baseline: "line", at: "ratio" };
@@ -106,7 +113,7 @@ function permalink(choice = {}) {
 
 function change(choice) {
   const filtered = [...FILTERS, "query"].some((name) => name in choice); // what was opened may be out of sight then
-  state = { ...state, ...(filtered ? { row: "" } : {}), ...choice };
+  state = measured({ ...state, ...(filtered ? { row: "" } : {}), ...choice });
   history.replaceState(null, "", "#" + write(state));
   const focused = document.activeElement?.closest("[data-sort]");
   draw();

@@ -72,6 +72,7 @@ function bdCurve(line) {
 
 // The merits that all lines of one network have, within the displayed range of quality; null if these are too few.
 function overlap(lines) {
+  if (!lines.length) return null;
   const curves = lines.map((line) => bdCurve(line)[0]), { reference } = page.networks.find((network) => network.name === lines[0].network);
   const { better } = page.metric, { view, least } = page.axis, worst = reference === null || view === null ? -Infinity : better * reference - view;
   const from = Math.max(worst, ...curves.map((x) => x[0])), to = Math.min(...curves.map((x) => x.at(-1)));

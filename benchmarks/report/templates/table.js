@@ -137,8 +137,9 @@ function drawDrawer() {
 
 // Open and show a row: filters that hide it are removed, in one redraw.
 function goTo(row) {
-  const apart = ordered.includes(row) ? {} : { query: "", hide: state.hide.filter((id) => id !== row.line.id), network: row.line.network };
-  const { network, budget } = row.line, seen = page.curves.some((curve) => curve.rows.includes(row));
+  const own = page.curves.filter((curve) => curve.rows.includes(row)).map((curve) => curve.id);
+  const apart = ordered.includes(row) ? {} : { query: "", hide: state.hide.filter((id) => id !== row.line.id && !own.includes(id)) };
+  const { network, budget } = row.line, seen = own.length > 0;
   change({ ...apart, network, budget, ...(seen ? {} : { configs: "all" }), ...(passes({ ...row.line, network: state.network, budget: state.budget }) ? {} : { family: "", fidelity: "" }), row: row.key });
   more(Math.max(0, ordered.indexOf(row) + 1 - made));
   drawDrawer();
