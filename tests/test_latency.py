@@ -149,7 +149,7 @@ def test_a_real_network_is_timed(tmp_path: Path) -> None:
 def test_a_damaged_file_is_named(tmp_path: Path) -> None:
     path = latency.write(tmp_path, timed("a" * 64))
     path.write_text(path.read_text().replace("rounds", "round"))
-    with pytest.raises(RecordError, match=r"latency.json holds no latencies .*: remove it, or let `ratebench time`"):
+    with pytest.raises(RecordError, match=r"latency.json holds no latencies .*: restore it, or let `ratebench time`"):
         latency.load(tmp_path, SUITE)
 
 

@@ -115,7 +115,12 @@ def test_methods_are_ranked_on_their_curves(opened: Open, tmp_path: Path) -> Non
         ["alpha", 1, pytest.approx(wanted["alpha"])],
         ["gamma", 3, pytest.approx(80)],
     ]
-    assert page.inner_text("#at-rate-note") == "10,000 bytes. 2 of the shown methods have no curve there: –."
+    assert page.inner_text("#at-rate-note") == "10,000 bytes."
+    outside = {line.split()[1]: line.split("\t") for line in page.locator("#at-rate tbody tr").all_inner_texts()[3:]}
+    assert {name: [words[0].strip(), *words[2:]] for name, words in outside.items()} == {
+        "delta": ["–", "–", "files of 12,000 to 12,000 B"],
+        "plain": ["–", "–", "files of 40,000 to 40,000 B"],
+    }
     assert "12,000 B" in page.locator("#at-rate tbody tr:has-text('alpha')").inner_text()
     page.evaluate("change({ hide: page.curves.filter(curve => curve.method === 'beta').map(curve => curve.id) })")
     assert page.evaluate("standing().map(({ curve, rank }) => [curve.method, rank])") == [["alpha", 1], ["gamma", 2]]
@@ -133,7 +138,7 @@ def test_the_smallest_files_at_one_quality(opened: Open, tmp_path: Path) -> None
     size = float(np.exp(np.interp(94.0, [93.0, 94.5], np.log([5000, 9000]))))
     lines = [line.split() for line in page.locator("#at-quality tbody tr").all_inner_texts()]
     assert [line[0] for line in lines] == ["beta", "alpha", "plain"]
-    assert lines[0][1:5] == ["≤", "7,000", "5.7", "1.00"]
+    assert lines[0][1:6] == ["7,000", "or", "less", "5.7", "1.00"]
     assert lines[1][1:4] == [f"{size:,.0f}", f"{40_000 / size:.1f}", f"{size / 7000:.2f}"]
     assert page.inner_text("#at-quality-note") == "At least 94.00 %. 1 of the shown methods does not reach it."
 
@@ -148,8 +153,9 @@ def test_one_quality_over_networks(opened: Open, tmp_path: Path) -> None:
     ]
     path = render(SUITE, store(tmp_path / "results", records), tmp_path / "reports")
     lines = [line.split() for line in opened(path, "#loss=1").locator("#at-quality tbody tr").all_inner_texts()]
-    found = {line[0]: [word for word in line if word != "≤"][4] for line in lines}
+    found = {line[0]: [word for word in line if word not in ("or", "less", "more")][4] for line in lines}
     assert found == {"alpha": f"{(40_000 / 4000 * 40_000 / 2500) ** 0.5:.1f}", "beta": "–", "plain": "1.0"}
+    assert {line[0]: "more" in line for line in lines} == {"alpha": True, "beta": False, "plain": True}
 
 
 def test_a_network_without_the_budget_shows_its_own(opened: Open, tmp_path: Path) -> None:
@@ -334,6 +340,11 @@ def test_lines_in_front_have_names_and_the_others_are_grey(opened: Open, tmp_pat
     assert page.evaluate(colours)["gamma"] == page.evaluate("page.curves.find(c => c.method === 'gamma').colour")
     page.hover("h1")
     assert page.evaluate(colours)["gamma"] == grey.strip()
+    page.hover(".line:has-text('gamma')")
+    page.evaluate("change({ hide: [page.curves.find(c => c.method === 'gamma').id] })")  # while it is pointed at
+    page.hover("h1")
+    assert page.evaluate(colours) == {name: drawn[name] for name in ("alpha", "beta")}
+    page.evaluate("change({ hide: [] })")
     page.click(".line:has-text('gamma')")
     assert page.evaluate("shownLines().map(line => line.method)") == ["gamma"]
     page.click(".line:has-text('beta')")

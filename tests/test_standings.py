@@ -9,7 +9,7 @@ import pytest
 from invented import counted, curve, made, reference, store
 from scipy import stats
 
-from benchmarks.records import Record
+from benchmarks.records import Record, paired
 from benchmarks.records.rows import aggregate, references
 from benchmarks.records.schema import ITEMS
 from benchmarks.report import answers, cells, envelopes, series
@@ -28,9 +28,9 @@ def board(folder: Path, records: list[Record]) -> tuple[Board, list[Envelope]]:
     return found, curves
 
 
-def scored(folder: Path, record: Record, right: np.ndarray) -> Record:
-    """The record with these items (N,), stored beside it."""
-    data = {**record.provenance.data, ITEMS: "sha256:" + "0" * 64}
+def scored(folder: Path, record: Record, right: np.ndarray, of: str | None = "sha256:" + "0" * 64) -> Record:
+    """The record with these items (N,), stored beside it; `of` is their hash."""
+    data = {**record.provenance.data, **({ITEMS: of} if of else {})}
     known = made(
         record.method,
         seed=record.seed,
@@ -106,13 +106,26 @@ def test_ranks_are_those_of_paired_differences(tmp_path: Path, seed: int) -> Non
 
 
 def test_items_of_other_splits_are_not_paired(tmp_path: Path) -> None:
+    """The same bits as in the first test, but of other items, or of items that are not known."""
     first = np.arange(N) < 900
     second = first.copy()
     second[:25] = False
-    one = scored(tmp_path, made("alpha", file_bytes=10_000), first)
-    two = made("beta", file_bytes=10_000, correct=875)  # its items are not known
-    found, _ = board(tmp_path, [one, two, reference()])
-    assert all(entry.better == () for entry in found.rates[4])
+    for number, other in enumerate(("sha256:" + "1" * 64, None)):
+        folder = tmp_path / str(number)
+        one = scored(folder, made("alpha", file_bytes=10_000), first)
+        two = scored(folder, made("beta", file_bytes=10_000), second, other)
+        found, _ = board(folder, [one, two, reference()])
+        assert all(entry.better == () for entry in found.rates[4]), other
+
+
+def test_mixtures_of_equal_networks_are_equal() -> None:
+    """Sums of products differ in the last bits: no share between two equal rows makes a difference."""
+    values = 100.0 * (np.random.default_rng(0).random(N) < 0.9)
+    other = 100.0 * (np.random.default_rng(1).random(N) < 0.8)
+    for share in np.linspace(0, 1, 101):
+        low, high = (paired.Side(own, 0.0, "x") for own in (values, other))
+        turned = paired.mixed(high, low, 1 - share)
+        assert paired.difference(paired.mixed(low, high, share), turned) == (0.0, 0.0)
 
 
 def test_a_curve_is_not_known_outside_its_points(tmp_path: Path) -> None:

@@ -72,7 +72,7 @@ def judged(rows: Sequence[Row], tasks: set[str], results: Path) -> Iterator[Judg
     Values of single items are read from the folder `results`. Raises RateBenchError for a bad claims.toml, and RecordError
     for values that do not match their record.
     """
-    items = _items(results)
+    items = paired.reader(results)
     for key, known in _known():
         for claim in known.claim:
             if claim.task in tasks:
@@ -100,18 +100,6 @@ def _difference(meeting: Meeting, items: Items) -> tuple[float, float, bool]:
         worse = known[0] if len(known) == 1 else paired.mixed(known[0], known[1], meeting.share)
         return *paired.difference(better, worse), True
     return meeting.better.score - meeting.worse.score, math.hypot(meeting.better.error, meeting.worse.error), False
-
-
-def _items(results: Path) -> Items:
-    """The values of a row's items, each row read once."""
-    found: dict[str, paired.Side | None] = {}
-
-    def items(row: Row) -> paired.Side | None:
-        if row.key not in found:
-            found[row.key] = paired.side(results, row)
-        return found[row.key]
-
-    return items
 
 
 def observed(rows: Sequence[Row], tasks: set[str]) -> Iterator[Observed]:

@@ -92,7 +92,7 @@ def read(path: Path) -> Latencies:
     try:
         return msgspec.json.decode(regular.read(path, LIMIT), type=Latencies)
     except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
-        msg = f"{path} holds no latencies ({error}): remove it, or let `ratebench time` write it again"
+        msg = f"{path} holds no latencies ({error}): restore it, or let `ratebench time` write it again"
         raise RecordError(msg) from error
 
 

@@ -6,7 +6,7 @@ The values of single items are beside the records (`items`). Where seeds differ,
 from __future__ import annotations
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +16,8 @@ import numpy.typing as npt
 from benchmarks.records import items
 from benchmarks.records.rows import Row
 from benchmarks.records.schema import ITEMS
+
+ROUNDING = 1e-12  # of the values themselves: smaller differences are those of floating-point numbers
 
 
 @dataclass(frozen=True)
@@ -32,18 +34,31 @@ class Side:
 
 
 def side(results: Path, row: Row) -> Side | None:
-    """The values of a row's items; None if those of a seed were not kept, or are of different items.
+    """The values of a row's items; None if those of a seed were not kept, or if it is not known that all are of one split.
 
     Raises RecordError if values do not match their record.
     """
-    metric, hashes = row.quality.metric, {r.provenance.data.get(ITEMS, "") for r in row.records}
+    metric, hashes = row.quality.metric, {r.provenance.data.get(ITEMS) for r in row.records}
     found = [items.read(results / f"{r.id}.json", metric, r.quality) for r in row.records]
     kept = [values.double().numpy() for values in found if values is not None]
-    if len(kept) < len(found) or len(hashes) > 1:
+    of = hashes.pop()
+    if len(kept) < len(found) or hashes or of is None:
         return None
     means = [float(values.mean()) for values in kept]
     between = statistics.variance(means) / len(means) if len(means) > 1 else 0.0
-    return Side(metric.scale * np.mean(kept, axis=0), metric.scale**2 * between, hashes.pop())
+    return Side(metric.scale * np.mean(kept, axis=0), metric.scale**2 * between, of)
+
+
+def reader(results: Path) -> Callable[[Row], Side | None]:
+    """`side` for the rows of one folder, each read once."""
+    known: dict[str, Side | None] = {}
+
+    def read(row: Row) -> Side | None:
+        if row.key not in known:
+            known[row.key] = side(results, row)
+        return known[row.key]
+
+    return read
 
 
 def mixed(low: Side, high: Side, share: float) -> Side:
@@ -53,8 +68,12 @@ def mixed(low: Side, high: Side, share: float) -> Side:
 
 
 def difference(a: Side, b: Side) -> tuple[float, float]:
-    """(mean of a − b, its standard error), in the metric's unit, over items that both sides share."""
+    """(mean of a − b, its standard error), in the metric's unit, over items that both sides share.
+
+    Mixtures of equal networks differ in the last bits: such a difference is zero.
+    """
     differences = a.values - b.values
+    differences[np.abs(differences) < ROUNDING * np.maximum(np.abs(a.values), np.abs(b.values))] = 0.0
     variance = float(differences.var(ddof=1)) / len(differences) if len(differences) > 1 else 0.0
     return float(differences.mean()), (variance + a.between + b.between) ** 0.5
 
@@ -68,5 +87,7 @@ def significant(sides: Sequence[Side], z: float) -> npt.NDArray[np.bool_]:
     products = centred @ centred.T / max(count - 1, 1)
     own = np.diag(products)
     variance = (own[:, None] + own[None, :] - 2 * products).clip(0) / count + between[:, None] + between[None, :]
-    found: npt.NDArray[np.bool_] = np.abs(means[:, None] - means[None, :]) > z * np.sqrt(variance) + 1e-12
+    found: npt.NDArray[np.bool_] = (
+        np.abs(means[:, None] - means[None, :]) > z * np.sqrt(variance) + ROUNDING * np.abs(means).max()
+    )
     return found

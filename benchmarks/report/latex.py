@@ -24,6 +24,8 @@ TEX = {
     "−": "$-$",
     "√": "$\\surd$",
     "⁶": "$^6$",
+    "†": "$\\dagger$",
+    "▽": "$\\bigtriangledown$",
     **dict.fromkeys("\n\r\t", " "),
 }
 LAST = 0x17F  # the last letter that plain pdflatex supports; later ones become question marks

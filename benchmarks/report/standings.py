@@ -115,8 +115,7 @@ class Standings:
 
     def __init__(self, results: Path, envelopes: Sequence[Envelope], numbers: Sequence[int]) -> None:
         """`numbers` are the positions of the envelopes on the page."""
-        self._results, self._envelopes, self._numbers = results, envelopes, numbers
-        self._sides: dict[str, Side | None] = {}
+        self._items, self._envelopes, self._numbers = paired.reader(results), envelopes, numbers
 
     def at_rate(self, size: float) -> Iterator[AtRate]:
         """Every method that has this size on its curve, the best one first."""
@@ -154,10 +153,5 @@ class Standings:
         return found
 
     def _side(self, place: Place) -> Side | None:
-        low, high = (self._kept(row) for row in (place.low, place.high))
+        low, high = (self._items(row) for row in (place.low, place.high))
         return None if low is None or high is None or low.of != high.of else paired.mixed(low, high, place.share)
-
-    def _kept(self, row: Row) -> Side | None:
-        if row.key not in self._sides:
-            self._sides[row.key] = paired.side(self._results, row)
-        return self._sides[row.key]

@@ -17,7 +17,8 @@ function drawControls() {
   for (const input of document.querySelectorAll("input[name=column]")) input.checked = state.columns.includes(input.value);
   if (element("query").value !== state.query) element("query").value = state.query;
   element("reported").closest("label").hidden = !reportedHere().length;
-  for (const option of element("at").options) if (!option.value) option.text = `${boardHere().start}×`;
+  element("at").options[0].text = `automatic: ${boardHere().start}×`;
+  element("loss").options[0].text = `automatic: ${boardHere().losses.length ? lossHere().words : "–"}`;
   for (const input of document.querySelectorAll("input[name=budget]")) input.disabled = !page.boards.some((board) => board.network === state.network && board.budget === input.value);
   if (isNew("lines", [...FILTERS.filter((name) => name !== "hide"), "baseline"])) drawLines();
   for (const button of element("lines").children) button.setAttribute("aria-pressed", String(!state.hide.includes(button.dataset.line)));

@@ -236,5 +236,7 @@ function drawPlot() {
   drawn.push(...reported.map((one) => reportedTrace(one, lines, colour("--soft"))));
   const config = { displaylogo: false, responsive: true, modeBarButtons: [["zoom2d", "pan2d", "resetScale2d"]] };
   Plotly.react(element("plot"), drawn, layout(rows, reported, colour, ahead), config);
+  highlight.now = ""; // what was highlighted has been drawn anew
+  highlight.undo = null;
   element("plot-note").textContent = plotNotes(rows);
 }

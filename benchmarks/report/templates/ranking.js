@@ -11,10 +11,10 @@ function shownCurves() {
   return page.curves.filter((curve) => passes(curve) && !state.hide.includes(curve.id));
 }
 
-// Ranks at one rate: one more than the number of shown methods that are better beyond chance.
+// Ranks at one rate: one more than the number of shown methods that are better beyond chance. Equal ranks are in order of score.
 function standing() {
   const found = listed(boardHere().rates[ratioHere()]), shown = new Set(found.map(({ at }) => at[0]));
-  return found.map((one) => ({ ...one, rank: 1 + one.better.filter((other) => shown.has(other)).length }));
+  return found.map((one) => ({ ...one, rank: 1 + one.better.filter((other) => shown.has(other)).length })).sort((a, b) => a.rank - b.rank);
 }
 
 function ratioHere() {
@@ -47,45 +47,58 @@ const CHOSEN = { validation: "the validation split chooses among its configurati
 
 const number = (words) => cell("td", words, { className: "number" });
 
-// Below how many bytes a curve was never measured: "at most" where the smallest file is still good enough.
+// Methods whose files are all smaller, or all larger, come last, without a score.
 function drawAtRate() {
-  const ranked = standing(), { bytes } = networkSize();
+  const ranked = standing(), outside = shownCurves().filter((curve) => !ranked.some((one) => one.curve === curve));
   element("at-rate").dataset.exportName = `at-${ratioHere()}x`;
   element("at-rate").tBodies[0].replaceChildren(...ranked.map(({ curve, at, rank }) => {
     const line = cell("tr", number(String(rank)));
     line.append(nameCell(curve), number(rounded(at[4], page.metric.decimals)), neighbours(at));
     return line;
+  }), ...outside.map((curve) => {
+    const line = cell("tr", number("–")), sizes = curve.rows.map((row) => value(row, "bytes"));
+    line.append(nameCell(curve), number("–"), cell("td", `files of ${ends([Math.min(...sizes), Math.max(...sizes)], { decimals: 0 }, " to ")} B`, { className: "words" }));
+    return line;
   }));
-  const without = shownCurves().length - ranked.length, size = rounded(bytes / Number(ratioHere()), 0);
-  element("at-rate-note").textContent = `${size} bytes. ` + (without ? `${without} of the shown methods ${without === 1 ? "has" : "have"} no curve there: –.` : "");
+  element("at-rate-note").textContent = `${rounded(networkSize() / Number(ratioHere()), 0)} bytes.`;
 }
 
+// The uncompressed bytes of a network.
 function networkSize(network = state.network) {
   const row = page.lines.find((line) => line.network === network).rows[0];
-  return { bytes: value(row, "bytes") * value(row, "ratio") };
+  return value(row, "bytes") * value(row, "ratio");
 }
 
-// The geometric mean of a method's ratios at one loss over all networks of the budget, as a cell; none for one network.
+// The geometric mean of a method's ratios at one loss over all networks of the budget, as a cell; none for one network. It may be
+// larger still where a curve ends.
 function overNetworks(method, words) {
   if (page.networks.length === 1) return [];
   const boards = page.boards.filter((board) => board.budget === state.budget && board.losses.length);
-  const logs = boards.map((board) => {
-    const found = board.losses.find((lost) => lost.words === words)?.methods.find(({ at }) => page.curves[at[0]].method === method);
-    return found ? Math.log(networkSize(board.network).bytes / found.at[3]) : NaN;
-  });
-  const mean = Math.exp(logs.reduce((sum, one) => sum + one, 0) / logs.length);
-  return [number(Number.isFinite(mean) ? rounded(mean, 1) : "–")];
+  const found = boards.map((board) => board.losses.find((lost) => lost.words === words)?.methods.find(({ at }) => page.curves[at[0]].method === method));
+  if (!found.every(Boolean)) return [number("–")];
+  const logs = found.map(({ at }, i) => Math.log(networkSize(boards[i].network) / at[3]));
+  const mean = number(rounded(Math.exp(logs.reduce((sum, one) => sum + one, 0) / logs.length), 1));
+  return [found.some((one) => one.ends) ? bounded(mean, "or more") : mean];
 }
+
+// A number that is a bound, with the word for it beside: a column of its own in exports.
+function bounded(made, words) {
+  made.append(" ", cell("small", words, { className: "interval" }));
+  return made;
+}
+
+// "Or less" where a curve ends: its smallest file is still good enough.
 
 function drawAtQuality() {
   const lost = lossHere();
   element("at-quality-part").hidden = !lost;
   if (!lost) return;
-  const found = listed(lost.methods), { bytes } = networkSize(), [best] = found.map(({ at }) => at[3]);
+  const found = listed(lost.methods), bytes = networkSize(), [best] = found.map(({ at }) => at[3]);
   element("at-quality").dataset.exportName = `within-${lost.words.replaceAll(" ", "-")}`;
   element("at-quality").tBodies[0].replaceChildren(...found.map(({ curve, at, ends }) => {
     const line = cell("tr", nameCell(curve));
-    line.append(number(`${ends ? "≤ " : ""}${rounded(at[3], 0)}`), number(rounded(bytes / at[3], 1)), number(rounded(at[3] / best, 2)), ...overNetworks(curve.method, lost.words), neighbours(at));
+    const size = number(rounded(at[3], 0));
+    line.append(ends ? bounded(size, "or less") : size, number(rounded(bytes / at[3], 1)), number(rounded(at[3] / best, 2)), ...overNetworks(curve.method, lost.words), neighbours(at));
     return line;
   }));
   const without = shownCurves().length - found.length;
