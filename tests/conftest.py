@@ -38,6 +38,11 @@ def _real_cifar10() -> bool:
     return any((folder / CIFAR10).is_dir() for folder in folders)
 
 
+def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
+    """Long byte strings are named by their length: the processes of pytest-xdist must agree on every test's name."""
+    return f"{argname} of {len(val)} bytes" if isinstance(val, bytes) and len(val) > 32 else None
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Skip what is marked `mirror` where the real CIFAR-10 is neither in RATEBENCH_MIRROR nor in the cache."""
     marked = [item for item in items if item.get_closest_marker("mirror")]
