@@ -68,8 +68,8 @@ def test_judgement_by_hand() -> None:
         (-1.97, True, "not supported here"),
         (-1.97, False, "supported"),
     ):
-        assert claims.outcomes([(0.5 * size, 0.5)], more) == [outcome]
-    assert claims.outcomes([(0.0, 0.0), (0.1, 0.0)], True) == ["inconclusive", "supported"]
+        assert claims.outcomes([(0.5 * size, 0.5, math.inf)], more) == [outcome]
+    assert claims.outcomes([(0.0, 0.0, 9), (0.1, 0.0, 9)], True) == ["inconclusive", "supported"]
     assert claims.outcomes([], True) == []
 
 
@@ -82,7 +82,7 @@ def test_many_points_are_judged_together() -> None:
         ([0.015, 0.015, 0.015, 0.015], 0),
         ([0.01, 0.04, 0.04, 0.04], 1),
     ):
-        found = claims.outcomes([(2 * z[p], 2.0) for p in values], True)
+        found = claims.outcomes([(2 * z[p], 2.0, math.inf) for p in values], True)
         assert found.count("supported") == counting and found.count("inconclusive") == 4 - counting
         assert [claims.p_value(2 * z[p], 2.0) for p in values] == pytest.approx(values, rel=1e-3)
 

@@ -88,7 +88,7 @@ def shown(known: list[Record]) -> None:
     list(series.series(rows))
     list(claimed.judged(rows, {"cifar10"}, Path()))
     list(claimed.observed(rows, {"cifar10"}))
-    table.csv(known, "0" * 12)
+    table.csv(known, "0" * 12, "", {})
     payload.records(known, {r.id: True for r in known})
 
 

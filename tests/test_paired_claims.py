@@ -13,14 +13,16 @@ import numpy.typing as npt
 import pytest
 import torch
 from invented import made, store
+from scipy.stats import t, ttest_rel
 
 from benchmarks.papers import claimed, claims
 from benchmarks.papers.claims import Claim, Side
-from benchmarks.records import Record, described, items
+from benchmarks.records import Record, described, items, paired
 from benchmarks.records.rows import aggregate
 from benchmarks.records.schema import ITEMS
 
-Z95, N = 1.959963984540054, 1000
+N = 1000
+Z95, T95 = 1.959963984540054, float(t.ppf(0.975, N - 1))
 RANDOM = np.random.default_rng(0)
 Bits = npt.NDArray[np.bool_]
 
@@ -66,7 +68,7 @@ def test_items_are_compared_with_themselves(tmp_path: Path, monkeypatch: pytest.
     records = [kept(tmp_path, "alpha", ours, **point), kept(tmp_path, "beta", theirs, **point)]
     found = judged(monkeypatch, tmp_path, records)
     assert found.is_paired and found.difference == pytest.approx(1.2) and found.outcome == "supported"
-    assert found.margin == pytest.approx(Z95 * error(ours, theirs))
+    assert found.margin == pytest.approx(T95 * error(ours, theirs))
     for record in records:
         items.path_beside(tmp_path / f"{record.id}.json").unlink()
         found = judged(monkeypatch, tmp_path, records)
@@ -97,7 +99,7 @@ def test_a_point_between_two_is_compared_item_by_item(
     mixture = 0.75 * low + 0.25 * high
     assert found.is_paired == (without is None)
     assert found.difference == pytest.approx(100 * (ours.mean() - mixture.mean()))
-    assert (found.margin == pytest.approx(Z95 * error(ours, mixture))) == (without is None)
+    assert (found.margin == pytest.approx(T95 * error(ours, mixture))) == (without is None)
 
 
 def test_the_variance_between_seeds_is_added(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -106,7 +108,22 @@ def test_the_variance_between_seeds_is_added(tmp_path: Path, monkeypatch: pytest
     records = [kept(tmp_path, "alpha", bits, seed=seed, **point) for seed, bits in enumerate(seeds)]
     found = judged(monkeypatch, tmp_path, [*records, kept(tmp_path, "beta", base, **point)])
     between = np.var([100 * bits.mean() for bits in seeds], ddof=1) / 3
-    assert found.margin == pytest.approx(Z95 * math.hypot(error(np.mean(seeds, axis=0), base), math.sqrt(between)))
+    assert found.margin == pytest.approx(T95 * math.hypot(error(np.mean(seeds, axis=0), base), math.sqrt(between)))
+
+
+def test_few_items_have_a_wide_interval() -> None:
+    """Student's t: with 5 items, half of it is 2.78 standard errors, not 1.96. A single item tells nothing."""
+    one, other = (
+        paired.Side(np.array(values), 0.0, "a") for values in ([3.0, 1.0, 4.0, 1.5, 5.0], [2.5, 0.9, 3.0, 1.4, 3.2])
+    )
+    gap, error = paired.difference(one, other)
+    assert 1.96 * error < gap < t.ppf(0.975, 4) * error
+    assert not paired.significant([one, other]).any() and paired.critical(4) == pytest.approx(t.ppf(0.975, 4))
+    assert claims.p_value(gap, error, 4) == pytest.approx(ttest_rel(one.values, other.values).pvalue)
+    outcomes = [claims.outcomes([(gap, error, freedom)], True)[0] for freedom in (4, 1e9)]
+    assert outcomes == ["inconclusive", "supported"]
+    single = [paired.Side(side.values[:1], 0.0, "a") for side in (one, other)]
+    assert not paired.significant(single).any() and claims.outcomes([(0.5, 0.0, 0)], True) == ["inconclusive"]
 
 
 def test_the_number_of_tests_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,13 +5,12 @@ from __future__ import annotations
 import dataclasses
 import json
 import tomllib
-from collections import defaultdict
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import pytest
-from scipy.stats import norm
+from recomputed import RESULTS, SUITE, Place, places, spread
 
 import methods
 from benchmarks import records as recorded
@@ -21,7 +20,6 @@ from benchmarks.papers import accounting, answers, claimed, scoreboard
 from benchmarks.papers.verdicts import Verdict
 from benchmarks.records.rows import aggregate, references
 
-RESULTS, SUITE = ROOT / "results", "cifar10"
 PAPERS = sorted(path.parent.name for path in (ROOT / "methods").glob("*/reported.toml"))
 
 
@@ -29,46 +27,6 @@ def tables(name: str) -> Iterator[tuple[str, dict[str, Any]]]:
     for key in PAPERS:
         path = ROOT / "methods" / key / name
         yield key, tomllib.loads(path.read_text("utf-8")) if path.exists() else {}
-
-
-class Place:
-    """The records of one point, one for each seed."""
-
-    def __init__(self, files: list[tuple[Any, dict[str, Any]]]) -> None:
-        self.first = files[0][1]
-        scores = [known["metrics"]["top-1"] for _, known in files]
-        shares = [100 * score["total"] / score["items"] for score in scores]
-        self.value = float(np.mean(shares))
-        self.between = float(np.var(shares, ddof=1)) / len(shares) if len(shares) > 1 else 0.0
-        p = self.value / 100
-        self.error = float(np.sqrt(1e4 * p * (1 - p) / scores[0]["items"] + self.between))
-        self.of = self.first["provenance"]["data"].get("items")
-        paths = [path.with_suffix(".items") for path, _ in files]
-        self.bits: Any = None
-        if all(path.exists() for path in paths):
-            unpacked = [
-                np.unpackbits(np.frombuffer(path.read_bytes(), np.uint8))[: scores[0]["items"]] for path in paths
-            ]
-            self.bits = 100 * np.mean(unpacked, axis=0)
-        self.files = [known for _, known in files]
-
-    def size(self, counted: str) -> float:
-        if counted == "file":
-            return float(np.mean([known["rate"]["file_bytes"] for known in self.files]))
-        mask = self.first["counted"]["elements"] / 8 if counted == "values and mask" else 0
-        return float(np.mean([4 * known["counted"]["nonzero"] for known in self.files])) + mask
-
-
-def places() -> list[Place]:
-    found = defaultdict(list)
-    for path in sorted((RESULTS / SUITE).glob("*/*/*/p*.json")):
-        known = json.loads(path.read_text("utf-8"))
-        place = (
-            *(known[name] for name in ("network", "method", "config_hash", "budget", "index")),
-            str(known["point"]),
-        )
-        found[place].append((path, known))
-    return [Place(files) for files in found.values()]
 
 
 def distance(known: dict[str, Any]) -> int:
@@ -135,7 +93,7 @@ def test_every_claim_is_the_same_from_the_files_alone() -> None:
         for claim in table.get("claim", []):
             met = list(pairs(claim, side(known, claim["better"], claim), side(known, claim["worse"], claim)))
             found = [difference(*pair) for pair in met]
-            adjusted = holm([2 * float(norm.sf(abs(gap) / error)) for gap, error, _ in found])
+            adjusted = holm([2 * float(spread(is_paired).sf(abs(gap) / error)) for gap, error, is_paired in found])
             for (a, _), (gap, error, is_paired), p in zip(met, found, adjusted, strict=True):
                 outcome = "inconclusive" if p >= 0.05 else "supported" if gap > 0 else "not supported here"
                 wanted.append((key, claim["text"], claim["budget"], a.first["network"], gap, error, is_paired, outcome))
@@ -146,7 +104,7 @@ def test_every_claim_is_the_same_from_the_files_alone() -> None:
             j.claim.budget,
             j.network,
             j.difference,
-            j.margin / norm.ppf(0.975),
+            j.margin / spread(j.is_paired).ppf(0.975),
             j.is_paired,
             j.outcome,
         )

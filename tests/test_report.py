@@ -110,7 +110,7 @@ def check_row(row: Any, line: Any, values: dict[str, Any], texts: dict[str, str]
 def test_csv_reads_back_exactly(rendered: tuple[Path, list[Record]]) -> None:
     results = rendered[0].parents[2] / "results"
     name = snapshot(results, SUITE)
-    content = csv(recorded.load(results, SUITE), name)
+    content = csv(recorded.load(results, SUITE), name, "", {})
     assert (rendered[0].parent / "records.csv").read_bytes() == content
     table = pd.read_csv(io.BytesIO(content), float_precision="round_trip").set_index("id")
     assert len(table) == len(rendered[1]) and "caution" not in table and set(table["snapshot"]) == {name}

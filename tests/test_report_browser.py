@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs
 
 from browsing import Open, shown
 from invented import SUITE, everything
@@ -118,6 +119,10 @@ def test_a_link_holds_the_whole_view(opened: Open, rendered: Path) -> None:
     wanted, rows, link = page.evaluate("state"), shown(page), page.evaluate("permalink()")
     again = opened(rendered, "#" + link.partition("#")[2])
     assert again.evaluate("state") == wanted and shown(again) == rows
+    page.evaluate("change(defaults())")  # what is as it begins is in the link, too: later pages may begin differently
+    link = parse_qs(page.evaluate("permalink()").partition("#")[2], keep_blank_values=True)
+    assert set(link) == {*wanted, "snapshot"}
+    assert link["at"] == [str(page.evaluate("boardHere().start"))] and link["loss"] == ["1"]
     key = rows[-1]
     link = page.evaluate("key => permalink({ row: key, query: '', hide: [] })", key)
     third = opened(rendered, "#" + link.partition("#")[2])

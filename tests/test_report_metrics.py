@@ -158,7 +158,9 @@ def test_numbers_are_shown_in_the_metrics_unit(errors: Path, images: Path) -> No
     texts = {data["lines"][row["line"]]["method"]: row["texts"] for row in data["rows"][::-1]}
     assert [texts[method][other] for method in ("alpha", "beta", "gamma")] == ["0.8500", "–", "–"]
     assert texts["gamma"][first] == "31.00" and texts["gamma"][keys.index("bits")] == "–"
-    assert data["networks"] == [{"name": "net", "reference": None, "bytes": None, "row": None}]
+    assert data["networks"] == [
+        {"name": "net", "budget": "post-training", "reference": None, "bytes": None, "row": None}
+    ]
     assert data["boards"][0]["losses"] == []
     assert data["axis"]["title"] == "psnr, dB"
 

@@ -137,6 +137,7 @@ def test_the_smallest_files_at_one_quality(opened: Open, tmp_path: Path) -> None
     page = opened(path, "#loss=1")
     size = float(np.exp(np.interp(94.0, [93.0, 94.5], np.log([5000, 9000]))))
     lines = [line.split() for line in page.locator("#at-quality tbody tr").all_inner_texts()]
+    assert [line.pop(0) for line in lines] == ["1", "1", "3"]  # 1,000 items do not tell the first two apart
     assert [line[0] for line in lines] == ["beta", "alpha", "plain"]
     assert lines[0][1:6] == ["7,000", "or", "less", "5.7", "1.00"]
     assert lines[1][1:4] == [f"{size:,.0f}", f"{40_000 / size:.1f}", f"{size / 7000:.2f}"]
@@ -153,9 +154,9 @@ def test_one_quality_over_networks(opened: Open, tmp_path: Path) -> None:
     ]
     path = render(SUITE, store(tmp_path / "results", records), tmp_path / "reports")
     lines = [line.split() for line in opened(path, "#loss=1").locator("#at-quality tbody tr").all_inner_texts()]
-    found = {line[0]: [word for word in line if word not in ("or", "less", "more")][4] for line in lines}
+    found = {line[1]: [word for word in line if word not in ("or", "less", "more")][5] for line in lines}
     assert found == {"alpha": f"{(40_000 / 4000 * 40_000 / 2500) ** 0.5:.1f}", "beta": "–", "plain": "1.0"}
-    assert {line[0]: "more" in line for line in lines} == {"alpha": True, "beta": False, "plain": True}
+    assert {line[1]: "more" in line for line in lines} == {"alpha": True, "beta": False, "plain": True}
 
 
 def test_a_network_without_the_budget_shows_its_own(opened: Open, tmp_path: Path) -> None:
@@ -168,6 +169,21 @@ def test_a_network_without_the_budget_shows_its_own(opened: Open, tmp_path: Path
     again = opened(path, "#budget=short&network=other")
     assert again.evaluate("state.budget") == "post-training"
     assert "the budget short on other" in again.inner_text("#link-note")
+
+
+def test_a_page_begins_with_a_budget_that_has_more_than_the_reference(opened: Open, tmp_path: Path) -> None:
+    trained = made("alpha", budget="short", epochs=1, file_bytes=9000)
+    page = opened(render(SUITE, store(tmp_path / "results", [trained, reference()]), tmp_path / "reports"))
+    assert page.evaluate("state.budget") == "short" and len(shown(page)) == 1
+
+
+def test_two_protocols_of_one_method_have_two_names(opened: Open, tmp_path: Path) -> None:
+    trained = [made("alpha", budget="short", epochs=n, index=n, file_bytes=9000 - n, correct=940 + n) for n in (1, 2)]
+    others = [made("beta", budget="short", epochs=1, file_bytes=9000, correct=940), reference()]
+    page = opened(render(SUITE, store(tmp_path / "results", [*trained, *others]), tmp_path / "reports"))
+    page.evaluate("change({ at: '4' })")
+    names = page.evaluate("[...document.querySelectorAll('#at-rate .name')].map(one => one.textContent)")
+    assert sorted(names) == ["alpha, short, 1 epoch", "alpha, short, 2 epochs", "beta"]
 
 
 def test_a_line_that_shares_nothing_has_no_bd_rate(opened: Open, tmp_path: Path) -> None:

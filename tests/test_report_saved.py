@@ -17,6 +17,7 @@ from browsing import Open
 from invented import SUITE, made, reference, several, store
 from playwright.sync_api import Page
 
+from benchmarks.fingerprint import ROOT
 from benchmarks.report import render
 
 TABLE = """
@@ -125,6 +126,33 @@ def reproduced(page: Page, row: str) -> str:
     page.evaluate(f"goTo(page.rows.find({row}))")
     page.locator("tr.drawer .reproduce summary").click()
     return page.locator("tr.drawer .reproduce pre").inner_text()
+
+
+def test_a_saved_plot_has_light_colours(opened: Open, path: Path) -> None:
+    """Wrong code that this finds: the colours of the page, light lines on a dark ground on a printed page."""
+    page = opened(path)
+    asked = """() => {
+        const real = Plotly.downloadImage;
+        let asked;
+        Plotly.downloadImage = (known) => { asked = known; };
+        picture();
+        Plotly.downloadImage = real;
+        return [asked.layout.paper_bgcolor, asked.layout.font.color, asked.layout.xaxis.gridcolor];
+    }"""
+    light = page.evaluate(asked)
+    page.emulate_media(color_scheme="dark")
+    assert page.evaluate(asked) == light and light[0] == "#fff"
+    assert page.evaluate("coloursOf(document.documentElement)('--paper')") != "#fff"
+
+
+def test_what_a_method_needs_beside_the_suite_is_installed(opened: Open, tmp_path: Path) -> None:
+    known = [made("nnc", file_bytes=9000), made("uniform"), reference()]
+    page = opened(render(SUITE, store(tmp_path / "results", known), tmp_path / "reports"))
+    text = reproduced(page, "row => row.line.method === 'nnc'")
+    (line,) = (line for line in text.splitlines() if "--no-deps" in line)
+    file = line.split("'")[1]
+    assert line == f"pip install --no-deps -r '{file}'" and "nncodec==" in (ROOT / file).read_text()
+    assert "--no-deps" not in reproduced(page, "row => row.line.method === 'uniform'")
 
 
 def test_a_row_says_how_to_reproduce_it(opened: Open, path: Path) -> None:

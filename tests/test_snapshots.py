@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from invented import SUITE, made, several, store
+from invented import SUITE, made, reference, several, store
 
 from benchmarks import cli
 from benchmarks import records as recorded
@@ -70,6 +70,23 @@ def test_formatting_does_not_count(tmp_path: Path) -> None:
     assert snapshot(results, SUITE) == known
     shutil.rmtree(recorded.paths(results, SUITE)[0].parent)
     assert snapshot(results, SUITE) != known
+
+
+def test_values_of_single_items_count(commit: Callable[..., str], tmp_path: Path) -> None:
+    """Ranks and claims depend on them: the same number of right items in another order is another snapshot."""
+    results, seen = tmp_path / "checkout" / "results", []
+    for values in (None, b"\x0f", b"\xf0"):
+        records = [made(), reference()]
+        store(tmp_path / "records", records)
+        if values is not None:
+            (tmp_path / "records" / f"{records[0].id}.items").write_bytes(values)
+        shutil.rmtree(results, ignore_errors=True)
+        shutil.copytree(tmp_path / "records", results)
+        git(results, "add", "--all")
+        git(results, "commit", "-qm", "records")
+        seen.append((snapshot(results, SUITE), git(results, "rev-parse", "HEAD")))
+    assert len({name for name, _ in seen}) == 3
+    assert [history.commit(results, SUITE, name) for name, _ in seen] == [head for _, head in seen]
 
 
 def git(folder: Path, *arguments: str) -> str:

@@ -164,31 +164,66 @@ def test_validation_chooses_the_points_of_a_curve(tmp_path: Path) -> None:
     assert (alpha.chosen, [row.file_bytes.mean for row in alpha.rows]) == ("only", [9000, 5000])
 
 
+def asked(folder: Path, records: list[Record], stale: set[str] | None = None) -> list[answers.Answer]:
+    """The answers of records; `stale` holds the ids of those that were measured by other code."""
+    rows = aggregate(records)
+    known, first = references(rows), cells.first_configs("invented", records)
+    lines = answers.taking_part(series.series(rows), known, {r.id: r.id not in (stale or set()) for r in records})
+    return list(answers.answers(folder, list(envelopes.envelopes(list(lines), first)), known))
+
+
 def test_the_answers_are_those_of_the_records(tmp_path: Path) -> None:
-    """The smallest file within one point of 95 %, and the best at 10 times, by interpolation over log bytes."""
-    alpha, beta = ([9000, 5000, 3000], [948, 930, 900]), ([9000, 4200, 3500], [945, 935, 800])
-    records = [*curve("alpha", *alpha), *curve("beta", *beta), reference()]
-    found, curves = board(tmp_path, records)
-    (answer,) = answers.answers([found], curves, set())
+    """The smallest file within one point of 95 %, and the best at 10 times, by interpolation over log bytes.
+
+    The reference takes no part, nor does a point of other code: what is left of its curve does.
+    """
+    known = {"alpha": ([9000, 5000, 3000], [948, 930, 900]), "beta": ([9000, 4200, 3500], [945, 935, 200])}
+    records = [*curve("alpha", *known["alpha"]), *curve("beta", *known["beta"]), reference()]
+    (answer,) = asked(tmp_path, records)
     sizes = {
-        name: float(np.exp(np.interp(940, right[::-1], np.log(size[::-1]))))
-        for name, (size, right) in (("alpha", alpha), ("beta", beta))
+        name: float(np.exp(np.interp(940, right[::-1], np.log(size[::-1])))) for name, (size, right) in known.items()
     }
     first, second = sorted(sizes, key=sizes.__getitem__)
     smallest = answer.smallest
-    assert smallest is not None and (smallest.method, smallest.next) == (first, second)
-    assert smallest.bytes == pytest.approx(sizes[first])
-    assert smallest.times == pytest.approx(sizes[second] / sizes[first])
+    assert smallest is not None and smallest.methods == (first, second)  # 1,000 items do not tell them apart
+    assert (smallest.next, smallest.times) == (None, None)
+    assert smallest.bytes == pytest.approx(sizes[first]) and smallest.ratio == pytest.approx(40_000 / sizes[first])
     best = answer.best[10]
-    assert best is not None
+    assert best is not None and (best.methods, best.next) == (("alpha",), "beta")
     scores = {
-        name: np.interp(np.log(4000), np.log(size[::-1]), right[::-1]) / 10
-        for name, (size, right) in (("alpha", alpha), ("beta", beta))
+        name: np.interp(np.log(4000), np.log(size[::-1]), right[::-1]) / 10 for name, (size, right) in known.items()
     }
-    assert best.score == pytest.approx(max(scores.values()))
-    assert answer.best[20] is None
-    partly = {one.rows[0].key for one in curves}  # the largest files alone were measured by other code
-    assert answers.answers([found], curves, partly)[0].budget == "post-training"
-    stale = {row.key for one in curves if one.line.method == first for row in one.rows}
-    (without,) = answers.answers([found], curves, stale)
-    assert without.smallest is not None and without.smallest.method == second
+    assert (best.score, best.next_score) == pytest.approx((scores["alpha"], scores["beta"]))
+    assert answer.best[20] is None and answer.budget == "post-training"
+    own = [record.id for record in records if record.method == first]
+    (without,) = asked(tmp_path, records, set(own))
+    assert without.smallest is not None and without.smallest.methods == (second,)
+    largest, middle, _ = known[first][0]
+    (partly,) = asked(tmp_path, records, {own[1]})  # the curve is drawn between the points that are left
+    high, _, low = known[first][1]
+    size = float(np.exp(np.interp(940, [low, high], np.log([known[first][0][2], largest]))))
+    assert partly.smallest is not None and partly.smallest.bytes == pytest.approx(min(size, sizes[second]))
+    assert size != pytest.approx(sizes[first]) and middle not in (size, largest)
+
+
+@pytest.mark.parametrize("gap", [25, 3])
+def test_a_smaller_file_is_one_that_the_items_tell_apart(tmp_path: Path, gap: int) -> None:
+    """At the smaller file's bytes the other curve is lower on `gap` items of 1,000, all in one direction.
+
+    Wrong code that this finds: two scores taken as independent (25 of 1,000 would be a tie), any difference taken as one.
+    """
+    levels = {"alpha": (8000, 945, 4000, 925), "beta": (8000, 945 - gap + 20, 4000, 925 - gap)}
+    records = []
+    for name, (large, high, small, low) in levels.items():
+        for index, (size, count) in enumerate(((large, high), (small, low))):
+            records.append(scored(tmp_path, made(name, index=index, file_bytes=size), np.arange(N) < count))
+    found, curves = board(tmp_path, [*records, reference()])
+    (lost,) = (one for one in found.losses if one.score == pytest.approx(93.0))
+    here = {curves[one.envelope].line.method: {curves[n].line.method for n in one.better} for one in lost.methods}
+    told_apart = stats.binomtest(0, gap).pvalue < 0.05  # McNemar's exact test
+    behind = {"alpha"} if told_apart else set()
+    assert here == {
+        "alpha": set(),
+        "beta": behind,
+        "plain": {"alpha", "beta"},
+    }  # plain was not measured with fewer bytes

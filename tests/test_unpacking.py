@@ -102,7 +102,9 @@ def test_a_flat_archive_has_no_folders() -> None:
         assert list(unpacking.members(opened, "x", len(data), flat=False)) == [GOOD[0]]
 
 
-@pytest.mark.parametrize("data", [b"", b"no archive", tar()[:515], b"\x1f\x8b" + tar(), gzip.compress(tar(), mtime=0)[:-20]])
+@pytest.mark.parametrize(
+    "data", [b"", b"no archive", tar()[:515], b"\x1f\x8b" + tar(), gzip.compress(tar(), mtime=0)[:-20]]
+)
 def test_a_damaged_archive_is_named(data: bytes, tmp_path: Path) -> None:
     with (
         pytest.raises(TaskError, match=r"^x is damaged \(.+\): fetch it again$"),

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TypeVar, get_args
 
 import methods
-from benchmarks.evaluation.metrics import Z95
 from benchmarks.papers import claims, setting
 from benchmarks.papers.claims import Claim, Claims, Observation, Outcome, Side
 from benchmarks.papers.matching import changed, has
@@ -85,21 +84,21 @@ def _judged(key: str, claim: Claim, found: Sequence[Meeting], items: Items) -> I
         return
     metric = found[0].better_row.quality.metric
     differences = [_difference(meeting, items) for meeting in found]
-    outcomes = claims.outcomes([difference[:2] for difference in differences], metric.more_is_better)
+    outcomes = claims.outcomes(differences, metric.more_is_better)
     differs = setting.differences(claim.paper, [row for m in found for row in (m.better_row, *m.worse_rows)])
-    for m, (difference, error, is_paired), outcome in zip(found, differences, outcomes, strict=True):
-        size = Z95 * error, is_paired
+    for m, (difference, error, freedom), outcome in zip(found, differences, outcomes, strict=True):
+        size = paired.critical(freedom) * error, math.isfinite(freedom)
         yield Judged(key, claim, metric, m.network, m.place, m.better, m.worse, difference, *size, outcome, differs)
 
 
-def _difference(meeting: Meeting, items: Items) -> tuple[float, float, bool]:
-    """(better − worse, its standard error, whether both sides were compared item by item)."""
+def _difference(meeting: Meeting, items: Items) -> tuple[float, float, float]:
+    """(better − worse, its standard error, degrees of freedom: infinite where sides were not compared item by item)."""
     better, *curve = (items(row) for row in (meeting.better_row, *meeting.worse_rows))
     known = [side for side in curve if side is not None]
     if better and len(known) == len(curve) and {better.of} == {side.of for side in known}:
         worse = known[0] if len(known) == 1 else paired.mixed(known[0], known[1], meeting.share)
-        return *paired.difference(better, worse), True
-    return meeting.better.score - meeting.worse.score, math.hypot(meeting.better.error, meeting.worse.error), False
+        return *paired.difference(better, worse), len(better.values) - 1
+    return meeting.better.score - meeting.worse.score, math.hypot(meeting.better.error, meeting.worse.error), math.inf
 
 
 def observed(rows: Sequence[Row], tasks: set[str]) -> Iterator[Observed]:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
+from scipy.special import stdtr
 
 from benchmarks.papers import reported
 
@@ -105,8 +106,8 @@ def read(path: Path) -> Claims:
     return reported.decode(path, Claims)
 
 
-def outcomes(differences: Sequence[tuple[float, float]], more_is_better: bool) -> list[Outcome]:
-    """The outcome at each point of one claim, from the differences better − worse and their standard errors.
+def outcomes(differences: Sequence[tuple[float, float, float]], more_is_better: bool) -> list[Outcome]:
+    """The outcome at each point of one claim: of each difference better − worse, its standard error, degrees of freedom.
 
     A difference counts if it is significant at 5 % over all points of the claim, by Holm's method: of m points, the k-th
     smallest two-sided p-value has to be below 0.05 / (m + 1 − k), as have all smaller ones (Holm 1979).
@@ -120,8 +121,8 @@ def outcomes(differences: Sequence[tuple[float, float]], more_is_better: bool) -
     return found
 
 
-def p_value(difference: float, error: float) -> float:
-    """The two-sided p-value of a difference with a normal distribution of that standard error around zero."""
-    if difference == 0:
+def p_value(difference: float, error: float, freedom: float = math.inf) -> float:
+    """The two-sided p-value of a difference, by Student's t; 1 without a degree of freedom."""
+    if difference == 0 or freedom < 1:
         return 1.0
-    return math.erfc(abs(difference) / error / math.sqrt(2)) if error else 0.0
+    return 2 * float(stdtr(freedom, -abs(difference) / error)) if error else 0.0

@@ -12,6 +12,7 @@ from pathlib import Path
 import msgspec
 
 from benchmarks.errors import RateBenchError
+from benchmarks.records import items
 from benchmarks.records.folders import POINT
 from benchmarks.records.snapshot import DIGITS, combined, digest
 
@@ -142,20 +143,30 @@ class _Objects:
     def _below(self, tree: str, levels: int) -> tuple[bytes, ...] | None:
         """The hashes of the records so many levels below a tree."""
         if (tree, levels) not in self._digests:
-            parts = [
-                self._below(place, levels - 1) if folder else self._record(place)
-                for own, place, folder in self._entries(tree)
-                if (folder if levels else not folder and POINT.fullmatch(own))
-            ]
+            entries = list(self._entries(tree))
+            files = {own: place for own, place, folder in entries if not folder}
+            parts = (
+                [self._below(place, levels - 1) for _, place, folder in entries if folder]
+                if levels
+                else [
+                    self._record(place, files.get(_beside(own))) for own, place in files.items() if POINT.fullmatch(own)
+                ]
+            )
             whole = None if None in parts else tuple(one for part in parts for one in part or ())
             self._digests[tree, levels] = whole
         return self._digests[tree, levels]
 
-    def _record(self, blob: str) -> tuple[bytes, ...] | None:
-        if (blob, -1) not in self._digests:
-            _, data = self._read(blob) or (0, b"")
-            try:
-                self._digests[blob, -1] = (digest(data),)
-            except msgspec.DecodeError:
-                self._digests[blob, -1] = None
-        return self._digests[blob, -1]
+    def _record(self, blob: str, values: str | None) -> tuple[bytes, ...] | None:
+        """The hash of a record with the values of its test items; None if it is not JSON."""
+        try:
+            return (digest(self._content(blob), None if values is None else self._content(values)),)
+        except msgspec.DecodeError:
+            return None
+
+    def _content(self, blob: str) -> bytes:
+        return (self._read(blob) or (0, b""))[1]
+
+
+def _beside(record: str) -> str:
+    """The name of the file with the values of single test items."""
+    return items.path_beside(Path(record)).name

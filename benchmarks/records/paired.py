@@ -12,11 +12,13 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+from scipy.special import stdtrit
 
 from benchmarks.records import items
 from benchmarks.records.rows import Row
 from benchmarks.records.schema import ITEMS
 
+LEVEL = 0.05
 ROUNDING = 1e-12  # of the values themselves: smaller differences are those of floating-point numbers
 
 
@@ -78,16 +80,24 @@ def difference(a: Side, b: Side) -> tuple[float, float]:
     return float(differences.mean()), (variance + a.between + b.between) ** 0.5
 
 
-def significant(sides: Sequence[Side], z: float) -> npt.NDArray[np.bool_]:
-    """(S, S): whether side i differs from side j by more than `z` standard errors of the paired difference."""
+def critical(freedom: float) -> float:
+    """How many standard errors are half of a 95 % interval, by Student's t; 0 without a degree of freedom."""
+    return float(stdtrit(freedom, 1 - LEVEL / 2)) if freedom >= 1 else 0.0
+
+
+def significant(sides: Sequence[Side]) -> npt.NDArray[np.bool_]:
+    """(S, S): whether the 95 % interval of the paired difference of two sides excludes zero; never with a single item."""
     values = np.stack([one.values for one in sides])
+    if values.shape[1] < 2:
+        return np.zeros((len(sides), len(sides)), bool)
     count, between = values.shape[1], np.array([one.between for one in sides])
     means = values.mean(axis=1)
     centred = values - means[:, None]
-    products = centred @ centred.T / max(count - 1, 1)
+    products = centred @ centred.T / (count - 1)
     own = np.diag(products)
     variance = (own[:, None] + own[None, :] - 2 * products).clip(0) / count + between[:, None] + between[None, :]
     found: npt.NDArray[np.bool_] = (
-        np.abs(means[:, None] - means[None, :]) > z * np.sqrt(variance) + ROUNDING * np.abs(means).max()
+        np.abs(means[:, None] - means[None, :])
+        > critical(count - 1) * np.sqrt(variance) + ROUNDING * np.abs(means).max()
     )
     return found

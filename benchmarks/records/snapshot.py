@@ -1,4 +1,4 @@
-"""The name of a set of records: a hash of what their files hold."""
+"""The name of a set of records: a hash of what their files hold, and those with the values of test items beside them."""
 
 from __future__ import annotations
 
@@ -8,19 +8,20 @@ from pathlib import Path
 
 import msgspec
 
-from benchmarks.records import folders
+from benchmarks.records import folders, items
 
 DIGITS = 12  # of an id, hexadecimal
 
 
-def digest(data: bytes) -> bytes:
+def digest(data: bytes, values: bytes | None = None) -> bytes:
     """The hash of a record's file: formatting, line ends and the order of keys do not count, every value does.
 
-    Nothing is added to the content: a field that a later schema has, with a default, changes no hash. Raises
-    msgspec.DecodeError for data that is not JSON.
+    `values` are those of single test items, if there are any beside it: ranks and claims depend on them. Nothing is added to
+    the content: a field that a later schema has, with a default, changes no hash. Raises msgspec.DecodeError for data that is
+    not JSON.
     """
     plain = msgspec.json.encode(msgspec.json.decode(data), order="sorted")
-    return hashlib.sha256(plain).digest()
+    return hashlib.sha256(plain if values is None else plain + hashlib.sha256(values).digest()).digest()
 
 
 def combined(digests: Iterable[bytes]) -> str:
@@ -30,4 +31,9 @@ def combined(digests: Iterable[bytes]) -> str:
 
 def snapshot(results: Path, suite: str) -> str:
     """12 hex digits that identify the records of a suite; raises OSError and msgspec.DecodeError for files of no record."""
-    return combined(digest(path.read_bytes()) for path in folders.paths(results, suite))
+    return combined(digest(path.read_bytes(), _beside(path)) for path in folders.paths(results, suite))
+
+
+def _beside(path: Path) -> bytes | None:
+    values = items.path_beside(path)
+    return values.read_bytes() if values.is_file() else None

@@ -1,23 +1,33 @@
-"""What a reader wants to know first, computed: the smallest file near the reference, and the best network at two ratios."""
+"""What a reader wants to know first, computed: the smallest file near the reference, and the best network at two ratios.
+
+Uncompressed networks and measurements of earlier code take no part: a curve has its current points alone.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
 
-from benchmarks.report.boards import AtLoss, Board
-from benchmarks.report.envelopes import Envelope
-from benchmarks.report.standings import AtRate, Place
+from benchmarks.records.rows import Row
+from benchmarks.report.envelopes import Envelope, labels
+from benchmarks.report.series import Series
+from benchmarks.report.standings import AtQuality, AtRate, each, losses
+from benchmarks.running import freshness
 
 RATIOS = (10, 20)
-LOSS = 1  # the position among the losses of a board
+LOSS = 1  # the position among the losses
 
 
 @dataclass(frozen=True)
 class Smallest:
-    """The method with the smallest file, and the next one with how many times the bytes; `ends` as in `AtQuality`."""
+    """The methods with the smallest file: several, if the test items do not tell them apart. Then the next one.
 
-    method: str
+    `bytes` and `ratio` are of the first method, `ends` is as in `AtQuality`, and `times` is how many times the bytes the next
+    method has.
+    """
+
+    methods: tuple[str, ...]
     bytes: float
     ratio: float
     ends: bool
@@ -46,50 +56,54 @@ class Answer:
     best: Mapping[int, Best | None]
 
 
-def answers(boards: Sequence[Board], envelopes: Sequence[Envelope], left_out: set[str]) -> list[Answer]:
-    """One answer for every board that has one. Rows whose keys are in `left_out` do not take part."""
-    made = []
-    for board in boards:
-        lost = board.losses[LOSS] if board.losses else None
-        smallest = None if lost is None else _smallest(lost, envelopes, left_out)
-        best = {ratio: _best(board.rates[ratio], envelopes, left_out) for ratio in RATIOS}
+def taking_part(
+    lines: Iterable[Series], references: Mapping[str, Row], current: Mapping[str, bool | None]
+) -> Iterator[Series]:
+    """The lines of compressed networks, with their current rows alone; `current` is by the id of a record."""
+    whole = {row.first.method for row in references.values()}
+    for line in lines:
+        rows = tuple(row for row in line.rows if line.method not in whole and not freshness.is_stale(row, current))
+        if rows:
+            yield replace(line, rows=rows)
+
+
+def answers(results: Path, envelopes: Sequence[Envelope], references: Mapping[str, Row]) -> Iterator[Answer]:
+    """One answer for every network and budget that has one, from the curves of lines that take part.
+
+    `results` holds the values of single test items.
+    """
+    names = labels(envelopes)
+    for standings in each(results, envelopes):
+        lost = losses(standings.metric, references.get(standings.network))
+        within, score = lost[LOSS] if lost else ("", 0.0)
+        smallest = _smallest(list(standings.at_quality(score)), names, standings.uncompressed) if lost else None
+        best = {ratio: _best(list(standings.at_rate(standings.uncompressed / ratio)), names) for ratio in RATIOS}
         if smallest or any(best.values()):
-            budget = next(one.line.budget for one in envelopes if _is_on(board, one, left_out))
-            made.append(Answer(board.network, budget, lost.words if lost else "", smallest, best))
-    return made
+            yield Answer(standings.network, standings.protocol, within, smallest, best)
 
 
-def _is_on(board: Board, envelope: Envelope, left_out: set[str]) -> bool:
-    first = envelope.rows[0].first
-    here = (first.network, first.budget) == (board.network, board.budget)
-    return here and any(row.key not in left_out for row in envelope.rows)
-
-
-def _current(place: Place, left_out: set[str]) -> bool:
-    return not {place.low.key, place.high.key} & left_out
-
-
-def _smallest(lost: AtLoss, envelopes: Sequence[Envelope], left_out: set[str]) -> Smallest | None:
-    found = [one for one in lost.methods if _current(one.place, left_out)]
+def _smallest(found: Sequence[AtQuality], names: Sequence[str], whole: int) -> Smallest | None:
     if not found:
         return None
-    first, second = found[0], found[1] if len(found) > 1 else None
-    size, names = first.place.bytes, [envelopes[one.envelope].line.method for one in found]
-    whole = first.place.low.first.rate.uncompressed_bytes
-    times = second.place.bytes / size if second else None
-    return Smallest(names[0], size, whole / size, first.ends, names[1] if second else None, times)
+    ahead, behind = [one for one in found if not one.better], next((one for one in found if one.better), None)
+    size = ahead[0].place.bytes
+    return Smallest(
+        methods=tuple(names[one.envelope] for one in ahead),
+        bytes=size,
+        ratio=whole / size,
+        ends=ahead[0].ends,
+        next=names[behind.envelope] if behind else None,
+        times=behind.place.bytes / size if behind else None,
+    )
 
 
-def _best(known: Sequence[AtRate], envelopes: Sequence[Envelope], left_out: set[str]) -> Best | None:
-    found = [one for one in known if _current(one.place, left_out)]
+def _best(found: Sequence[AtRate], names: Sequence[str]) -> Best | None:
     if not found:
         return None
-    there = {one.envelope for one in found}
-    ahead = [one for one in found if not there & set(one.better)]
-    behind = next((one for one in found if there & set(one.better)), None)
+    ahead, behind = [one for one in found if not one.better], next((one for one in found if one.better), None)
     return Best(
-        methods=tuple(envelopes[one.envelope].line.method for one in ahead),
+        methods=tuple(names[one.envelope] for one in ahead),
         score=ahead[0].place.score,
-        next=envelopes[behind.envelope].line.method if behind else None,
+        next=names[behind.envelope] if behind else None,
         next_score=behind.place.score if behind else None,
     )

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.records.rows import Row
 from benchmarks.report.envelopes import Envelope
-from benchmarks.report.standings import AtQuality, AtRate, Standings, losses
-from benchmarks.report.view import view
+from benchmarks.report.standings import AtQuality, AtRate, each, losses
+from benchmarks.report.view import near
 
 RATIOS = (1, 2, 4, 6, 8, 10, 12, 16, 20, 24, 32, 48, 64)
 
@@ -41,28 +40,20 @@ class Board:
 def boards(results: Path, envelopes: Sequence[Envelope], references: Mapping[str, Row]) -> Iterator[Board]:
     """The boards of a suite, in the order of its envelopes; `results` holds the values of single test items."""
 
-    def place(number: int) -> tuple[str, str]:
-        first = envelopes[number].rows[0].first
-        return first.network, first.budget
-
-    for (network, budget), members in itertools.groupby(sorted(range(len(envelopes)), key=place), key=place):
-        numbers, reference = list(members), references.get(network)
-        own = [envelopes[number] for number in numbers]
-        standings, first = Standings(results, own, numbers), own[0].rows[0]
-        whole, metric = first.first.rate.uncompressed_bytes, first.quality.metric
-        rates = {ratio: tuple(standings.at_rate(whole / ratio)) for ratio in RATIOS}
-        lost = (AtLoss(words, score, tuple(standings.at_quality(score))) for words, score in losses(metric, reference))
-        yield Board(network, budget, rates, tuple(lost), _start(rates, reference))
+    for standings in each(results, envelopes):
+        reference = references.get(standings.network)
+        rates = {ratio: tuple(standings.at_rate(standings.uncompressed / ratio)) for ratio in RATIOS}
+        lost = tuple(
+            AtLoss(words, score, tuple(standings.at_quality(score)))
+            for words, score in losses(standings.metric, reference)
+        )
+        yield Board(standings.network, standings.budget, rates, lost, _start(rates, reference))
 
 
 def _start(rates: Mapping[int, Sequence[AtRate]], reference: Row | None) -> int:
-    """The ratio with the most methods in view (near the reference, not collapsed), the largest one of equals."""
-    room = None if reference is None else view(reference.quality.metric)
+    """The ratio with the most methods near the reference (not collapsed), the largest one of equals."""
 
     def seen(ratio: int) -> int:
-        return sum(
-            reference is None or room is None or abs(one.place.score - reference.quality.value) <= room
-            for one in rates[ratio]
-        )
+        return sum(reference is None or near(one.place.score, reference) for one in rates[ratio])
 
     return max(rates, key=lambda ratio: (seen(ratio), ratio))

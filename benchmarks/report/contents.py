@@ -12,12 +12,13 @@ from benchmarks.records import Record
 from benchmarks.records.latency import Timed
 from benchmarks.records.rows import Row
 from benchmarks.report.about import About
-from benchmarks.report.answers import Answer, answers
+from benchmarks.report.answers import Answer
 from benchmarks.report.boards import Board
 from benchmarks.report.cells import Gap
 from benchmarks.report.citation import Citation
 from benchmarks.report.envelopes import Envelope
 from benchmarks.report.series import Series
+from benchmarks.running import freshness
 from methods.interface import Metric
 
 
@@ -43,6 +44,7 @@ class Contents:
     first: set[tuple[str, str, str]]
     envelopes: Sequence[Envelope]
     boards: Sequence[Board]
+    answers: Sequence[Answer]
     references: Mapping[str, Row]
     gaps: Sequence[Gap]
     logs: Mapping[str, str]
@@ -78,14 +80,8 @@ class Contents:
 
     @property
     def stale(self) -> set[str]:
-        """Keys of rows with a record measured by different code; records whose code can't be compared do not count."""
-        return {row.key for row in self.rows if any(self.current[r.id] is False for r in row.records)}
-
-    @functools.cached_property
-    def answers(self) -> list[Answer]:
-        """What a reader wants to know first. Uncompressed networks and rows of changed code do not take part."""
-        whole = {row.first.method for row in self.references.values()}
-        return answers(self.boards, self.envelopes, self.stale | {r.key for r in self.rows if r.first.method in whole})
+        """Keys of rows with a record measured by different code."""
+        return {row.key for row in self.rows if freshness.is_stale(row, self.current)}
 
     @functools.cached_property
     def outdone(self) -> dict[str, Row]:

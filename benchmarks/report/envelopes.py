@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import statistics
+from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -63,6 +64,21 @@ def envelopes(lines: Sequence[Series], first: Collection[tuple[str, str, str]]) 
             yield Envelope(line, _by_size(line.rows), others, "first")
         else:
             yield Envelope(line, _by_size(unbeaten(known, line.more_is_better)), others, "validation")
+
+
+def labels(curves: Sequence[Envelope]) -> list[str]:
+    """A name for each curve: its method, with the budget in words where a method has several at one budget of a network.
+
+    Such curves are of different protocols: their points have other numbers of epochs.
+    """
+    places = Counter(_place(one.line) for one in curves)
+    return [
+        one.line.method if places[_place(one.line)] == 1 else f"{one.line.method}, {one.line.budget}" for one in curves
+    ]
+
+
+def _place(line: Series) -> tuple[str, str, str]:
+    return line.network, line.rows[0].first.budget, line.method
 
 
 def _group(line: Series) -> tuple[str, bool, str, str, str]:

@@ -16,6 +16,8 @@ def _sentence(answer: Answer) -> str:
     assert found is not None
     most = "at most" if found.ends else "about"
     size = f"{most} {found.bytes:,.0f} bytes ({found.ratio:.1f}×)"
+    first, *equal = found.methods
+    tied = f" (the test does not tell {' and '.join(equal)} apart from it)" if equal else ""
     behind = f"; the next is {found.next} with {found.times:.2f} times the bytes" if found.next else ""
-    near = f"within {answer.within} of the reference, the smallest file is {size} by {found.method}"
+    near = f"within {answer.within} of the reference, the smallest file is {size} by {first}{tied}"
     return f"{answer.network}, {answer.budget}: {near}{behind}."

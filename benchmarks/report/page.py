@@ -9,8 +9,9 @@ from typing import Any
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs_version
 
+from benchmarks.fingerprint import ROOT
 from benchmarks.papers import claimed, scoreboard
-from benchmarks.papers.reported import CLAIM, Reported
+from benchmarks.papers.reported import CLAIM, Reported, beside
 from benchmarks.records import described
 from benchmarks.records.table import plain_json
 from benchmarks.report import boards, jinja, latex, ledger, payload
@@ -51,6 +52,12 @@ def reported_size(reported: Reported) -> str:
         return "–"
     unit = {"ratio": "×", "bytes": " bytes", "params": " parameters"}[reported.size.unit]
     return f"{exact(reported.size.value)}{unit}, {COUNTED[reported.size.counts]}"
+
+
+def _installs(contents: Contents) -> dict[str, str]:
+    """By method: what it needs beside the suite, as a file in the repository."""
+    found = {one.key: beside(one.key, "constraints.txt") for one in contents.methods if one.card}
+    return {key: path.relative_to(ROOT).as_posix() for key, path in found.items() if path and path.is_relative_to(ROOT)}
 
 
 def _scripted(contents: Contents, facts: dict[str, Any], source: dict[str, str]) -> dict[str, Any]:
@@ -97,6 +104,7 @@ def render(contents: Contents) -> bytes:
         "cited": citation.fields,
         "roleNames": ROLE_NAMES,
         "papers": {card.key: entry for card in known if (entry := latex.paper_entry(card))},
+        "installs": _installs(contents),
         "tex": latex.TEX,
         "texLast": latex.LAST,
     }

@@ -21,6 +21,7 @@ from benchmarks.records.table import plain_json
 from benchmarks.report.boards import Board
 from benchmarks.report.columns import Column, columns, significant
 from benchmarks.report.contents import Contents
+from benchmarks.report.envelopes import labels
 from benchmarks.report.series import Series, grouped
 from benchmarks.report.standings import Place
 from benchmarks.report.view import axis_title, least, pad, view
@@ -77,7 +78,7 @@ def page(facts: Mapping[str, Any], contents: Contents) -> str:
         "axis": {"title": axis_title(metric), "view": view(metric), "pad": pad(metric), "least": least(metric)},
         "roles": ROLES,
         "columns": [_column(column) for column in known],
-        "networks": [_network(name, contents.references.get(name), places) for name in contents.networks],
+        "networks": [_network(name, contents, places) for name in contents.networks],
         "lines": [
             {"id": name, **_line(line)} for name, line in zip(_names(contents.lines), contents.lines, strict=True)
         ],
@@ -89,8 +90,9 @@ def page(facts: Mapping[str, Any], contents: Contents) -> str:
                 "others": [lines[id(other)] for other in one.others],
                 "chosen": one.chosen,
                 "name": one.series.name,
+                "label": label,
             }
-            for one in contents.envelopes
+            for one, label in zip(contents.envelopes, labels(contents.envelopes), strict=True)
         ],
         "boards": [_board(board, places) for board in contents.boards],
         "timed": {artefact: _timed(one) for artefact, one in contents.timed.items()},
@@ -126,12 +128,15 @@ def _column(column: Column) -> dict[str, Any]:
     }
 
 
-def _network(name: str, reference: Row | None, places: Mapping[str, int]) -> dict[str, Any]:
-    """`row` is the place of the reference's row."""
+def _network(name: str, contents: Contents, places: Mapping[str, int]) -> dict[str, Any]:
+    """`row` is the place of the reference's row, and `budget` the first one with more than the reference."""
+    reference, here = contents.references.get(name), [line for line in contents.lines if line.network == name]
+    found = next((line for line in here if reference not in line.rows), here[0])
+    known = {"name": name, "budget": found.rows[0].first.budget}
     if reference is None:
-        return {"name": name, "reference": None, "bytes": None, "row": None}
+        return {**known, "reference": None, "bytes": None, "row": None}
     size = reference.first.rate.uncompressed_bytes
-    return {"name": name, "reference": reference.quality.value, "bytes": size, "row": places[reference.key]}
+    return {**known, "reference": reference.quality.value, "bytes": size, "row": places[reference.key]}
 
 
 def _board(board: Board, places: Mapping[str, int]) -> dict[str, Any]:
@@ -152,7 +157,10 @@ def _board(board: Board, places: Mapping[str, int]) -> dict[str, Any]:
             {
                 "words": lost.words,
                 "score": lost.score,
-                "methods": [{"at": place(one.envelope, one.place), "ends": one.ends} for one in lost.methods],
+                "methods": [
+                    {"at": place(one.envelope, one.place), "ends": one.ends, "better": one.better}
+                    for one in lost.methods
+                ],
             }
             for lost in board.losses
         ],

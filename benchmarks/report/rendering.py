@@ -13,11 +13,12 @@ import msgspec
 from benchmarks import records as recorded
 from benchmarks import storage
 from benchmarks.errors import RateBenchError
-from benchmarks.papers import answers, claimed
+from benchmarks.papers import answers as replications
+from benchmarks.papers import claimed
 from benchmarks.records import Record, described, history, latency, table
 from benchmarks.records.rows import aggregate, references
 from benchmarks.records.snapshot import snapshot
-from benchmarks.report import about, boards, cells, costs, envelopes, figures, index, jinja, page, series
+from benchmarks.report import about, answers, boards, cells, costs, envelopes, figures, index, jinja, page, series
 from benchmarks.report.citation import Citation, addresses
 from benchmarks.report.contents import Contents
 from benchmarks.report.headline import headline
@@ -32,7 +33,7 @@ def render(suite: str, results: Path, reports: Path) -> Path:
     for name, content in files.items():
         storage.write(folder / name, content)
     citation = contents.citation
-    storage.write(folder / "records.csv", table.csv(records, citation.snapshot, contents.caution))
+    storage.write(folder / "records.csv", table.csv(records, citation.snapshot, contents.caution, contents.timed))
     storage.write(folder / "CITATION.cff", citation.cff())
     storage.write(folder / "index.html", html)
     summary = index.Summary(
@@ -76,7 +77,9 @@ def _contents(suite: str, results: Path, records: Sequence[Record]) -> tuple[Con
     origin, caution = f"RateBench, suite {suite}, snapshot {citation.snapshot}", citation.caution
     known, lines = references(rows), list(series.series(rows))
     metrics, first = described.all_metrics(records), cells.first_configs(suite, records)
+    current = freshness.current(records)
     curves = list(envelopes.envelopes(lines, first))
+    answering = list(envelopes.envelopes(list(answers.taking_part(lines, known, current)), first))
     drawn: dict[tuple[str, str, str], dict[str, bytes]] = {}  # by kind, network and budget
     for network, budget in sorted({(line.network, line.rows[0].first.budget) for line in lines}):
         here = [line for line in lines if line.network == network and line.identity[1] == budget]
@@ -88,19 +91,20 @@ def _contents(suite: str, results: Path, records: Sequence[Record]) -> tuple[Con
         if reference is not None and (slim := costs.narrower(reference, here, first)):
             draw = partial(costs.figure, metrics[0], reference, slim)
             drawn["macs-quality", network, budget] = figures.render(draw, origin, caution)
-    comparisons = list(answers.comparisons(rows, known, tasks, cells.planned_cells(suite)))
+    comparisons = list(replications.comparisons(rows, known, tasks, cells.planned_cells(suite)))
     contents = Contents(
         suite=suite,
         caution=caution,
         citation=citation,
         records=records,
         metrics=metrics,
-        current=freshness.current(records),
+        current=current,
         timed=latency.load(results, suite),
         lines=lines,
         first=first,
         envelopes=curves,
         boards=list(boards.boards(results, curves, known)),
+        answers=list(answers.answers(results, answering, known)),
         references=known,
         gaps=cells.gaps(results, suite, records),
         logs=cells.logs(results, suite),

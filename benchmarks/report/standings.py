@@ -2,7 +2,8 @@
 
 Between two neighbours in bytes, a curve is linear over the logarithm of bytes; outside its points it is not known. Two methods
 differ at a rate if the 95 % interval of their paired difference over the test items excludes zero. A paired difference needs
-the values of single items; without them, the two scores are taken as independent.
+the values of single items; without them, the two scores are taken as independent. Of two methods at one quality, the one with
+the smaller file is better if, at that many bytes, the other one's score is lower beyond chance, or was not measured.
 """
 
 from __future__ import annotations
@@ -16,7 +17,6 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from benchmarks.evaluation.metrics import Z95
 from benchmarks.records import paired
 from benchmarks.records.paired import Side
 from benchmarks.records.rows import Row
@@ -64,11 +64,15 @@ class AtRate:
 
 @dataclass(frozen=True)
 class AtQuality:
-    """The smallest file of a method at one quality; with `ends`, its curve ends there, and it may be smaller still."""
+    """The smallest file of a method at one quality; with `ends`, its curve ends there, and it may be smaller still.
+
+    `better` are the numbers of the envelopes whose smaller file the test items tell apart from this method's.
+    """
 
     envelope: int
     place: Place
     ends: bool
+    better: tuple[int, ...]
 
 
 def at_bytes(rows: Sequence[Row], size: float) -> Place | None:
@@ -110,12 +114,27 @@ def losses(metric: Metric, reference: Row | None) -> list[tuple[str, float]]:
     return [(words, score - sign * loss) for words, loss in named]
 
 
+def each(results: Path, envelopes: Sequence[Envelope]) -> Iterator[Standings]:
+    """The standings of every network at every budget; `results` holds the values of single test items."""
+
+    def place(number: int) -> tuple[str, str]:
+        first = envelopes[number].rows[0].first
+        return first.network, first.budget
+
+    for _, members in itertools.groupby(sorted(range(len(envelopes)), key=place), key=place):
+        numbers = list(members)
+        yield Standings(results, [envelopes[number] for number in numbers], numbers)
+
+
 class Standings:
-    """The envelopes of one network at one budget, with the values of their test items."""
+    """The envelopes of one network at one budget, with the values of their test items. `protocol` is the budget in words."""
 
     def __init__(self, results: Path, envelopes: Sequence[Envelope], numbers: Sequence[int]) -> None:
         """`numbers` are the positions of the envelopes on the page."""
         self._items, self._envelopes, self._numbers = paired.reader(results), envelopes, numbers
+        self.protocol, row = envelopes[0].line.budget, envelopes[0].rows[0]
+        self.network, self.budget, self.metric = row.first.network, row.first.budget, row.quality.metric
+        self.uncompressed = row.first.rate.uncompressed_bytes
 
     def at_rate(self, size: float) -> Iterator[AtRate]:
         """Every method that has this size on its curve, the best one first."""
@@ -136,20 +155,37 @@ class Standings:
     def at_quality(self, score: float) -> Iterator[AtQuality]:
         """Every method that reaches this score, the smallest file first."""
         known = [
-            (number, at_score(one.rows, score)) for number, one in zip(self._numbers, self._envelopes, strict=True)
+            (number, one, at_score(one.rows, score)) for number, one in zip(self._numbers, self._envelopes, strict=True)
         ]
-        found = [AtQuality(number, *place) for number, place in known if place is not None]
-        yield from sorted(found, key=lambda one: one.place.bytes)
+        found = [(number, one, *place) for number, one, place in known if place is not None]
+        found.sort(key=lambda one: one[2].bytes)
+        for i, (number, one, place, ends) in enumerate(found):
+            better = (other for other, _, there, _ in found[:i] if self._is_better(there, place, one.rows))
+            yield AtQuality(number, place, ends, tuple(better))
+
+    def _is_better(self, place: Place, behind: Place, rows: Sequence[Row]) -> bool:
+        """Whether a place is better than a place `behind` on the curve `rows`, which has more bytes.
+
+        It is if, at its bytes, the curve is worse beyond chance; the curve's smallest file stands for what is smaller than
+        that. A curve that ends at `behind` was not measured with fewer bytes.
+        """
+        smallest = Place(rows[-1], rows[-1], 0.0)
+        if behind == smallest:
+            return place.bytes < behind.bytes
+        other = at_bytes(rows, place.bytes) or smallest
+        sign = 1 if place.low.quality.metric.more_is_better else -1
+        return sign * place.score > sign * other.score and bool(self._differ([place, other])[0, 1])
 
     def _differ(self, places: Sequence[Place]) -> npt.NDArray[np.bool_]:
         """(P, P): whether the 95 % interval of the difference of two places excludes zero."""
         scores, errors = (np.array([getattr(place, name) for place in places]) for name in ("score", "error"))
-        found: npt.NDArray[np.bool_] = np.abs(scores[:, None] - scores) > Z95 * np.hypot(errors[:, None], errors)
+        size = paired.critical(math.inf) * np.hypot(errors[:, None], errors)
+        found: npt.NDArray[np.bool_] = np.abs(scores[:, None] - scores) > size
         sides = [self._side(place) for place in places]
         for items in {side.of for side in sides if side is not None}:
             own = [(i, side) for i, side in enumerate(sides) if side is not None and side.of == items]
             chosen = [i for i, _ in own]
-            found[np.ix_(chosen, chosen)] = paired.significant([side for _, side in own], Z95)
+            found[np.ix_(chosen, chosen)] = paired.significant([side for _, side in own])
         return found
 
     def _side(self, place: Place) -> Side | None:

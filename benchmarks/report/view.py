@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from benchmarks.records.rows import Row
 from methods.interface import Metric
 
 VIEW = 0.10  # the axis of a proportion ends this far from the reference: collapsed points would flatten the rest
@@ -12,6 +13,13 @@ LEAST = 0.01  # curves of proportions are compared if they share at least this r
 def view(metric: Metric) -> float | None:
     """The largest distance from the reference, on its worse side, at which points are in view; None if all are."""
     return metric.scale * VIEW if metric.kind == "proportion" else None
+
+
+def near(score: float, reference: Row) -> bool:
+    """Whether a score is not collapsed: in view or, where all points are, within a tenth of the reference's value."""
+    whole = reference.quality.value
+    room = view(reference.quality.metric)
+    return abs(score - whole) <= (VIEW * abs(whole) if room is None else room)
 
 
 def pad(metric: Metric) -> float:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import cast
 
 from benchmarks import equivalents
 from benchmarks.records import described
+from benchmarks.records.rows import Row
 from benchmarks.records.schema import REFERENCE, Record
 from benchmarks.running import references
 from benchmarks.running.cell import Cell
@@ -37,6 +38,11 @@ def current(records: Sequence[Record]) -> dict[str, bool | None]:
             entries = required[place]
             found[record.id] = None if entries is None else references.holds(record, entries)
     return found
+
+
+def is_stale(row: Row, current: Mapping[str, bool | None]) -> bool:
+    """Whether one of a row's records was measured by different code; records whose code can't be compared do not count."""
+    return any(current[r.id] is False for r in row.records)
 
 
 def _fingerprint(record: Record) -> str | None:

@@ -46,7 +46,7 @@ function text(row, key) {
 // What the page begins with; only what differs from it stands in the address.
 function defaults() {
   return {
-    network: page.networks[0].name, budget: page.boards.find((board) => board.network === page.networks[0].name).budget,
+    network: page.networks[0].name, budget: page.networks[0].budget,
     x: "bytes", y: "near", intervals: true, front: true, reported: true,
     family: "", fidelity: "", configs: "best", hide: [], baseline: "", range: "pair", at: "", loss: "",
     query: "", sort: "", columns: page.columns.filter((column) => column.shown).map((column) => column.key), row: "",
@@ -55,10 +55,11 @@ function defaults() {
 
 let state;
 
-function write(known) {
+// With `whole`, also what is as on a page that has just been opened: another page may begin differently.
+function write(known, whole = false) {
   const first = defaults(), parts = new URLSearchParams();
   for (const [name, chosen] of Object.entries(known)) {
-    if (String(chosen) !== String(first[name])) parts.set(name, typeof chosen === "boolean" ? Number(chosen) : chosen);
+    if (whole || String(chosen) !== String(first[name])) parts.set(name, typeof chosen === "boolean" ? Number(chosen) : chosen);
   }
   return parts.toString();
 }
@@ -93,7 +94,7 @@ function read(fragment) {
 // A state whose network was measured at its budget: otherwise the network's first budget takes its place.
 function measured(known) {
   const budgets = page.boards.filter((board) => board.network === known.network).map((board) => board.budget);
-  return budgets.includes(known.budget) ? known : { ...known, budget: budgets[0] };
+  return budgets.includes(known.budget) ? known : { ...known, budget: page.networks.find((network) => network.name === known.network).budget };
 }
 
 const NAMES = { x: "axis", hide: "line", columns: "column", baseline: "line", at: "ratio" };
@@ -105,10 +106,10 @@ function linkNote({ gone, other }) {
   return [lacking, differs].filter(Boolean).join(" ");
 }
 
-// A link holds the whole view and the snapshot.
+// A link holds the whole view, with what is chosen automatically here, and the snapshot.
 function permalink(choice = {}) {
-  const view = write({ ...state, ...choice });
-  return `${location.href.replace(/#.*/s, "")}#${view ? `${view}&` : ""}snapshot=${page.snapshot}`;
+  const { losses } = boardHere(), automatic = { at: String(ratioHere()), loss: losses.length ? String(losses.indexOf(lossHere())) : "" };
+  return `${location.href.replace(/#.*/s, "")}#${write({ ...state, ...automatic, ...choice }, true)}&snapshot=${page.snapshot}`;
 }
 
 function change(choice) {
@@ -164,7 +165,7 @@ async function loadData() {
     [row.interval] = row.intervals;
     row.searched = [row.line.name, ...row.texts].join(" ").toLowerCase();
   }
-  page.curves = page.envelopes.map(({ line, rows, others, name }, envelope) => ({ ...page.lines[line], name, envelope, others: others.length, rows: rows.map((row) => page.rows[row]) }));
+  page.curves = page.envelopes.map(({ line, rows, others, name, label }, envelope) => ({ ...page.lines[line], name, label, envelope, others: others.length, rows: rows.map((row) => page.rows[row]) }));
   page.rowByKey = new Map(page.rows.map((row) => [row.key, row]));
   [records, logs] = ["records", "logs"].map((id) => inflate(id).then(JSON.parse));
   for (const promise of [records, logs]) promise.catch(() => {}); // who opens a row's details is told

@@ -1,4 +1,4 @@
-// The plot as an image whose lines are named, with the snapshot in its title.
+// The plot as an image whose lines are named, with the snapshot in its title; in light colours, for a printed page.
 
 // A line with its name and, though it may be grey in the plot, its colour; several that are drawn as one with their methods.
 // Other traces are not in the legend.
@@ -10,8 +10,11 @@ function nameTrace(trace) {
 }
 
 function picture() {
-  const { data, layout } = element("plot"), traces = data.map(nameTrace), entries = traces.filter((trace) => trace.showlegend).length;
-  const width = 1200, height = 640 + 20 * entries, paper = getComputedStyle(document.documentElement).getPropertyValue("--paper").trim();
+  const light = cell("div", "", { className: "light" });
+  document.body.append(light);
+  const colour = coloursOf(light), paper = colour("--paper"), { data, layout } = scene(colour);
+  light.remove();
+  const traces = data.map(nameTrace), entries = traces.filter((trace) => trace.showlegend).length, width = 1200, height = 640 + 20 * entries;
   const title = plain(`RateBench, suite ${page.suite}, network ${state.network}, budget ${state.budget}, snapshot ${page.snapshot}`);
   const whole = {
     ...layout, autosize: false, width, height, showlegend: true, paper_bgcolor: paper, plot_bgcolor: paper,

@@ -165,7 +165,7 @@ function nameLabels(ahead, limit, ink, height) {
     above = moved;
     return {
       x: Math.log10(value(row, state.x)), y: value(row, "quality"), xanchor: side, yanchor: "middle", xshift: side === "right" ? -9 : 9, yshift: moved - place, showarrow: false,
-      text: `<b>${plain(line.method)}</b>`, font: { size: 13, color: line.colour }, bgcolor: ink,
+      text: `<b>${plain(line.label ?? line.method)}</b>`, font: { size: 13, color: line.colour }, bgcolor: ink,
     };
   });
 }
@@ -223,10 +223,14 @@ function highlight(id) {
   Plotly.restyle(element("plot"), { "line.color": line.colour, "line.width": 3, "marker.color": line.colour, "marker.size": 9 }, [index]);
 }
 
-function drawPlot() {
-  const dark = matchMedia("(prefers-color-scheme: dark)").matches;
-  if (!window.Plotly || !isNew("plot", [...FILTERS, "x", "y", "intervals", "front", "reported"], dark)) return;
-  const style = getComputedStyle(document.documentElement), colour = (name) => style.getPropertyValue(name).trim();
+// A function from the name of a colour to the colour, as an element has it.
+function coloursOf(one) {
+  const style = getComputedStyle(one);
+  return (name) => style.getPropertyValue(name).trim();
+}
+
+// The traces and the layout of what is chosen.
+function scene(colour) {
   const lines = drawnLines(), rows = placedRows(), reported = state.reported ? reportedHere() : [];
   const best = state.front ? front(rows, state.x) : [], unbeaten = new Set(state.front ? best : rows);
   const limit = limitOf(rows), inFront = (row) => unbeaten.has(row) && !isBeyond(value(row, "quality"), limit);
@@ -234,9 +238,16 @@ function drawPlot() {
   const crowded = rows.length > CROWD, drawn = traces(lines, { unbeaten, ahead, grey: colour("--behind") }, crowded);
   if (state.front) drawn.push(frontTrace(best, colour("--ink"), crowded));
   drawn.push(...reported.map((one) => reportedTrace(one, lines, colour("--soft"))));
+  return { data: drawn, layout: layout(rows, reported, colour, ahead) };
+}
+
+function drawPlot() {
+  const dark = matchMedia("(prefers-color-scheme: dark)").matches;
+  if (!window.Plotly || !isNew("plot", [...FILTERS, "x", "y", "intervals", "front", "reported"], dark)) return;
+  const drawn = scene(coloursOf(document.documentElement));
   const config = { displaylogo: false, responsive: true, modeBarButtons: [["zoom2d", "pan2d", "resetScale2d"]] };
-  Plotly.react(element("plot"), drawn, layout(rows, reported, colour, ahead), config);
+  Plotly.react(element("plot"), drawn.data, drawn.layout, config);
   highlight.now = ""; // what was highlighted has been drawn anew
   highlight.undo = null;
-  element("plot-note").textContent = plotNotes(rows);
+  element("plot-note").textContent = plotNotes(placedRows());
 }

@@ -11,9 +11,9 @@ function shownCurves() {
   return page.curves.filter((curve) => passes(curve) && !state.hide.includes(curve.id));
 }
 
-// Ranks at one rate: one more than the number of shown methods that are better beyond chance. Equal ranks are in order of score.
-function standing() {
-  const found = listed(boardHere().rates[ratioHere()]), shown = new Set(found.map(({ at }) => at[0]));
+// Ranks: one more than the number of shown methods that are better beyond chance. Equal ranks stay in their order.
+function standing(among = boardHere().rates[ratioHere()]) {
+  const found = listed(among), shown = new Set(found.map(({ at }) => at[0]));
   return found.map((one) => ({ ...one, rank: 1 + one.better.filter((other) => shown.has(other)).length })).sort((a, b) => a.rank - b.rank);
 }
 
@@ -39,7 +39,7 @@ function neighbours([, low, high]) {
 
 function nameCell(curve) {
   const name = cell("th", marker(curve), { scope: "row" });
-  name.append(cell("span", curve.method, { className: "name" }), curve.others ? cell("small", ` +${curve.others} more`, { title: `${curve.name}: ${CHOSEN[page.envelopes[curve.envelope].chosen]}` }) : "");
+  name.append(cell("span", curve.label, { className: "name" }), curve.others ? cell("small", ` +${curve.others} more`, { title: `${curve.name}: ${CHOSEN[page.envelopes[curve.envelope].chosen]}` }) : "");
   return name;
 }
 
@@ -93,12 +93,11 @@ function drawAtQuality() {
   const lost = lossHere();
   element("at-quality-part").hidden = !lost;
   if (!lost) return;
-  const found = listed(lost.methods), bytes = networkSize(), [best] = found.map(({ at }) => at[3]);
+  const found = standing(lost.methods), bytes = networkSize(), best = Math.min(...found.map(({ at }) => at[3]));
   element("at-quality").dataset.exportName = `within-${lost.words.replaceAll(" ", "-")}`;
-  element("at-quality").tBodies[0].replaceChildren(...found.map(({ curve, at, ends }) => {
-    const line = cell("tr", nameCell(curve));
-    const size = number(rounded(at[3], 0));
-    line.append(ends ? bounded(size, "or less") : size, number(rounded(bytes / at[3], 1)), number(rounded(at[3] / best, 2)), ...overNetworks(curve.method, lost.words), neighbours(at));
+  element("at-quality").tBodies[0].replaceChildren(...found.map(({ curve, at, ends, rank }) => {
+    const line = cell("tr", number(String(rank))), size = number(rounded(at[3], 0));
+    line.append(nameCell(curve), ends ? bounded(size, "or less") : size, number(rounded(bytes / at[3], 1)), number(rounded(at[3] / best, 2)), ...overNetworks(curve.method, lost.words), neighbours(at));
     return line;
   }));
   const without = shownCurves().length - found.length;

@@ -9,12 +9,13 @@ function shellQuoted(words) {
 function commands(own) {
   const lines = ["# in a clone of RateBench's repository"];
   let commit = "";
-  for (const { id, provenance } of own) {
+  for (const { id, method, provenance } of own) {
     if (provenance.commit !== commit) {
       commit = provenance.commit;
       lines.push(commit === null ? "# the commit is not known" : `git checkout ${commit}`);
       if (provenance.dirty) lines.push("# measured with changes that were not committed: the file may differ");
       lines.push("python3 -m venv .venv && . .venv/bin/activate && pip install -c constraints.txt -e '.[peers]'");
+      if (page.installs[method]) lines.push(`pip install --no-deps -r ${shellQuoted(page.installs[method])}`);
     }
     lines.push(`${provenance.command} --results reproduced`);
     lines.push(`echo ${shellQuoted(`${provenance.artefact_sha256}  reproduced/${id}.rbn`)} | sha256sum --check`);

@@ -1,0 +1,188 @@
+"""Ranks, places on curves and answers of the page of CIFAR-10, computed again from the files of the results."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+from recomputed import RESULTS, SUITE, Place, places, spread
+
+from benchmarks import records as recorded
+from benchmarks.records.rows import aggregate, references
+from benchmarks.report import answers, boards, cells, envelopes, series
+from benchmarks.report.envelopes import Envelope
+
+ONE = 1.0  # point below the reference
+
+
+@pytest.fixture(scope="module")
+def known() -> dict[str, Place]:
+    """By the id of the first seed's record."""
+    return {place.first["id"]: place for place in places()}
+
+
+def front(own: list[Place]) -> list[Place]:
+    """The points that no other one beats in bytes and validation score."""
+
+    def score(place: Place) -> float:
+        return float(np.mean([one["validation"]["total"] / one["validation"]["items"] for one in place.files]))
+
+    def beats(a: Place, b: Place) -> bool:
+        more = (-a.size("file"), score(a)), (-b.size("file"), score(b))
+        return more[0] != more[1] and all(x >= y for x, y in zip(*more, strict=True))
+
+    return [place for place in own if not any(beats(other, place) for other in own)]
+
+
+class Curve:
+    """A method's points in the order of their bytes, with what lies between them."""
+
+    def __init__(self, own: list[Place]) -> None:
+        self.own = sorted(own, key=lambda place: place.size("file"))
+        self.sizes = np.array([place.size("file") for place in self.own])
+        self.scores = np.array([place.value for place in self.own])
+
+    def weights(self, size: float) -> list[tuple[float, Place]]:
+        """The shares of the two points around a size that is on the curve."""
+        at = min(max(int(np.searchsorted(self.sizes, size)), 1), len(self.own) - 1)
+        low, high = self.own[at - 1], self.own[at]
+        share = float(np.interp(np.log(size), np.log(self.sizes[at - 1 : at + 1]), [0, 1]))
+        return [(1 - share, low), (share, high)]
+
+    def has(self, size: float) -> bool:
+        return bool(self.sizes[0] <= size <= self.sizes[-1]) and (len(self.own) > 1 or self.sizes[0] == size)
+
+    def smallest(self, score: float) -> tuple[float, bool] | None:
+        """The smallest size with at least this score, and whether the curve ends there."""
+        good = np.flatnonzero(self.scores >= score)
+        if not len(good):
+            return None
+        at = int(good[0])
+        if at == 0:
+            return float(self.sizes[0]), True
+        return float(np.exp(np.interp(score, self.scores[at - 1 : at + 1], np.log(self.sizes[at - 1 : at + 1])))), False
+
+
+def is_better(a: list[tuple[float, Place]], b: list[tuple[float, Place]]) -> bool:
+    """Whether mixture a is better than mixture b beyond chance."""
+    gap = sum(w * p.value for w, p in a) - sum(w * p.value for w, p in b)
+    every = [*a, *b]
+    if all(p.bits is not None and p.of is not None and p.of == every[0][1].of for _, p in every):
+        each = sum(w * p.bits for w, p in a) - sum(w * p.bits for w, p in b)
+        error = np.sqrt(each.var(ddof=1) / len(each) + sum(w * w * p.between for w, p in every))
+        return bool(gap > max(spread(is_paired=True).ppf(0.975) * error, 1e-9))
+    errors = [max(p.error for _, p in side) for side in (a, b)]
+    return bool(gap > spread(is_paired=False).ppf(0.975) * np.hypot(*errors))
+
+
+def curves(known: dict[str, Place]) -> list[Envelope]:
+    records = recorded.load(RESULTS, SUITE)
+    rows = aggregate(records)
+    found = list(envelopes.envelopes(list(series.series(rows)), cells.first_configs(SUITE, records)))
+    for one in found:
+        every = [known[row.first.id] for line in (one.line, *one.others) for row in line.rows]
+        ids = {row.first.id for row in one.rows}
+        if one.chosen == "validation":
+            assert ids == {place.first["id"] for place in front(every)}
+        else:
+            assert len({known[key].first["config_hash"] for key in ids}) == 1
+            assert (one.chosen == "only") == (not one.others)
+            assert not one.others or any(file.get("validation") is None for place in every for file in place.files)
+    return found
+
+
+def place_of(one: Envelope) -> tuple[str, str]:
+    return one.line.network, one.line.identity[1]
+
+
+def measured(found: list[Envelope], known: dict[str, Place]) -> list[Curve]:
+    return [Curve([known[row.first.id] for row in one.rows]) for one in found]
+
+
+def test_every_rank_is_the_same_from_the_files_alone(known: dict[str, Place]) -> None:
+    found = curves(known)
+    own, rows = measured(found, known), aggregate(recorded.load(RESULTS, SUITE))
+    counted = 0
+    for board in boards.boards(RESULTS, found, references(rows)):
+        here = [
+            i
+            for i, one in enumerate(found)
+            if (one.line.network, one.line.identity[1]) == (board.network, board.budget)
+        ]
+        whole = own[here[0]].own[0].first["rate"]["uncompressed_bytes"]
+        for ratio, told in board.rates.items():
+            on = {i: own[i].weights(whole / ratio) for i in here if own[i].has(whole / ratio) and len(own[i].own) > 1}
+            alone = {i: [(1.0, own[i].own[0])] for i in here if own[i].has(whole / ratio) and len(own[i].own) == 1}
+            places = on | alone
+            assert {one.envelope for one in told} == set(places)
+            assert [one.place.score for one in told] == sorted((one.place.score for one in told), reverse=True)
+            for one in told:
+                mine = places[one.envelope]
+                assert one.place.score == pytest.approx(sum(w * p.value for w, p in mine), abs=1e-9)
+                assert set(one.better) == {
+                    i for i, other in places.items() if i != one.envelope and is_better(other, mine)
+                }
+                counted += 1
+    assert counted > 200
+
+
+def at(curve: Curve, size: float) -> list[tuple[float, Place]]:
+    """The mixture at a size, or the smallest file where all are larger."""
+    if len(curve.own) == 1 or size < curve.sizes[0]:
+        return [(1.0, curve.own[0])]
+    return curve.weights(size)
+
+
+def order(curves: dict[int, Curve], score: float) -> Iterator[tuple[int, float, set[int]]]:
+    """(Curve, its smallest size at a score, the curves that are better), the smallest size first."""
+    sizes = {i: place for i, curve in curves.items() if (place := curve.smallest(score)) is not None}
+    for i, (size, ends) in sorted(sizes.items(), key=lambda one: one[1]):
+        smaller = [j for j, (other, _) in sizes.items() if other < size]
+        if ends:
+            yield i, size, set(smaller)
+        else:
+            yield i, size, {j for j in smaller if is_better(at(curves[j], sizes[j][0]), at(curves[i], sizes[j][0]))}
+
+
+def test_every_smallest_file_is_the_same_from_the_files_alone(known: dict[str, Place]) -> None:
+    found = curves(known)
+    own, rows = measured(found, known), aggregate(recorded.load(RESULTS, SUITE))
+    counted = 0
+    for board in boards.boards(RESULTS, found, references(rows)):
+        here = [
+            i
+            for i, one in enumerate(found)
+            if (one.line.network, one.line.identity[1]) == (board.network, board.budget)
+        ]
+        for lost in board.losses:
+            wanted = list(order({i: own[i] for i in here}, lost.score))
+            assert [one.envelope for one in lost.methods] == [i for i, _, _ in wanted]
+            for one, (_, size, better) in zip(lost.methods, wanted, strict=True):
+                assert one.place.bytes == pytest.approx(size) and set(one.better) == better
+                counted += 1
+    assert counted > 50
+
+
+def test_the_answers_are_the_heads_of_these_lists(known: dict[str, Place]) -> None:
+    """Here every point counts as current, so that old and new ones are tested."""
+    records = recorded.load(RESULTS, SUITE)
+    rows = aggregate(records)
+    whole = references(rows)
+    lines = answers.taking_part(series.series(rows), whole, {record.id: True for record in records})
+    found = list(envelopes.envelopes(list(lines), cells.first_configs(SUITE, records)))
+    names, own, told = envelopes.labels(found), measured(found, known), list(answers.answers(RESULTS, found, whole))
+    assert len(told) > 2
+    for answer in told:
+        named = [one for one in found if (one.line.network, one.line.budget) == (answer.network, answer.budget)]
+        budget = named[0].line.identity[1]
+        here = {i: own[i] for i, one in enumerate(found) if place_of(one) == (answer.network, budget)}
+        score = known[whole[answer.network].first.id].value - ONE
+        wanted = list(order(here, score))
+        smallest = answer.smallest
+        assert smallest is not None and not any(found[i].line.method == "reference" for i in here)
+        assert smallest.methods == tuple(names[i] for i, _, better in wanted if not better)
+        assert smallest.bytes == pytest.approx(wanted[0][1])
+        behind = [(i, size) for i, size, better in wanted if better]
+        if behind:
+            assert smallest.next == names[behind[0][0]] and smallest.times == pytest.approx(behind[0][1] / wanted[0][1])
