@@ -39,17 +39,25 @@ class Scoreboard:
     total: Line
 
     @property
+    def replicated(self) -> str:
+        """How many results of papers are replicated, in words; "" without a result."""
+        results, replicated = sum(self.total.measured), self.total.measured[MEASURED.index("replicated")]
+        if not results:
+            return ""
+        share = f"{replicated:,} of the" if replicated else "None of the"
+        return f"{share} {results:,} reported results {'are' if replicated > 1 else 'is'} replicated."
+
+    @property
     def sentences(self) -> str:
         """The totals in words, the replicated results first."""
         by_outcome = dict(zip(MEASURED, self.total.measured, strict=True))
-        results, replicated = sum(self.total.measured), by_outcome.pop("replicated")
         counted, matched = sum(self.total.counted), self.total.counted[COUNTED.index("accounting matched")]
         said = []
-        if results:
-            share = f"{replicated:,} of the" if replicated else "None of the"
-            others = ", ".join(f"{count:,} {outcome}" for outcome, count in by_outcome.items() if count)
-            said.append(f"{share} {results:,} reported results {'are' if replicated > 1 else 'is'} replicated")
-            said[-1] += f": {others}." if others else "."
+        if self.replicated:
+            others = ", ".join(
+                f"{count:,} {outcome}" for outcome, count in by_outcome.items() if count and outcome != "replicated"
+            )
+            said.append(f"{self.replicated[:-1]}: {others}." if others else self.replicated)
         if counted:
             said.append(
                 f"Of {counted:,} reported sizes and costs that need no training, {matched:,} match to the last digit."
