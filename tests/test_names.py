@@ -82,7 +82,7 @@ def test_a_method_has_no_setting_called_name(laboratory: Laboratory, monkeypatch
         params.configs("digits", "tiny", "post-training")
 
 
-@pytest.mark.parametrize("suite", ["digits", "cifar10", "imagenet-sample"])
+@pytest.mark.parametrize("suite", ["digits", "cifar10", "imagenet", "imagenet-sample"])
 def test_every_configuration_that_is_listed_has_a_name(suite: str) -> None:
     """Read from the file itself: what the suite lists for its methods, else what all suites share."""
     whole = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
