@@ -178,11 +178,14 @@ def test_a_page_begins_with_a_budget_that_has_more_than_the_reference(opened: Op
 
 
 def test_two_protocols_of_one_method_have_two_names(opened: Open, tmp_path: Path) -> None:
-    trained = [made("alpha", budget="short", epochs=n, index=n, file_bytes=9000 - n, correct=940 + n) for n in (1, 2)]
+    trained = [
+        made("alpha", budget="short", epochs=n, config={"mode": "plain", "steps": n}, file_bytes=9000, correct=940 + n)
+        for n in (1, 2)
+    ]
     others = [made("beta", budget="short", epochs=1, file_bytes=9000, correct=940), reference()]
     page = opened(render(SUITE, store(tmp_path / "results", [*trained, *others]), tmp_path / "reports"))
-    page.evaluate("change({ at: '4' })")
-    names = page.evaluate("[...document.querySelectorAll('#at-rate .name')].map(one => one.textContent)")
+    page.evaluate("change({ loss: '1' })")
+    names = page.evaluate("[...document.querySelectorAll('#at-quality .name')].map(one => one.textContent)")
     assert sorted(names) == ["alpha, short, 1 epoch", "alpha, short, 2 epochs", "beta"]
 
 
