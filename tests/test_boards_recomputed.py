@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 from recomputed import RESULTS, SUITE, Place, places, spread
 
+import methods
 from benchmarks import records as recorded
 from benchmarks.records.rows import aggregate, references
 from benchmarks.report import answers, boards, cells, envelopes, series
@@ -76,6 +81,15 @@ def is_better(a: list[tuple[float, Place]], b: list[tuple[float, Place]]) -> boo
     return bool(gap > spread(is_paired=False).ppf(0.975) * np.hypot(*errors))
 
 
+def first_of(method: str, budget: str) -> dict[str, Any]:
+    """All settings of the configuration that params.yaml lists first for a method."""
+    known = yaml.safe_load((RESULTS.parent / "params.yaml").read_text(encoding="utf-8"))
+    own, shared = (part.get(budget, {}) for part in (known[SUITE].get("configs", {}), known["configs"]))
+    changed = (own.get(method) or shared.get(method) or [{}])[0]
+    settings = json.loads(json.dumps(dataclasses.asdict(methods.get(method).Config())))
+    return {**settings, **{name: value for name, value in changed.items() if name != "name"}}
+
+
 def curves(known: dict[str, Place]) -> list[Envelope]:
     records = recorded.load(RESULTS, SUITE)
     rows = aggregate(records)
@@ -86,7 +100,10 @@ def curves(known: dict[str, Place]) -> list[Envelope]:
         if one.chosen == "validation":
             assert ids == {place.first["id"] for place in front(every)}
         else:
-            assert len({known[key].first["config_hash"] for key in ids}) == 1
+            listed = first_of(one.line.method, one.line.identity[1])
+            for place in (place for place in every if place.first["id"] in ids):
+                config = place.first["config"]  # an older record has other settings than today's code, too
+                assert all(listed[name] == config[name] for name in listed.keys() & config.keys())
             assert (one.chosen == "only") == (not one.others)
             assert not one.others or any(file.get("validation") is None for place in every for file in place.files)
     return found
@@ -186,3 +203,18 @@ def test_the_answers_are_the_heads_of_these_lists(known: dict[str, Place]) -> No
         behind = [(i, size) for i, size, better in wanted if better]
         if behind:
             assert smallest.next == names[behind[0][0]] and smallest.times == pytest.approx(behind[0][1] / wanted[0][1])
+        else:
+            assert (smallest.next, smallest.times) == (None, None)
+        size = known[whole[answer.network].first.id].first["rate"]["uncompressed_bytes"]
+        assert smallest.ratio == pytest.approx(size / wanted[0][1]) and answer.within == "1 point"
+        assert smallest.ends == own[wanted[0][0]].smallest(score)[1]
+        for ratio, best in answer.best.items():
+            on = {i: at(curve, size / ratio) for i, curve in here.items() if curve.has(size / ratio)}
+            scores = {i: sum(w * p.value for w, p in mixture) for i, mixture in on.items()}
+            order_here = sorted(on, key=lambda i: -scores[i])
+            beaten = [i for i in order_here if any(is_better(on[j], on[i]) for j in on if j != i)]
+            ahead = [i for i in order_here if i not in beaten]
+            assert best is not None and best.methods == tuple(names[i] for i in ahead)
+            assert best.score == pytest.approx(scores[ahead[0]])
+            assert best.next == (names[beaten[0]] if beaten else None)
+            assert best.next_score == (pytest.approx(scores[beaten[0]]) if beaten else None)

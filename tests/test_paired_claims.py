@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
-from invented import made, store
+from invented import PSNR, averaged, invent_task, made, scored_curve, store
 from scipy.stats import t, ttest_rel
 
 from benchmarks.papers import claimed, claims
@@ -124,6 +124,18 @@ def test_few_items_have_a_wide_interval() -> None:
     assert outcomes == ["inconclusive", "supported"]
     single = [paired.Side(side.values[:1], 0.0, "a") for side in (one, other)]
     assert not paired.significant(single).any() and claims.outcomes([(0.5, 0.0, 0)], True) == ["inconclusive"]
+    assert paired.half_width(0.0, 0) == math.inf and paired.half_width(error, 4) == pytest.approx(
+        t.ppf(0.975, 4) * error
+    )
+
+
+def test_a_mean_of_few_items_is_compared_by_students_t(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where the values of items were not kept."""
+    invent_task(monkeypatch, "pictures", PSNR)
+    known = averaged(PSNR, [30.0, 31.0, 29.0])
+    (row,) = aggregate(scored_curve("alpha", "pictures", [2000], [{"psnr": known}]))
+    assert paired.apart(row) == 2
+    assert paired.apart(aggregate([made()])[0]) == math.inf  # the error of a proportion follows from its mean
 
 
 def test_the_number_of_tests_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

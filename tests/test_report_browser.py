@@ -111,7 +111,9 @@ def test_families_and_labels_are_filtered(opened: Open, complete: Path) -> None:
 
 def test_a_link_holds_the_whole_view(opened: Open, rendered: Path) -> None:
     page = opened(rendered)
-    page.evaluate("change({ network: 'net', x: 'macs', front: false, sort: '-quality', query: 'alpha', loss: '0' })")
+    page.evaluate(
+        "change({ network: 'net', x: 'macs', front: false, sort: '-quality', query: 'alpha', loss: '0.5 points' })"
+    )
     page.evaluate(
         "change({ columns: ['bytes', 'quality'], baseline: visibleLines()[0].id, hide: [visibleLines()[1].id] })"
     )
@@ -122,19 +124,21 @@ def test_a_link_holds_the_whole_view(opened: Open, rendered: Path) -> None:
     page.evaluate("change(defaults())")  # what is as it begins is in the link, too: later pages may begin differently
     link = parse_qs(page.evaluate("permalink()").partition("#")[2], keep_blank_values=True)
     assert set(link) == {*wanted, "snapshot"}
-    assert link["at"] == [str(page.evaluate("boardHere().start"))] and link["loss"] == ["1"]
+    assert link["at"] == [str(page.evaluate("boardHere().start"))] and link["loss"] == ["1 point"]
     key = rows[-1]
     link = page.evaluate("key => permalink({ row: key, query: '', hide: [] })", key)
     third = opened(rendered, "#" + link.partition("#")[2])
     assert third.locator(f"tr[data-key='{key}'] .open").get_attribute("aria-expanded") == "true"
-    unknown = (
-        "#network=gone&x=up&columns=a,b&row=none&hide=zz&sort=nothing&budget=gone&family=gone&fidelity=gone&at=abc"
-    )
+    unknown = "#network=gone&x=up&columns=a,b&row=none&hide=zz&sort=nothing&budget=gone&family=gone&fidelity=gone&at=abc&loss=1"
     broken = opened(rendered, unknown)
     assert broken.evaluate("state.network") == "net" and len(shown(broken)) == 3
     assert broken.evaluate("[state.at, state.budget]") == ["", "post-training"]
     note = broken.inner_text("#link-note")
-    assert note.startswith("This page does not have what the link names: the network gone, ") and "the row none" in note
+    assert (
+        note.startswith("This page does not have what the link names: the network gone, ")
+        and "the row none" in note
+        and "the loss 1" in note
+    )
 
 
 def test_a_link_names_its_snapshot(opened: Open, rendered: Path) -> None:

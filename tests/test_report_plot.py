@@ -134,7 +134,7 @@ def test_the_smallest_files_at_one_quality(opened: Open, tmp_path: Path) -> None
         *curve("gamma", [9000, 3000], [935, 930]),
     ]
     path = render(SUITE, store(tmp_path / "results", [*records, reference()]), tmp_path / "reports")
-    page = opened(path, "#loss=1")
+    page = opened(path, "#loss=1 point")
     size = float(np.exp(np.interp(94.0, [93.0, 94.5], np.log([5000, 9000]))))
     lines = [line.split() for line in page.locator("#at-quality tbody tr").all_inner_texts()]
     assert [line.pop(0) for line in lines] == ["1", "1", "3"]  # 1,000 items do not tell the first two apart
@@ -153,7 +153,7 @@ def test_one_quality_over_networks(opened: Open, tmp_path: Path) -> None:
         *(reference(network) for network in ("net", "other")),
     ]
     path = render(SUITE, store(tmp_path / "results", records), tmp_path / "reports")
-    lines = [line.split() for line in opened(path, "#loss=1").locator("#at-quality tbody tr").all_inner_texts()]
+    lines = [line.split() for line in opened(path, "#loss=1 point").locator("#at-quality tbody tr").all_inner_texts()]
     found = {line[1]: [word for word in line if word not in ("or", "less", "more")][5] for line in lines}
     assert found == {"alpha": f"{(40_000 / 4000 * 40_000 / 2500) ** 0.5:.1f}", "beta": "–", "plain": "1.0"}
     assert {line[1]: "more" in line for line in lines} == {"alpha": True, "beta": False, "plain": True}
@@ -182,11 +182,21 @@ def test_two_protocols_of_one_method_have_two_names(opened: Open, tmp_path: Path
         made("alpha", budget="short", epochs=n, config={"mode": "plain", "steps": n}, file_bytes=9000, correct=940 + n)
         for n in (1, 2)
     ]
-    others = [made("beta", budget="short", epochs=1, file_bytes=9000, correct=940), reference()]
+    others = [made("beta", budget="short", epochs=1, file_bytes=9000, correct=940), reference(), reference("other")]
+    second = {"network": "other", "budget": "short", "epochs": 2, "config": {"mode": "plain", "steps": 2}}
+    others.append(made("alpha", file_bytes=4000, correct=945, **second))
     page = opened(render(SUITE, store(tmp_path / "results", [*trained, *others]), tmp_path / "reports"))
-    page.evaluate("change({ loss: '1' })")
+    page.evaluate("change({ network: 'net', loss: '1 point' })")
     names = page.evaluate("[...document.querySelectorAll('#at-quality .name')].map(one => one.textContent)")
-    assert sorted(names) == ["alpha, short, 1 epoch", "alpha, short, 2 epochs", "beta"]
+    assert sorted(names) == ["alpha, short, 1 epoch", "alpha, short, 2 epochs", "beta, short, 1 epoch"]
+    mean = page.evaluate("""[...document.querySelectorAll('#at-quality tbody tr')].map(
+        (line) => [line.querySelector('.name').textContent, line.cells[5].textContent])""")
+    both = (40_000 / 9000 * 40_000 / 4000) ** 0.5  # on the other network, only the second protocol was measured
+    assert dict(mean) == {
+        "alpha, short, 1 epoch": "–",
+        "alpha, short, 2 epochs": f"{both:.1f} or more",
+        "beta, short, 1 epoch": "–",
+    }
 
 
 def test_a_line_that_shares_nothing_has_no_bd_rate(opened: Open, tmp_path: Path) -> None:

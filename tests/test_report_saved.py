@@ -145,6 +145,20 @@ def test_a_saved_plot_has_light_colours(opened: Open, path: Path) -> None:
     assert page.evaluate("coloursOf(document.documentElement)('--paper')") != "#fff"
 
 
+def test_a_part_of_the_plot_is_saved_as_it_is_seen(opened: Open, path: Path) -> None:
+    page = opened(path)
+    found = page.evaluate("""async () => {
+        await Plotly.relayout(element("plot"), { "xaxis.range": [3.5, 4], "yaxis.range": [80, 90] });
+        const real = Plotly.downloadImage;
+        let asked;
+        Plotly.downloadImage = (known) => { asked = known; };
+        picture();
+        Plotly.downloadImage = real;
+        return [asked.layout.xaxis.range, asked.layout.yaxis.range];
+    }""")
+    assert found == [[3.5, 4], [80, 90]]
+
+
 def test_what_a_method_needs_beside_the_suite_is_installed(opened: Open, tmp_path: Path) -> None:
     known = [made("nnc", file_bytes=9000), made("uniform"), reference()]
     page = opened(render(SUITE, store(tmp_path / "results", known), tmp_path / "reports"))

@@ -13,12 +13,12 @@ from typing import Any
 
 import msgspec
 import pytest
-from invented import SUITE, made, reference, several, store
+from invented import SUITE, made, reference, several, store, timed
 
 from benchmarks import cli
 from benchmarks import records as recorded
 from benchmarks.errors import RateBenchError
-from benchmarks.records import compare, files, history
+from benchmarks.records import compare, files, history, latency
 from benchmarks.records.schema import Record
 from benchmarks.records.snapshot import digest, snapshot
 
@@ -85,7 +85,11 @@ def test_values_of_single_items_count(commit: Callable[..., str], tmp_path: Path
         git(results, "add", "--all")
         git(results, "commit", "-qm", "records")
         seen.append((snapshot(results, SUITE), git(results, "rev-parse", "HEAD")))
-    assert len({name for name, _ in seen}) == 3
+    latency.write(results, timed("a" * 64))  # latencies count, too
+    git(results, "add", "--all")
+    git(results, "commit", "-qm", "latencies")
+    seen.append((snapshot(results, SUITE), git(results, "rev-parse", "HEAD")))
+    assert len({name for name, _ in seen}) == 4
     assert [history.commit(results, SUITE, name) for name, _ in seen] == [head for _, head in seen]
 
 

@@ -186,7 +186,7 @@ def test_the_answers_are_those_of_the_records(tmp_path: Path) -> None:
     first, second = sorted(sizes, key=sizes.__getitem__)
     smallest = answer.smallest
     assert smallest is not None and smallest.methods == (first, second)  # 1,000 items do not tell them apart
-    assert (smallest.next, smallest.times) == (None, None)
+    assert (smallest.next, smallest.times, smallest.next_ends) == (None, None, False)
     assert smallest.bytes == pytest.approx(sizes[first]) and smallest.ratio == pytest.approx(40_000 / sizes[first])
     best = answer.best[10]
     assert best is not None and (best.methods, best.next) == (("alpha",), "beta")
@@ -206,21 +206,25 @@ def test_the_answers_are_those_of_the_records(tmp_path: Path) -> None:
     assert size != pytest.approx(sizes[first]) and middle not in (size, largest)
 
 
-@pytest.mark.parametrize("gap", [25, 3])
+@pytest.mark.parametrize("gap", [12, 2])
 def test_a_smaller_file_is_one_that_the_items_tell_apart(tmp_path: Path, gap: int) -> None:
-    """At the smaller file's bytes the other curve is lower on `gap` items of 1,000, all in one direction.
+    """Both points of the other curve are right on `gap` items of 1,000 less, all in one direction.
 
-    Wrong code that this finds: two scores taken as independent (25 of 1,000 would be a tie), any difference taken as one.
+    Wrong code that this finds: two scores taken as independent (12 of 1,000 would be a tie), any difference taken as one.
     """
-    levels = {"alpha": (8000, 945, 4000, 925), "beta": (8000, 945 - gap + 20, 4000, 925 - gap)}
-    records = []
-    for name, (large, high, small, low) in levels.items():
-        for index, (size, count) in enumerate(((large, high), (small, low))):
-            records.append(scored(tmp_path, made(name, index=index, file_bytes=size), np.arange(N) < count))
+    levels = {"alpha": (945, 925), "beta": (945 - gap, 925 - gap)}
+    records = [
+        scored(tmp_path, made(name, index=index, file_bytes=size), np.arange(N) < counts[index])
+        for name, counts in levels.items()
+        for index, size in enumerate((8000, 4000))
+    ]
     found, curves = board(tmp_path, [*records, reference()])
     (lost,) = (one for one in found.losses if one.score == pytest.approx(93.0))
     here = {curves[one.envelope].line.method: {curves[n].line.method for n in one.better} for one in lost.methods}
-    told_apart = stats.binomtest(0, gap).pvalue < 0.05  # McNemar's exact test
+    share = (930 - 925) / 20  # of the way from the smaller to the larger file, where alpha has 93 %
+    mixed = [share * (np.arange(N) < high) + (1 - share) * (np.arange(N) < low) for high, low in levels.values()]
+    told_apart = stats.ttest_rel(*mixed).pvalue < 0.05
+    assert told_apart == (gap == 12)
     behind = {"alpha"} if told_apart else set()
     assert here == {
         "alpha": set(),

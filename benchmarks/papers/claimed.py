@@ -84,21 +84,22 @@ def _judged(key: str, claim: Claim, found: Sequence[Meeting], items: Items) -> I
         return
     metric = found[0].better_row.quality.metric
     differences = [_difference(meeting, items) for meeting in found]
-    outcomes = claims.outcomes(differences, metric.more_is_better)
+    outcomes = claims.outcomes([difference[:3] for difference in differences], metric.more_is_better)
     differs = setting.differences(claim.paper, [row for m in found for row in (m.better_row, *m.worse_rows)])
-    for m, (difference, error, freedom), outcome in zip(found, differences, outcomes, strict=True):
-        size = paired.critical(freedom) * error, math.isfinite(freedom)
+    for m, (difference, error, freedom, is_paired), outcome in zip(found, differences, outcomes, strict=True):
+        size = paired.half_width(error, freedom), is_paired
         yield Judged(key, claim, metric, m.network, m.place, m.better, m.worse, difference, *size, outcome, differs)
 
 
-def _difference(meeting: Meeting, items: Items) -> tuple[float, float, float]:
-    """(better − worse, its standard error, degrees of freedom: infinite where sides were not compared item by item)."""
+def _difference(meeting: Meeting, items: Items) -> tuple[float, float, float, bool]:
+    """(better − worse, its standard error, degrees of freedom, whether both sides were compared item by item)."""
     better, *curve = (items(row) for row in (meeting.better_row, *meeting.worse_rows))
     known = [side for side in curve if side is not None]
     if better and len(known) == len(curve) and {better.of} == {side.of for side in known}:
         worse = known[0] if len(known) == 1 else paired.mixed(known[0], known[1], meeting.share)
-        return *paired.difference(better, worse), len(better.values) - 1
-    return meeting.better.score - meeting.worse.score, math.hypot(meeting.better.error, meeting.worse.error), math.inf
+        return *paired.difference(better, worse), len(better.values) - 1, True
+    error = math.hypot(meeting.better.error, meeting.worse.error)
+    return meeting.better.score - meeting.worse.score, error, paired.apart(meeting.better_row), False
 
 
 def observed(rows: Sequence[Row], tasks: set[str]) -> Iterator[Observed]:

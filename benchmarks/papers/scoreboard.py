@@ -44,6 +44,8 @@ class Scoreboard:
         results, replicated = sum(self.total.measured), self.total.measured[MEASURED.index("replicated")]
         if not results:
             return ""
+        if results == 1:
+            return f"The one reported result is {'' if replicated else 'not '}replicated."
         share = f"{replicated:,} of the" if replicated else "None of the"
         return f"{share} {results:,} reported results {'are' if replicated > 1 else 'is'} replicated."
 

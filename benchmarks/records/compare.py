@@ -13,7 +13,7 @@ from pathlib import Path
 
 from benchmarks.data import unpacking
 from benchmarks.errors import RateBenchError
-from benchmarks.records import folders, history
+from benchmarks.records import folders, history, items
 from benchmarks.records.schema import Record
 from benchmarks.records.snapshot import DIGITS, snapshot
 
@@ -24,7 +24,7 @@ RESULTS = "results"  # the folder of records at a revision
 class Difference:
     """The records in one snapshot only (`gone`, `new`), those that differ in bytes or scores, and the number of equal ones.
 
-    A metric that only one of two records has does not count as a difference.
+    The values of single test items are scores, too. What only one of two records has does not count as a difference.
     """
 
     before: str
@@ -42,25 +42,35 @@ def compare(suite: str, before: str, after: str) -> Difference:
     """
     (first, one), (second, two) = (_load(place, suite) for place in (before, after))
     both = [(one[key], two[key]) for key in sorted(one.keys() & two.keys())]
-    changed = [(a, b) for a, b in both if _differ(a, b)]
+    changed = [(a.record, b.record) for a, b in both if _differ(a, b)]
     return Difference(
         before=first,
         after=second,
-        gone=[one[key] for key in sorted(one.keys() - two.keys())],
-        new=[two[key] for key in sorted(two.keys() - one.keys())],
+        gone=[one[key].record for key in sorted(one.keys() - two.keys())],
+        new=[two[key].record for key in sorted(two.keys() - one.keys())],
         changed=changed,
         same=len(both) - len(changed),
     )
 
 
-def _differ(a: Record, b: Record) -> bool:
-    return a.rate != b.rate or any(a.metrics[name] != b.metrics[name] for name in a.metrics.keys() & b.metrics.keys())
+@dataclass(frozen=True)
+class _Known:
+    """A record, with the values of single test items if they were kept."""
+
+    record: Record
+    values: bytes | None
 
 
-def _load(place: str, suite: str) -> tuple[str, dict[str, Record]]:
+def _differ(one: _Known, two: _Known) -> bool:
+    a, b = one.record, two.record
+    scores = any(a.metrics[name] != b.metrics[name] for name in a.metrics.keys() & b.metrics.keys())
+    return a.rate != b.rate or scores or (None not in (one.values, two.values) and one.values != two.values)
+
+
+def _load(place: str, suite: str) -> tuple[str, dict[str, _Known]]:
     """The snapshot and the records, by id, of a suite in a place."""
     with _folder(place, suite) as folder:
-        found = {r.id: r for r in folders.load(folder, suite)}
+        found = {r.id: _Known(r, items.beside(path)) for path, r in folders.stored(folder, suite).items()}
         if not found:
             msg = f"there are no records of {suite!r} in {place}"
             raise RateBenchError(msg)

@@ -12,7 +12,7 @@ from pathlib import Path
 import msgspec
 
 from benchmarks.errors import RateBenchError
-from benchmarks.records import items
+from benchmarks.records import items, latency
 from benchmarks.records.folders import POINT
 from benchmarks.records.snapshot import DIGITS, combined, digest
 
@@ -104,11 +104,11 @@ def _objects(results: Path) -> Iterator[_Objects]:
 
 
 class _Objects:
-    """Reads objects of a repository through one `git cat-file`; what has been computed of a tree or a file is kept."""
+    """Reads objects of a repository through one `git cat-file`; what has been computed of a tree is kept."""
 
     def __init__(self, process: subprocess.Popen[bytes]) -> None:
         self._process = process
-        self._digests: dict[tuple[str, int], tuple[bytes, ...] | None] = {}
+        self._digests: dict[tuple[str, int], tuple[bytes, ...]] = {}
 
     def _read(self, name: str) -> tuple[int, bytes] | None:
         """(Length of an object's id in bytes, content); None if there is no such object."""
@@ -136,32 +136,34 @@ class _Objects:
         return {own: place for own, place, folder in self._entries(name) if folder}
 
     def snapshot(self, tree: str) -> str | None:
-        """The snapshot of a suite's folder; None without records, or if one of them is not JSON."""
-        found = self._below(tree, LEVELS)
-        return combined(found) if found else None
-
-    def _below(self, tree: str, levels: int) -> tuple[bytes, ...] | None:
-        """The hashes of the records so many levels below a tree."""
-        if (tree, levels) not in self._digests:
-            entries = list(self._entries(tree))
-            files = {own: place for own, place, folder in entries if not folder}
-            parts = (
-                [self._below(place, levels - 1) for _, place, folder in entries if folder]
-                if levels
-                else [
-                    self._record(place, files.get(_beside(own))) for own, place in files.items() if POINT.fullmatch(own)
-                ]
-            )
-            whole = None if None in parts else tuple(one for part in parts for one in part or ())
-            self._digests[tree, levels] = whole
-        return self._digests[tree, levels]
-
-    def _record(self, blob: str, values: str | None) -> tuple[bytes, ...] | None:
-        """The hash of a record with the values of its test items; None if it is not JSON."""
+        """The snapshot of a suite's folder; None without records, or if a file is not JSON."""
         try:
-            return (digest(self._content(blob), None if values is None else self._content(values)),)
+            found, timed = self._below(tree, LEVELS), [self._digest(place) for place in self._latencies(tree)]
         except msgspec.DecodeError:
             return None
+        return combined([*found, *timed]) if found else None
+
+    def _below(self, tree: str, levels: int) -> tuple[bytes, ...]:
+        """The hashes of the records so many levels below a tree; raises msgspec.DecodeError."""
+        if (tree, levels) not in self._digests:
+            entries = list(self._entries(tree))
+            if levels:
+                found = [one for _, place, folder in entries if folder for one in self._below(place, levels - 1)]
+            else:
+                files = {own: place for own, place, folder in entries if not folder}
+                known = [(place, files.get(_beside(own))) for own, place in files.items() if POINT.fullmatch(own)]
+                found = [self._digest(*both) for both in known]
+            self._digests[tree, levels] = tuple(found)
+        return self._digests[tree, levels]
+
+    def _latencies(self, tree: str) -> Iterator[str]:
+        """The files with latencies in the folders of networks."""
+        for network in self.folders(tree).values():
+            yield from (place for own, place, folder in self._entries(network) if own == latency.NAME and not folder)
+
+    def _digest(self, blob: str, values: str | None = None) -> bytes:
+        """The hash of a file, with the values of test items beside it."""
+        return digest(self._content(blob), None if values is None else self._content(values))
 
     def _content(self, blob: str) -> bytes:
         return (self._read(blob) or (0, b""))[1]

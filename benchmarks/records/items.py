@@ -22,6 +22,12 @@ def path_beside(record_path: Path) -> Path:
     return record_path.with_suffix(SUFFIX)
 
 
+def beside(record_path: Path) -> bytes | None:
+    """The bytes of the values beside a record; None if there are none."""
+    path = path_beside(record_path)
+    return path.read_bytes() if path.is_file() else None
+
+
 def pack(metric: Metric, values: Tensor) -> bytes:
     """One value (N,) per test item: a bit each for a proportion (1,250 bytes for 10,000), little-endian fp32 for a mean."""
     if metric.kind == "proportion":

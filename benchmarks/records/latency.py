@@ -5,7 +5,7 @@ The networks of different files, and of different records, are not timed togethe
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -98,7 +98,12 @@ def read(path: Path) -> Latencies:
 
 def load(results: Path, suite: str) -> dict[str, Timed]:
     """What was timed of a suite, by the SHA-256 of the artefact; raises RecordError for a damaged file."""
-    return dict(_timed(results / suite))
+    return dict(_timed(paths(results, suite)))
+
+
+def paths(results: Path, suite: str) -> list[Path]:
+    """The files with latencies of a suite."""
+    return sorted((results / suite).glob(f"[!.]*/{NAME}"))
 
 
 def of_row(row: Row, timed: Mapping[str, Timed]) -> Timed | None:
@@ -109,8 +114,8 @@ def of_row(row: Row, timed: Mapping[str, Timed]) -> Timed | None:
     return one if same else None
 
 
-def _timed(folder: Path) -> Iterator[tuple[str, Timed]]:
-    for path in sorted(folder.glob(f"[!.]*/{NAME}")):
+def _timed(files: Sequence[Path]) -> Iterator[tuple[str, Timed]]:
+    for path in files:
         known = read(path)
         for one in known.architectures:
             yield from ((artefact, Timed(one, known.machine)) for artefact in one.artefacts)

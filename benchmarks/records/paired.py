@@ -5,6 +5,7 @@ The values of single items are beside the records (`items`). Where seeds differ,
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -81,8 +82,22 @@ def difference(a: Side, b: Side) -> tuple[float, float]:
 
 
 def critical(freedom: float) -> float:
-    """How many standard errors are half of a 95 % interval, by Student's t; 0 without a degree of freedom."""
-    return float(stdtrit(freedom, 1 - LEVEL / 2)) if freedom >= 1 else 0.0
+    """How many standard errors are half of a 95 % interval, by Student's t; infinite without a degree of freedom."""
+    return float(stdtrit(freedom, 1 - LEVEL / 2)) if freedom >= 1 else math.inf
+
+
+def half_width(error: float, freedom: float) -> float:
+    """Half of a 95 % interval; infinite without a degree of freedom: one item says nothing about others."""
+    return critical(freedom) * error if freedom >= 1 else math.inf
+
+
+def apart(row: Row) -> float:
+    """The degrees of freedom of a difference from another row of the suite whose items are not compared one by one.
+
+    All rows have as many items. Infinite for proportions, whose standard error follows from their mean.
+    """
+    quality = row.quality
+    return math.inf if quality.metric.kind == "proportion" else quality.scores[0].items - 1
 
 
 def significant(sides: Sequence[Side]) -> npt.NDArray[np.bool_]:

@@ -1,4 +1,4 @@
-"""The name of a set of records: a hash of what their files hold, and those with the values of test items beside them."""
+"""The name of a set of records: a hash of what their files hold, the values of test items and latencies included."""
 
 from __future__ import annotations
 
@@ -8,32 +8,28 @@ from pathlib import Path
 
 import msgspec
 
-from benchmarks.records import folders, items
+from benchmarks.records import folders, items, latency
 
 DIGITS = 12  # of an id, hexadecimal
 
 
 def digest(data: bytes, values: bytes | None = None) -> bytes:
-    """The hash of a record's file: formatting, line ends and the order of keys do not count, every value does.
+    """The hash of a JSON file: formatting, line ends and the order of keys do not count, every value does.
 
-    `values` are those of single test items, if there are any beside it: ranks and claims depend on them. Nothing is added to
-    the content: a field that a later schema has, with a default, changes no hash. Raises msgspec.DecodeError for data that is
-    not JSON.
+    `values` are those of single test items, if there are any beside a record: ranks and claims depend on them. Nothing is added
+    to the content: a field that a later schema has, with a default, changes no hash. Raises msgspec.DecodeError for data that
+    is not JSON.
     """
     plain = msgspec.json.encode(msgspec.json.decode(data), order="sorted")
     return hashlib.sha256(plain if values is None else plain + hashlib.sha256(values).digest()).digest()
 
 
 def combined(digests: Iterable[bytes]) -> str:
-    """The snapshot of records with these hashes, in any order."""
+    """The snapshot of files with these hashes, in any order."""
     return hashlib.sha256(b"".join(sorted(digests))).hexdigest()[:DIGITS]
 
 
 def snapshot(results: Path, suite: str) -> str:
     """12 hex digits that identify the records of a suite; raises OSError and msgspec.DecodeError for files of no record."""
-    return combined(digest(path.read_bytes(), _beside(path)) for path in folders.paths(results, suite))
-
-
-def _beside(path: Path) -> bytes | None:
-    values = items.path_beside(path)
-    return values.read_bytes() if values.is_file() else None
+    known = [digest(path.read_bytes(), items.beside(path)) for path in folders.paths(results, suite)]
+    return combined([*known, *(digest(path.read_bytes()) for path in latency.paths(results, suite))])

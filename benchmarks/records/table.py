@@ -65,7 +65,7 @@ def _harmless(value: Any) -> Any:
 def csv(records: Sequence[Record], snapshot: str, caution: str, timed: Mapping[str, Timed]) -> bytes:
     """UTF-8 CSV of `flat`; floats are written so that they read back as the same double.
 
-    `timed` holds latencies by the hash of the artefact: median and quartiles become columns, if anything was timed.
+    `timed` holds latencies by the hash of the artefact: median, quartiles and machine become columns, if anything was timed.
 
     A text that a spreadsheet would take for a formula begins with an apostrophe, which makes it text there.
     The snapshot and a suite's caution become the last columns, because rows may be read without the page that shows them.
@@ -78,6 +78,8 @@ def csv(records: Sequence[Record], snapshot: str, caution: str, timed: Mapping[s
         table[f"latency_ms_batch{batch}.{part}"] = pd.Series(
             [one and getattr(one, part) for one in found], dtype=object
         )
+    if timed:
+        table["latency.machine"] = pd.Series([one and one.machine for one in known], dtype=object)
     table["snapshot"] = snapshot
     if caution:
         table["caution"] = _harmless(caution)

@@ -23,8 +23,8 @@ LOSS = 1  # the position among the losses
 class Smallest:
     """The methods with the smallest file: several, if the test items do not tell them apart. Then the next one.
 
-    `bytes` and `ratio` are of the first method, `ends` is as in `AtQuality`, and `times` is how many times the bytes the next
-    method has.
+    `bytes` and `ratio` are of the first method, `times` is how many times the bytes the next method has, and `ends` and
+    `next_ends` are as in `AtQuality`.
     """
 
     methods: tuple[str, ...]
@@ -33,6 +33,7 @@ class Smallest:
     ends: bool
     next: str | None
     times: float | None
+    next_ends: bool
 
 
 @dataclass(frozen=True)
@@ -94,6 +95,7 @@ def _smallest(found: Sequence[AtQuality], names: Sequence[str], whole: int) -> S
         ends=ahead[0].ends,
         next=names[behind.envelope] if behind else None,
         times=behind.place.bytes / size if behind else None,
+        next_ends=behind is not None and behind.ends,
     )
 
 

@@ -38,7 +38,7 @@ class Board:
 
 
 def boards(results: Path, envelopes: Sequence[Envelope], references: Mapping[str, Row]) -> Iterator[Board]:
-    """The boards of a suite, in the order of its envelopes; `results` holds the values of single test items."""
+    """The boards of a suite, sorted by network and budget; `results` holds the values of single test items."""
 
     for standings in each(results, envelopes):
         reference = references.get(standings.network)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import itertools
 import statistics
-from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -32,6 +31,12 @@ class Envelope:
     rows: tuple[Row, ...]
     others: tuple[Series, ...]
     chosen: Chosen
+
+    @property
+    def place(self) -> tuple[str, str]:
+        """Network and budget."""
+        first = self.rows[0].first
+        return first.network, first.budget
 
     @property
     def series(self) -> Series:
@@ -67,18 +72,16 @@ def envelopes(lines: Sequence[Series], first: Collection[tuple[str, str, str]]) 
 
 
 def labels(curves: Sequence[Envelope]) -> list[str]:
-    """A name for each curve: its method, with the budget in words where a method has several at one budget of a network.
+    """A name for each curve: its method, with the budget in words where those of one network and budget differ in that.
 
     Such curves are of different protocols: their points have other numbers of epochs.
     """
-    places = Counter(_place(one.line) for one in curves)
-    return [
-        one.line.method if places[_place(one.line)] == 1 else f"{one.line.method}, {one.line.budget}" for one in curves
-    ]
-
-
-def _place(line: Series) -> tuple[str, str, str]:
-    return line.network, line.rows[0].first.budget, line.method
+    protocols: dict[tuple[str, str], set[str]] = {}
+    for one in curves:
+        if one.rows[0].first.epochs != 0:  # the reference stands beside every protocol
+            protocols.setdefault(one.place, set()).add(one.line.budget)
+    several = {place for place, found in protocols.items() if len(found) > 1}
+    return [f"{one.line.method}, {one.line.budget}" if one.place in several else one.line.method for one in curves]
 
 
 def _group(line: Series) -> tuple[str, bool, str, str, str]:

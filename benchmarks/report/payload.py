@@ -47,7 +47,14 @@ def plotly() -> tuple[str, str]:
 
 def records(known: Sequence[Record], current: Mapping[str, bool | None]) -> str:
     """All records, packed; each with `current`: whether the installed code gives it the same fingerprint."""
-    return packed(plain_json([{**msgspec.to_builtins(r), "current": current[r.id]} for r in known]))
+    return packed(plain_json([{**_shown(r), "current": current[r.id]} for r in known]))
+
+
+def _shown(record: Record) -> dict[str, Any]:
+    """A record without the latencies of its own run: they do not compare networks (`latency`)."""
+    plain: dict[str, Any] = msgspec.to_builtins(record)
+    speed = {name: value for name, value in plain["speed"].items() if not name.startswith("latency")}
+    return {**plain, "speed": speed}
 
 
 def page(facts: Mapping[str, Any], contents: Contents) -> str:
@@ -91,6 +98,7 @@ def page(facts: Mapping[str, Any], contents: Contents) -> str:
                 "chosen": one.chosen,
                 "name": one.series.name,
                 "label": label,
+                "protocol": one.line.budget,
             }
             for one, label in zip(contents.envelopes, labels(contents.envelopes), strict=True)
         ],

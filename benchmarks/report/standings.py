@@ -3,7 +3,8 @@
 Between two neighbours in bytes, a curve is linear over the logarithm of bytes; outside its points it is not known. Two methods
 differ at a rate if the 95 % interval of their paired difference over the test items excludes zero. A paired difference needs
 the values of single items; without them, the two scores are taken as independent. Of two methods at one quality, the one with
-the smaller file is better if, at that many bytes, the other one's score is lower beyond chance, or was not measured.
+the smaller file is better if, at that many bytes, the other one's score is lower beyond chance, or if the other curve ends at
+a larger file that is good enough, too.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from benchmarks.records import paired
+from benchmarks.records import described, paired
 from benchmarks.records.paired import Side
 from benchmarks.records.rows import Row
 from benchmarks.report.envelopes import Envelope
@@ -118,8 +119,7 @@ def each(results: Path, envelopes: Sequence[Envelope]) -> Iterator[Standings]:
     """The standings of every network at every budget; `results` holds the values of single test items."""
 
     def place(number: int) -> tuple[str, str]:
-        first = envelopes[number].rows[0].first
-        return first.network, first.budget
+        return envelopes[number].place
 
     for _, members in itertools.groupby(sorted(range(len(envelopes)), key=place), key=place):
         numbers = list(members)
@@ -127,13 +127,16 @@ def each(results: Path, envelopes: Sequence[Envelope]) -> Iterator[Standings]:
 
 
 class Standings:
-    """The envelopes of one network at one budget, with the values of their test items. `protocol` is the budget in words."""
+    """The envelopes of one network at one budget, with the values of their test items. `protocol` is the budget in
+    words, with its epochs if all have the same.
+    """
 
     def __init__(self, results: Path, envelopes: Sequence[Envelope], numbers: Sequence[int]) -> None:
         """`numbers` are the positions of the envelopes on the page."""
         self._items, self._envelopes, self._numbers = paired.reader(results), envelopes, numbers
-        self.protocol, row = envelopes[0].line.budget, envelopes[0].rows[0]
+        protocols, row = {one.line.budget for one in envelopes}, envelopes[0].rows[0]
         self.network, self.budget, self.metric = row.first.network, row.first.budget, row.quality.metric
+        self.protocol = protocols.pop() if len(protocols) == 1 else described.budget_text(self.budget, None)
         self.uncompressed = row.first.rate.uncompressed_bytes
 
     def at_rate(self, size: float) -> Iterator[AtRate]:
@@ -179,8 +182,10 @@ class Standings:
     def _differ(self, places: Sequence[Place]) -> npt.NDArray[np.bool_]:
         """(P, P): whether the 95 % interval of the difference of two places excludes zero."""
         scores, errors = (np.array([getattr(place, name) for place in places]) for name in ("score", "error"))
-        size = paired.critical(math.inf) * np.hypot(errors[:, None], errors)
-        found: npt.NDArray[np.bool_] = np.abs(scores[:, None] - scores) > size
+        freedom = paired.apart(places[0].low)
+        found: npt.NDArray[np.bool_] = np.zeros((len(places), len(places)), bool)
+        if freedom >= 1:
+            found = np.abs(scores[:, None] - scores) > paired.critical(freedom) * np.hypot(errors[:, None], errors)
         sides = [self._side(place) for place in places]
         for items in {side.of for side in sides if side is not None}:
             own = [(i, side) for i, side in enumerate(sides) if side is not None and side.of == items]

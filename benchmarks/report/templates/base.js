@@ -91,7 +91,7 @@ function read(fragment) {
   return { state, gone, other: of === snapshot ? "" : of };
 }
 
-// A state whose network was measured at its budget: otherwise the network's first budget takes its place.
+// A state whose network was measured at its budget: otherwise the network's first budget with more than the reference takes its place.
 function measured(known) {
   const budgets = page.boards.filter((board) => board.network === known.network).map((board) => board.budget);
   return budgets.includes(known.budget) ? known : { ...known, budget: page.networks.find((network) => network.name === known.network).budget };
@@ -106,10 +106,14 @@ function linkNote({ gone, other }) {
   return [lacking, differs].filter(Boolean).join(" ");
 }
 
-// A link holds the whole view, with what is chosen automatically here, and the snapshot.
+// The whole view, with what is chosen automatically here.
+function wholeView(choice = {}) {
+  return write({ ...state, at: String(ratioHere()), loss: lossHere()?.words ?? "", ...choice }, true);
+}
+
+// A link holds the whole view and the snapshot.
 function permalink(choice = {}) {
-  const { losses } = boardHere(), automatic = { at: String(ratioHere()), loss: losses.length ? String(losses.indexOf(lossHere())) : "" };
-  return `${location.href.replace(/#.*/s, "")}#${write({ ...state, ...automatic, ...choice }, true)}&snapshot=${page.snapshot}`;
+  return `${location.href.replace(/#.*/s, "")}#${wholeView(choice)}&snapshot=${page.snapshot}`;
 }
 
 function change(choice) {
@@ -165,7 +169,7 @@ async function loadData() {
     [row.interval] = row.intervals;
     row.searched = [row.line.name, ...row.texts].join(" ").toLowerCase();
   }
-  page.curves = page.envelopes.map(({ line, rows, others, name, label }, envelope) => ({ ...page.lines[line], name, label, envelope, others: others.length, rows: rows.map((row) => page.rows[row]) }));
+  page.curves = page.envelopes.map(({ line, rows, others, name, label, protocol }, envelope) => ({ ...page.lines[line], name, label, protocol, envelope, others: others.length, rows: rows.map((row) => page.rows[row]) }));
   page.rowByKey = new Map(page.rows.map((row) => [row.key, row]));
   [records, logs] = ["records", "logs"].map((id) => inflate(id).then(JSON.parse));
   for (const promise of [records, logs]) promise.catch(() => {}); // who opens a row's details is told

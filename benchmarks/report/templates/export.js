@@ -69,7 +69,7 @@ function json() {
     row: row.key, network: row.line.network, budget: value(row, "budget"), method: row.line.method, fidelity: row.line.fidelity,
     ...Object.fromEntries(columns.map((column) => [column.key, value(row, column.key)])), interval: row.interval, by_role: Object.fromEntries(page.roles.map((role, i) => [role, row.roles[i]])),
   }));
-  return JSON.stringify({ suite: page.suite, caution: page.caution, snapshot: page.snapshot, view: write(state), rows }, null, 1) + "\n";
+  return JSON.stringify({ suite: page.suite, caution: page.caution, snapshot: page.snapshot, view: wholeView(), rows }, null, 1) + "\n";
 }
 
 function latex() {

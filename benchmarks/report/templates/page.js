@@ -89,7 +89,11 @@ function listen() {
 // A fragment with "=" is a view, and a row in it is opened; any other one is a place on the page.
 function arrive() {
   const fragment = location.hash.slice(1);
-  if (fragment && !fragment.includes("=")) return;
+  if (fragment && !fragment.includes("=")) {
+    const place = element(fragment);
+    if (place?.tagName === "DETAILS") place.open = true;
+    return;
+  }
   const found = read(fragment);
   state = found.state;
   element("link-note").textContent = linkNote(found);

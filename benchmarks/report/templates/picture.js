@@ -12,8 +12,9 @@ function nameTrace(trace) {
 function picture() {
   const light = cell("div", "", { className: "light" });
   document.body.append(light);
-  const colour = coloursOf(light), paper = colour("--paper"), { data, layout } = scene(colour);
+  const colour = coloursOf(light), paper = colour("--paper"), { data, layout } = scene(colour), { layout: shown } = element("plot");
   light.remove();
+  for (const axis of ["xaxis", "yaxis"]) layout[axis].range = [...shown[axis].range]; // a part that is enlarged is saved as it is seen
   const traces = data.map(nameTrace), entries = traces.filter((trace) => trace.showlegend).length, width = 1200, height = 640 + 20 * entries;
   const title = plain(`RateBench, suite ${page.suite}, network ${state.network}, budget ${state.budget}, snapshot ${page.snapshot}`);
   const whole = {

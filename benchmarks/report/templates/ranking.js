@@ -11,10 +11,10 @@ function shownCurves() {
   return page.curves.filter((curve) => passes(curve) && !state.hide.includes(curve.id));
 }
 
-// Ranks: one more than the number of shown methods that are better beyond chance. Equal ranks stay in their order.
+// Ranks: one more than the number of shown methods that are better beyond chance.
 function standing(among = boardHere().rates[ratioHere()]) {
   const found = listed(among), shown = new Set(found.map(({ at }) => at[0]));
-  return found.map((one) => ({ ...one, rank: 1 + one.better.filter((other) => shown.has(other)).length })).sort((a, b) => a.rank - b.rank);
+  return found.map((one) => ({ ...one, rank: 1 + one.better.filter((other) => shown.has(other)).length }));
 }
 
 function ratioHere() {
@@ -23,7 +23,7 @@ function ratioHere() {
 
 function lossHere() {
   const { losses } = boardHere();
-  return losses[state.loss === "" ? Math.min(1, losses.length - 1) : Number(state.loss)];
+  return losses.find(({ words }) => words === state.loss) ?? losses[Math.min(1, losses.length - 1)];
 }
 
 // Where the curve was measured: its neighbours, each a button to the row.
@@ -49,7 +49,7 @@ const number = (words) => cell("td", words, { className: "number" });
 
 // Methods whose files are all smaller, or all larger, come last, without a score.
 function drawAtRate() {
-  const ranked = standing(), outside = shownCurves().filter((curve) => !ranked.some((one) => one.curve === curve));
+  const ranked = standing().sort((a, b) => a.rank - b.rank), outside = shownCurves().filter((curve) => !ranked.some((one) => one.curve === curve));
   element("at-rate").dataset.exportName = `at-${ratioHere()}x`;
   element("at-rate").tBodies[0].replaceChildren(...ranked.map(({ curve, at, rank }) => {
     const line = cell("tr", number(String(rank)));
@@ -71,10 +71,10 @@ function networkSize(network = state.network) {
 
 // The geometric mean of a method's ratios at one loss over all networks of the budget, as a cell; none for one network. It may be
 // larger still where a curve ends.
-function overNetworks(method, words) {
+function overNetworks({ method, protocol }, words) {
   if (page.networks.length === 1) return [];
   const boards = page.boards.filter((board) => board.budget === state.budget && board.losses.length);
-  const found = boards.map((board) => board.losses.find((lost) => lost.words === words)?.methods.find(({ at }) => page.curves[at[0]].method === method));
+  const found = boards.map((board) => board.losses.find((lost) => lost.words === words)?.methods.find(({ at }) => page.curves[at[0]].method === method && page.curves[at[0]].protocol === protocol));
   if (!found.every(Boolean)) return [number("–")];
   const logs = found.map(({ at }, i) => Math.log(networkSize(boards[i].network) / at[3]));
   const mean = number(rounded(Math.exp(logs.reduce((sum, one) => sum + one, 0) / logs.length), 1));
@@ -93,11 +93,11 @@ function drawAtQuality() {
   const lost = lossHere();
   element("at-quality-part").hidden = !lost;
   if (!lost) return;
-  const found = standing(lost.methods), bytes = networkSize(), best = Math.min(...found.map(({ at }) => at[3]));
+  const found = standing(lost.methods), bytes = networkSize(), [best] = found.map(({ at }) => at[3]);
   element("at-quality").dataset.exportName = `within-${lost.words.replaceAll(" ", "-")}`;
   element("at-quality").tBodies[0].replaceChildren(...found.map(({ curve, at, ends, rank }) => {
     const line = cell("tr", number(String(rank))), size = number(rounded(at[3], 0));
-    line.append(nameCell(curve), ends ? bounded(size, "or less") : size, number(rounded(bytes / at[3], 1)), number(rounded(at[3] / best, 2)), ...overNetworks(curve.method, lost.words), neighbours(at));
+    line.append(nameCell(curve), ends ? bounded(size, "or less") : size, number(rounded(bytes / at[3], 1)), number(rounded(at[3] / best, 2)), ...overNetworks(curve, lost.words), neighbours(at));
     return line;
   }));
   const without = shownCurves().length - found.length;
