@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
 import pandas as pd
 import pytest
 from invented import CARD, REFERENCE_BYTES, SUITE, Page, made, reference, several, store
@@ -253,6 +254,11 @@ def test_snapshots_are_compared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert [found.before, found.after] == [snapshot(place, SUITE) for place in (before, after)]
     same = compare.compare(SUITE, str(after), str(after))
     assert not (same.new or same.gone or same.changed) and same.before == same.after
+    other = shutil.copytree(after, tmp_path / "other")
+    for place, values in ((after, 900 * [True] + 100 * [False]), (other, 100 * [False] + 900 * [True])):
+        (place / f"{records[0].id}.items").write_bytes(np.packbits(values).tobytes())
+    found = compare.compare(SUITE, str(after), str(other))  # as many items are right, but others
+    assert [a.id for a, _ in found.changed] == [records[0].id] and found.before != found.after
 
     monkeypatch.chdir(tmp_path)
     for command in (

@@ -10,6 +10,7 @@ import pytest
 from browsing import Open, open_details, serious
 from invented import SUITE, curve, reference, store
 
+from benchmarks.records import Record
 from benchmarks.report import render
 
 pytest_plugins = ["chromium"]
@@ -36,6 +37,51 @@ def test_nothing_is_wider_than_the_window(opened: Open, complete: Path, width: i
     open_details(page)
     assert page.evaluate("document.querySelector('.about table').offsetWidth > innerWidth") == (width == 390)
     assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+def test_a_phone_has_answers_and_the_plot_on_its_first_screen(opened: Open, tmp_path: Path) -> None:
+    """Who wins near the reference and at 10 times, by how much, and what is replicated; a desktop has a table of it."""
+    records = [*curve("alpha", [9000, 3000], [948, 900]), *curve("beta", [9000, 3000], [943, 700]), reference()]
+    path = render(SUITE, store(tmp_path / "results", records), tmp_path / "reports")
+    page = opened(path, viewport={"width": 390, "height": 844})
+    brief, plot = page.locator(".brief"), page.locator("#plot")
+    words = " ".join(brief.inner_text().split())
+    assert words.startswith(
+        "net, post-training: within 1 point of the reference alpha, 5.34× smaller; next beta,"
+    )  # 7,492 B
+    assert "times the bytes; at 10× alpha, 91." in words
+    boxes = [one.bounding_box() for one in (brief, plot)]
+    assert boxes[0] and boxes[1] and boxes[0]["y"] + boxes[0]["height"] <= boxes[1]["y"] < 844 / 2
+    assert page.locator(".answers").bounding_box()["y"] > boxes[1]["y"]  # type: ignore[index]
+    page.set_viewport_size({"width": 1024, "height": 844})
+    assert not brief.is_visible() and page.locator(".answers table").is_visible()
+
+
+@pytest.mark.parametrize(
+    ("records", "start"),
+    [
+        ([reference()], "No measurement gives an answer: no curve comes near the reference or reaches 10× or 20×."),
+        (curve("alpha", [9000, 3000], [948, 900]), "Interpolated between measured files"),
+        ([*curve("alpha", [9000, 3000], [600, 500]), reference()], "Interpolated between measured files"),
+    ],
+)
+def test_answers_say_no_more_than_there_is(opened: Open, tmp_path: Path, records: list[Record], start: str) -> None:
+    """Nothing but the reference; no reference; nothing near it. Wrong code that this finds: "within :", an empty table."""
+    path = render(SUITE, store(tmp_path / "results", records), tmp_path / "reports")
+    page = opened(path, viewport={"width": 390, "height": 844})
+    note, brief = page.locator(".answers .note").inner_text(), page.locator(".brief").inner_text()
+    assert note.startswith(start) and "within" not in brief and ("10×" in brief) == (len(records) > 1)
+    assert (
+        page.locator(".answers table").count() == (len(records) > 1)
+        and "within 1 point" not in page.locator(".answers").inner_text()
+    )
+
+
+def test_a_method_in_the_answers_leads_to_its_section(opened: Open, tmp_path: Path) -> None:
+    records = [*curve("alpha", [9000, 3000], [948, 900]), reference()]
+    page = opened(render(SUITE, store(tmp_path / "results", records), tmp_path / "reports"))
+    page.locator(".answers td a", has_text="alpha").first.click()
+    assert page.locator("#method-alpha[open]").count() == 1
 
 
 @pytest.mark.parametrize("smallest", [300_000, 105_000, 80_000, 13_000, 2_000, 1_300, 400])
