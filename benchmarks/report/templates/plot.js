@@ -113,9 +113,11 @@ function networkHere() {
   return page.networks.find((network) => network.name === state.network);
 }
 
-// Rows that have a place on the axis: of a line, and of all that are shown.
+// Rows that have a place on the axis: of a line, and of all that are shown. On axes of cost, a line goes from left to right:
+// a smaller file need not be a faster network.
 function placed(line) {
-  return line.rows.filter((row) => value(row, state.x) !== null);
+  const rows = line.rows.filter((row) => value(row, state.x) !== null);
+  return ["bytes", "ratio", "bits"].includes(state.x) ? rows : rows.sort((a, b) => value(a, state.x) - value(b, state.x));
 }
 
 // Lines of the plot: the uncompressed network is a line across it, and would take half of its width as a point.
