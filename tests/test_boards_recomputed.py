@@ -28,14 +28,14 @@ def known() -> dict[str, Place]:
 
 
 def front(own: list[Place]) -> list[Place]:
-    """The points that no other one beats in bytes and validation score."""
+    """The points that no other one beats in bytes and validation score, and of equal ones the first."""
 
     def score(place: Place) -> float:
         return float(np.mean([one["validation"]["total"] / one["validation"]["items"] for one in place.files]))
 
     def beats(a: Place, b: Place) -> bool:
         more = (-a.size("file"), score(a)), (-b.size("file"), score(b))
-        return more[0] != more[1] and all(x >= y for x, y in zip(*more, strict=True))
+        return (more[0] != more[1] or a.first["id"] < b.first["id"]) and all(x >= y for x, y in zip(*more, strict=True))
 
     return [place for place in own if not any(beats(other, place) for other in own)]
 

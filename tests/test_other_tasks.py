@@ -299,7 +299,7 @@ def test_claims_follow_what_is_better(laboratory: Laboratory, reports: dict[str,
         np.frombuffer((laboratory.results / f"{r.id}.items").read_bytes(), "<f4").astype(float) for r in (grown, half)
     ]
     differences = of_items[0] - of_items[1]  # both are scored on the same items
-    margin = stats.norm.ppf(0.975) * differences.std(ddof=1) / math.sqrt(len(differences))
+    margin = stats.t(len(differences) - 1).ppf(0.975) * differences.std(ddof=1) / math.sqrt(len(differences))
     size = abs(grown.quality.value - half.quality.value)
     assert f" −{size:.3f} ± {margin:.3f} paired supported " in text
     assert f" +{size:.3f} ± {margin:.3f} paired not supported here " in text

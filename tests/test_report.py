@@ -78,6 +78,8 @@ def test_every_number_is_its_record(rendered: tuple[Path, list[Record]]) -> None
     assert {r.pop("id"): r.pop("current") for r in page.records} == dict.fromkeys(records)
     for shown in page.records:
         known = msgspec.to_builtins(records[shown["id"]])
+        for name in ("latency_ms_batch1", "latency_ms_batch128"):  # of a single run: they compare nothing
+            del known["speed"][name]
         assert {**shown, "current": None} == {**known, "current": None}
     keys = [column["key"] for column in page.data["columns"]]
     for row in page.data["rows"]:
