@@ -87,7 +87,7 @@ def _judged(key: str, claim: Claim, found: Sequence[Meeting], items: Items) -> I
     outcomes = claims.outcomes([difference[:3] for difference in differences], metric.more_is_better)
     differs = setting.differences(claim.paper, [row for m in found for row in (m.better_row, *m.worse_rows)])
     for m, (difference, error, freedom, is_paired), outcome in zip(found, differences, outcomes, strict=True):
-        size = paired.half_width(error, freedom), is_paired
+        size = paired.critical(freedom) * error, is_paired
         yield Judged(key, claim, metric, m.network, m.place, m.better, m.worse, difference, *size, outcome, differs)
 
 

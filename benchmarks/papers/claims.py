@@ -122,7 +122,7 @@ def outcomes(differences: Sequence[tuple[float, float, float]], more_is_better: 
 
 
 def p_value(difference: float, error: float, freedom: float = math.inf) -> float:
-    """The two-sided p-value of a difference, by Student's t; 1 without a degree of freedom."""
-    if difference == 0 or freedom < 1:
+    """The two-sided p-value of a difference, by Student's t; 0 for one without an error, as that of a single item."""
+    if difference == 0:
         return 1.0
-    return 2 * float(stdtr(freedom, -abs(difference) / error)) if error else 0.0
+    return 2 * float(stdtr(freedom, -abs(difference) / error)) if error and freedom >= 1 else 0.0

@@ -82,13 +82,11 @@ def difference(a: Side, b: Side) -> tuple[float, float]:
 
 
 def critical(freedom: float) -> float:
-    """How many standard errors are half of a 95 % interval, by Student's t; infinite without a degree of freedom."""
-    return float(stdtrit(freedom, 1 - LEVEL / 2)) if freedom >= 1 else math.inf
+    """How many standard errors are half of a 95 % interval, by Student's t.
 
-
-def half_width(error: float, freedom: float) -> float:
-    """Half of a 95 % interval; infinite without a degree of freedom: one item says nothing about others."""
-    return critical(freedom) * error if freedom >= 1 else math.inf
+    0 without a degree of freedom: a task with a single item is about that item, whose value is its interval.
+    """
+    return float(stdtrit(freedom, 1 - LEVEL / 2)) if freedom >= 1 else 0.0
 
 
 def apart(row: Row) -> float:
@@ -101,14 +99,12 @@ def apart(row: Row) -> float:
 
 
 def significant(sides: Sequence[Side]) -> npt.NDArray[np.bool_]:
-    """(S, S): whether the 95 % interval of the paired difference of two sides excludes zero; never with a single item."""
+    """(S, S): whether the 95 % interval of the paired difference of two sides excludes zero."""
     values = np.stack([one.values for one in sides])
-    if values.shape[1] < 2:
-        return np.zeros((len(sides), len(sides)), bool)
     count, between = values.shape[1], np.array([one.between for one in sides])
     means = values.mean(axis=1)
     centred = values - means[:, None]
-    products = centred @ centred.T / (count - 1)
+    products = centred @ centred.T / max(count - 1, 1)
     own = np.diag(products)
     variance = (own[:, None] + own[None, :] - 2 * products).clip(0) / count + between[:, None] + between[None, :]
     found: npt.NDArray[np.bool_] = (

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Iterable
 from typing import Any
@@ -133,7 +132,6 @@ def render(contents: Contents) -> bytes:
         scoreboard=scoreboard.scoreboard(contents.comparisons, [*contents.claims, *contents.observations]),
         outcomes={"measured": scoreboard.MEASURED, "counted": scoreboard.COUNTED, "claimed": scoreboard.CLAIMED},
         answers=contents.answers,
-        infinity=math.inf,
         gap_counts=_cells(contents.gaps),
         ledger=ledger.ledger(contents.records),
         snapshot=citation.snapshot,

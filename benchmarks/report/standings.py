@@ -183,9 +183,8 @@ class Standings:
         """(P, P): whether the 95 % interval of the difference of two places excludes zero."""
         scores, errors = (np.array([getattr(place, name) for place in places]) for name in ("score", "error"))
         freedom = paired.apart(places[0].low)
-        found: npt.NDArray[np.bool_] = np.zeros((len(places), len(places)), bool)
-        if freedom >= 1:
-            found = np.abs(scores[:, None] - scores) > paired.critical(freedom) * np.hypot(errors[:, None], errors)
+        size = paired.critical(freedom) * np.hypot(errors[:, None], errors)
+        found: npt.NDArray[np.bool_] = np.abs(scores[:, None] - scores) > size
         sides = [self._side(place) for place in places]
         for items in {side.of for side in sides if side is not None}:
             own = [(i, side) for i, side in enumerate(sides) if side is not None and side.of == items]
