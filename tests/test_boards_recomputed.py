@@ -117,21 +117,27 @@ def measured(found: list[Envelope], known: dict[str, Place]) -> list[Curve]:
     return [Curve([known[row.first.id] for row in one.rows]) for one in found]
 
 
-def test_every_rank_is_the_same_from_the_files_alone(known: dict[str, Place]) -> None:
+def told_and_measured(known: dict[str, Place]) -> Iterator[tuple[boards.Board, dict[int, Curve]]]:
+    """Each board of the page, with the curves on it by their number."""
     found = curves(known)
     own, rows = measured(found, known), aggregate(recorded.load(RESULTS, SUITE))
-    counted = 0
     for board in boards.boards(RESULTS, found, references(rows)):
-        here = [
-            i
-            for i, one in enumerate(found)
-            if (one.line.network, one.line.identity[1]) == (board.network, board.budget)
-        ]
-        whole = own[here[0]].own[0].first["rate"]["uncompressed_bytes"]
+        yield board, {i: own[i] for i, one in enumerate(found) if place_of(one) == (board.network, board.budget)}
+
+
+def at(curve: Curve, size: float) -> list[tuple[float, Place]]:
+    """The mixture at a size, or the smallest file where all are larger."""
+    if len(curve.own) == 1 or size < curve.sizes[0]:
+        return [(1.0, curve.own[0])]
+    return curve.weights(size)
+
+
+def test_every_rank_is_the_same_from_the_files_alone(known: dict[str, Place]) -> None:
+    counted = 0
+    for board, own in told_and_measured(known):
+        whole = next(iter(own.values())).own[0].first["rate"]["uncompressed_bytes"]
         for ratio, told in board.rates.items():
-            on = {i: own[i].weights(whole / ratio) for i in here if own[i].has(whole / ratio) and len(own[i].own) > 1}
-            alone = {i: [(1.0, own[i].own[0])] for i in here if own[i].has(whole / ratio) and len(own[i].own) == 1}
-            places = on | alone
+            places = {i: at(curve, whole / ratio) for i, curve in own.items() if curve.has(whole / ratio)}
             assert {one.envelope for one in told} == set(places)
             assert [one.place.score for one in told] == sorted((one.place.score for one in told), reverse=True)
             for one in told:
@@ -142,13 +148,6 @@ def test_every_rank_is_the_same_from_the_files_alone(known: dict[str, Place]) ->
                 }
                 counted += 1
     assert counted > 200
-
-
-def at(curve: Curve, size: float) -> list[tuple[float, Place]]:
-    """The mixture at a size, or the smallest file where all are larger."""
-    if len(curve.own) == 1 or size < curve.sizes[0]:
-        return [(1.0, curve.own[0])]
-    return curve.weights(size)
 
 
 def order(curves: dict[int, Curve], score: float) -> Iterator[tuple[int, float, set[int]]]:
@@ -163,17 +162,10 @@ def order(curves: dict[int, Curve], score: float) -> Iterator[tuple[int, float, 
 
 
 def test_every_smallest_file_is_the_same_from_the_files_alone(known: dict[str, Place]) -> None:
-    found = curves(known)
-    own, rows = measured(found, known), aggregate(recorded.load(RESULTS, SUITE))
     counted = 0
-    for board in boards.boards(RESULTS, found, references(rows)):
-        here = [
-            i
-            for i, one in enumerate(found)
-            if (one.line.network, one.line.identity[1]) == (board.network, board.budget)
-        ]
+    for board, own in told_and_measured(known):
         for lost in board.losses:
-            wanted = list(order({i: own[i] for i in here}, lost.score))
+            wanted = list(order(own, lost.score))
             assert [one.envelope for one in lost.methods] == [i for i, _, _ in wanted]
             for one, (_, size, better) in zip(lost.methods, wanted, strict=True):
                 assert one.place.bytes == pytest.approx(size) and set(one.better) == better

@@ -84,7 +84,7 @@ def test_many_points_are_judged_together() -> None:
     ):
         found = claims.outcomes([(2 * z[p], 2.0, math.inf) for p in values], True)
         assert found.count("supported") == counting and found.count("inconclusive") == 4 - counting
-        assert [claims.p_value(2 * z[p], 2.0) for p in values] == pytest.approx(values, rel=1e-3)
+        assert [claims.p_value(2 * z[p], 2.0, math.inf) for p in values] == pytest.approx(values, rel=1e-3)
 
 
 def rows(**changes: Any) -> list[Any]:

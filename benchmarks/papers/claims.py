@@ -6,7 +6,6 @@ not part of a method's fingerprint. This module does not depend on records.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -121,7 +120,7 @@ def outcomes(differences: Sequence[tuple[float, float, float]], more_is_better: 
     return found
 
 
-def p_value(difference: float, error: float, freedom: float = math.inf) -> float:
+def p_value(difference: float, error: float, freedom: float) -> float:
     """The two-sided p-value of a difference, by Student's t; 0 for one without an error, as that of a single item."""
     if difference == 0:
         return 1.0

@@ -163,19 +163,19 @@ class Standings:
         found = [(number, one, *place) for number, one, place in known if place is not None]
         found.sort(key=lambda one: one[2].bytes)
         for i, (number, one, place, ends) in enumerate(found):
-            better = (other for other, _, there, _ in found[:i] if self._is_better(there, place, one.rows))
+            better = (
+                other
+                for other, _, there, _ in found[:i]  # a curve that ends here was not measured with fewer bytes
+                if (there.bytes < place.bytes if ends else self._is_better(there, one.rows))
+            )
             yield AtQuality(number, place, ends, tuple(better))
 
-    def _is_better(self, place: Place, behind: Place, rows: Sequence[Row]) -> bool:
-        """Whether a place is better than a place `behind` on the curve `rows`, which has more bytes.
+    def _is_better(self, place: Place, rows: Sequence[Row]) -> bool:
+        """Whether a curve is worse than a place at its bytes, beyond chance.
 
-        It is if, at its bytes, the curve is worse beyond chance; the curve's smallest file stands for what is smaller than
-        that. A curve that ends at `behind` was not measured with fewer bytes.
+        The curve's smallest file stands for what is smaller than that.
         """
-        smallest = Place(rows[-1], rows[-1], 0.0)
-        if behind == smallest:
-            return place.bytes < behind.bytes
-        other = at_bytes(rows, place.bytes) or smallest
+        other = at_bytes(rows, place.bytes) or Place(rows[-1], rows[-1], 0.0)
         sign = 1 if place.low.quality.metric.more_is_better else -1
         return sign * place.score > sign * other.score and bool(self._differ([place, other])[0, 1])
 

@@ -88,7 +88,6 @@ function bounded(made, words) {
 }
 
 // "Or less" where a curve ends: its smallest file is still good enough.
-
 function drawAtQuality() {
   const lost = lossHere();
   element("at-quality-part").hidden = !lost;
