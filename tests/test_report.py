@@ -15,7 +15,7 @@ import msgspec
 import numpy as np
 import pandas as pd
 import pytest
-from invented import CARD, REFERENCE_BYTES, SUITE, Page, made, reference, several, store
+from invented import CARD, REFERENCE_BYTES, SUITE, Page, counted, made, reference, several, store
 
 from benchmarks import records as recorded
 from benchmarks.errors import RateBenchError, RecordError
@@ -154,14 +154,12 @@ def test_methods_that_compute_less_have_a_figure_of_their_own(tmp_path: Path, mo
     card = dataclasses.replace(CARD, estimate="redundancy_macs")
     monkeypatch.setattr(described, "card", lambda key: card if key == "alpha" else None)
     finer = costing("alpha", 900_000, config={"sparsity": 0.9}, notes={"redundancy_macs": 0.4})
-    other = costing(
-        "beta", 900_000, notes={"redundancy_macs": 0.4}
-    )  # not in the first view; its card names no estimate
+    other = costing("beta", 900_000, notes={"redundancy_macs": 0.4})  # its card names no estimate
     rows = aggregate([*slim, *finer, *other, reference()])
     dense, lines = references(rows)["net"], list(series.series(rows))
     first = {line.identity for line in lines if line.method == "alpha" and len(line.rows) == 2}
     found = costs.narrower(dense, lines, first)
-    assert sorted((line.method, len(line.rows)) for line in found) == [("alpha", 1), ("alpha", 2)]
+    assert sorted((line.method, len(line.rows)) for line in found) == [("alpha", 1), ("alpha", 2), ("beta", 1)]
     (line,) = [line for line in found if len(line.rows) == 2]
     assert [costs.removed(dense, row) for row in line.rows] == pytest.approx(
         [100 * (1 - macs / 1_234_567) for macs in (800_000, 500_000)]
@@ -169,6 +167,23 @@ def test_methods_that_compute_less_have_a_figure_of_their_own(tmp_path: Path, mo
     (axes,) = costs.figure(TOP1, dense, found).axes
     (vertical,) = [drawn for drawn in axes.lines if "estimate" in str(drawn.get_label())]
     assert list(vertical.get_xdata()) == [40, 40]
+
+
+def test_multiply_accumulates_are_compared_by_the_points_that_validation_chooses() -> None:
+    """A large file of few multiply-accumulates counts here. Wrong code that this finds: one configuration, or bytes."""
+
+    def point(index: int, bits: int, macs: int, size: int, score: int) -> Record:
+        counts, config = Counted(elements=9_000, nonzero=9_000, macs=macs), {"bits": bits}
+        return made(index=index, config=config, file_bytes=size, counted=counts, validation=counted(score))
+
+    first = [point(0, 5, 800_000, 3000, 880), point(1, 5, 500_000, 2000, 800)]
+    other = [point(0, 32, 800_000, 30_000, 900), point(1, 32, 500_000, 20_000, 790)]
+    rows = aggregate([*first, *other, reference()])
+    lines = list(series.series(rows))
+    identities = {line.identity for line in lines if line.rows[0].first.config == {"bits": 5}}
+    (found,) = costs.narrower(references(rows)["net"], lines, identities)
+    assert [(row.macs, row.first.rate.file_bytes) for row in found.rows] == [(800_000, 30_000), (500_000, 2000)]
+    assert found.config == "best of 2 configurations"
 
 
 def test_structured_pruning_starts_at_the_reference(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -67,6 +67,11 @@ class Row:
         return Quality(described.metric(self.first.task, self.first.metric), tuple(r.quality for r in self.records))
 
     @property
+    def macs(self) -> float:
+        """Multiply-accumulates of the decoded network for one item, the mean over seeds."""
+        return self.over_seeds(lambda r: r.counted.macs).mean
+
+    @property
     def nonzero_share(self) -> float:
         return self.over_seeds(lambda r: r.counted.nonzero / r.counted.elements if r.counted.elements else 0.0).mean
 

@@ -75,10 +75,6 @@ def _nonzero(row: Row) -> float:
     return 100 * row.nonzero_share
 
 
-def _macs(row: Row) -> float:
-    return row.over_seeds(lambda r: r.counted.macs).mean
-
-
 def _elements(row: Row) -> float:
     return row.over_seeds(lambda r: r.counted.elements).mean
 
@@ -173,8 +169,8 @@ _COST = (
         "MACs",
         "10⁶",
         "Multiply-accumulates of the decoded network for one item, zeros included",
-        _macs,
-        lambda row: f"{_macs(row) / 1e6:,.2f}",
+        lambda row: row.macs,
+        lambda row: f"{row.macs / 1e6:,.2f}",
         best=-1,
     ),
     Column(

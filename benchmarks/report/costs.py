@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from benchmarks.records import described
 from benchmarks.records.rows import Row
 from benchmarks.report import figures
+from benchmarks.report.envelopes import envelopes
 from benchmarks.report.series import Series
 from methods.interface import Metric
 
@@ -22,9 +23,13 @@ STRUCTURED = (
 def narrower(reference: Row, lines: Sequence[Series], first: Collection[tuple[str, str, str]]) -> list[Series]:
     """The lines with a point that saves at least a hundredth of the reference's MACs.
 
-    Methods that estimate the redundancy are shown with all configurations, other methods with those in `first`.
+    Methods that estimate the redundancy are shown with all configurations, other methods with the points that validation
+    chooses by MACs, or their configuration in `first`.
     """
-    shown = [line for line in lines if line.identity in first or estimates(line)]
+    shown = [line for line in lines if estimates(line)]
+    shown += [
+        one.series for one in envelopes([line for line in lines if line not in shown], first, lambda row: row.macs)
+    ]
     return [line for line in shown if any(removed(reference, row) >= 1 for row in line.rows)]
 
 
@@ -43,7 +48,7 @@ def removed(reference: Row, row: Row) -> float:
     """Multiply-accumulates removed, in per cent of the reference's; 0 if it has none."""
     if reference.first.counted.macs == 0:
         return 0.0
-    return 100 * (1 - row.over_seeds(lambda r: r.counted.macs).mean / reference.first.counted.macs)
+    return 100 * (1 - row.macs / reference.first.counted.macs)
 
 
 def figure(metric: Metric, reference: Row, lines: Sequence[Series]) -> Figure:

@@ -1,28 +1,33 @@
 """The curve of each method on one network at one budget: the points of all its configurations that validation chooses.
 
 A method with several configurations is shown at its best, and the test items play no part in the choice: of all its points,
-those stay that no other one beats in both bytes and validation score.
+those stay that no other one beats in both cost and validation score. The cost is the file's bytes, or another count.
 """
 
 from __future__ import annotations
 
 import itertools
 import statistics
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, TypeAlias
 
 from benchmarks.records.rows import Row
 from benchmarks.report.series import Series
 
 Chosen = Literal["only", "validation", "first"]
+Cost: TypeAlias = Callable[[Row], float]
+
+
+def _bytes(row: Row) -> float:
+    return row.file_bytes.mean
 
 
 @dataclass(frozen=True)
 class Envelope:
     """One method at one budget on one network.
 
-    `line` is its first configuration, which gives name and look; `rows` are the points, the largest file first; `others` are
+    `line` is its first configuration, which gives name and look; `rows` are the points, the costliest first; `others` are
     further configurations. `chosen` is how: there is only one configuration, by validation scores, or the first
     configuration because points without a validation score can't be compared.
     """
@@ -52,7 +57,9 @@ def validation(row: Row) -> float | None:
     return statistics.fmean(scores) if len(scores) == len(row.records) else None
 
 
-def envelopes(lines: Sequence[Series], first: Collection[tuple[str, str, str]]) -> Iterator[Envelope]:
+def envelopes(
+    lines: Sequence[Series], first: Collection[tuple[str, str, str]], cost: Cost = _bytes
+) -> Iterator[Envelope]:
     """All envelopes, in the order of `lines`. `first` holds the identities of first configurations.
 
     Points of one budget with different numbers of epochs are of different protocols: they are in different envelopes.
@@ -64,11 +71,11 @@ def envelopes(lines: Sequence[Series], first: Collection[tuple[str, str, str]]) 
         scored = [(row, validation(row)) for one in own for row in one.rows]
         known = [(row, score) for row, score in scored if score is not None]
         if not others:
-            yield Envelope(line, _by_size(line.rows), others, "only")
+            yield Envelope(line, _ordered(line.rows, cost), others, "only")
         elif len(known) < len(scored):
-            yield Envelope(line, _by_size(line.rows), others, "first")
+            yield Envelope(line, _ordered(line.rows, cost), others, "first")
         else:
-            yield Envelope(line, _by_size(unbeaten(known, line.more_is_better)), others, "validation")
+            yield Envelope(line, _ordered(unbeaten(known, line.more_is_better, cost), cost), others, "validation")
 
 
 def labels(curves: Sequence[Envelope]) -> list[str]:
@@ -88,14 +95,14 @@ def _group(line: Series) -> tuple[str, bool, str, str, str]:
     return line.network, line.fidelity == "baseline", line.method, line.rows[0].first.budget, line.budget
 
 
-def _by_size(rows: Sequence[Row]) -> tuple[Row, ...]:
-    return tuple(sorted(rows, key=lambda row: (-row.file_bytes.mean, row.key)))
+def _ordered(rows: Sequence[Row], cost: Cost) -> tuple[Row, ...]:
+    return tuple(sorted(rows, key=lambda row: (-cost(row), row.key)))
 
 
-def unbeaten(scored: Sequence[tuple[Row, float]], more_is_better: bool) -> list[Row]:
-    """The rows that no other one beats in both bytes and score; of equal ones the first."""
+def unbeaten(scored: Sequence[tuple[Row, float]], more_is_better: bool, cost: Cost = _bytes) -> list[Row]:
+    """The rows that no other one beats in both cost and score; of equal ones the first."""
     sign, best, found = 1 if more_is_better else -1, float("-inf"), []
-    for row, score in sorted(scored, key=lambda one: (one[0].file_bytes.mean, -sign * one[1], one[0].key)):
+    for row, score in sorted(scored, key=lambda one: (cost(one[0]), -sign * one[1], one[0].key)):
         if sign * score > best:
             best = sign * score
             found.append(row)
