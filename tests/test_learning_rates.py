@@ -66,7 +66,7 @@ def test_a_trial_is_a_run_of_one_point_for_each_rate(few: None, tmp_path: Path) 
     assert found.method == "l1_filter" and found.config["targets"] == [0.5]
     file = tmp_path / "digits" / "digits_cnn" / learning_rates.FILE
     assert learning_rates.read(file) == [found]
-    assert not any((tmp_path / ".work").iterdir())
+    assert not [*(tmp_path / ".work").glob("rate-*")]
     assert found.methods == ["l1_filter", "fpgm"] and found.chosen in (0.001, 0.01)
     run(tmp_path, "fpgm")
     listed = [(one.method, one.methods) for one in learning_rates.read(file)]
@@ -93,10 +93,26 @@ def test_a_trial_goes_on_where_it_stopped_and_outlives_divergence(
     assert seen == [0.001, 0.01, 0.01] and found.scores == {"0.001": 0.5, "0.01": None} and found.chosen == 0.001
 
 
+def test_families_are_tried_at_the_same_time(few: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wrong code that this finds: a trial that writes the file as it was when the trial began."""
+    inner = [("l1_filter",), ("sfp", "fpgm")]
+
+    def scored(cell: Any, *rest: Any) -> float:
+        if inner:  # other processes do their trials while this one trains
+            run(tmp_path, *inner.pop())
+        return cell.budget.learning_rate
+
+    monkeypatch.setattr(learning_rates, "_score", scored)
+    run(tmp_path, "magnitude", "fpgm")
+    found = learning_rates.read(tmp_path / "digits" / "digits_cnn" / learning_rates.FILE)
+    assert [one.methods for one in found] == [["l1_filter"], ["magnitude", "fpgm"], ["sfp"]]
+    assert all(one.scores == {"0.001": 0.001, "0.01": 0.01} for one in found)
+
+
 def test_training_that_diverges_has_no_score(few: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(learning_rates, "GRID", (0.001, 1e12))
     assert run(tmp_path, "magnitude").scores["1e+12"] is None
-    assert not any((tmp_path / ".work").iterdir())
+    assert not [*(tmp_path / ".work").glob("rate-*")]
 
 
 @pytest.mark.parametrize(

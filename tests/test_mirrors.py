@@ -15,6 +15,7 @@ from test_transfer import DATA, PIN, Request, Site, fetched, left, refusal
 from benchmarks.data import download, transfer
 from benchmarks.data.download import RemoteFile
 from benchmarks.errors import TaskError
+from benchmarks.tasks import imagenet_sample
 
 site, pauses = test_transfer.site, test_transfer.pauses
 
@@ -82,6 +83,13 @@ def test_a_mirror_that_is_no_address_is_a_sentence(
     site.behaviour["gone"] = lambda r: r.send(410, body=b"")
     with pytest.raises(TaskError, match=reason):
         fetched(f"{site.address}/gone")
+
+
+def test_a_mirror_without_a_home_is_a_sentence_for_a_folder_of_images(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RATEBENCH_MIRROR", "~no-such-user/x")
+    imagenet_sample.folder.cache_clear()
+    with pytest.raises(TaskError, match="RATEBENCH_MIRROR is '~no-such-user/x', but there is no such home folder"):
+        imagenet_sample.folder()
 
 
 def _unreadable(place: Path) -> None:

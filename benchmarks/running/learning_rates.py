@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+from filelock import FileLock
 
 import methods
 from benchmarks import bitstream, storage, tasks
@@ -83,10 +84,9 @@ def cell(suite: str, keys: Sequence[str], network: str, budget: str) -> Cell:
 def tried(cell: Cell, keys: Sequence[str], results: Path, say: Say) -> Trial:
     """Try each rate of GRID for the family `keys` and note its score in FILE; rates that are noted already are not tried again.
 
-    A method is in one trial of a budget only: the last one.
+    A method is in one trial of a budget only: the last one. Families can be tried by several processes at the same time.
     """
     file = results / cell.suite / cell.network / FILE
-    others = read(file)
     commit, dirty = environment.commit()
     trial = Trial(
         cell.method,
@@ -101,10 +101,9 @@ def tried(cell: Cell, keys: Sequence[str], results: Path, say: Say) -> Trial:
         environment.versions(),
         environment.cpu(),
     )
-    for known in others:
+    for known in read(file):
         if (known.fingerprint, known.method, known.methods) == (trial.fingerprint, trial.method, trial.methods):
             trial = known
-    others = [_without(known, keys) if known.budget == trial.budget else known for known in others]
     for rate in GRID:
         if _name(rate) not in trial.scores:
             score = _score(replace(cell, budget=replace(cell.budget, learning_rate=rate)), results, say)
@@ -112,13 +111,18 @@ def tried(cell: Cell, keys: Sequence[str], results: Path, say: Say) -> Trial:
                 f"{cell.network}, {cell.method}, learning rate {rate:g}: {'diverged' if score is None else f'{score:.4f}'}"
             )
             trial = msgspec.structs.replace(trial, scores={**trial.scores, _name(rate): score})
-            entries = sorted(
-                (one for one in [*others, trial] if one.methods), key=lambda one: (one.budget, one.methods)
-            )
-            storage.write(file, msgspec.json.format(msgspec.json.encode(entries), indent=1) + b"\n")
+            _note(trial, file, results / WORK / f"{cell.suite}--{cell.network}--{FILE}.lock")
     if trial.chosen in (GRID[0], GRID[-1]):
         say(f"{cell.network}, {cell.method}: {trial.chosen:g} is at an end of the grid")
     return trial
+
+
+def _note(trial: Trial, file: Path, lock: Path) -> None:
+    """Write the trial among the others in the file, which another process may have changed."""
+    with FileLock(lock):
+        others = [_without(known, trial.methods) if known.budget == trial.budget else known for known in read(file)]
+        entries = sorted((one for one in [*others, trial] if one.methods), key=lambda one: (one.budget, one.methods))
+        storage.write(file, msgspec.json.format(msgspec.json.encode(entries), indent=1) + b"\n")
 
 
 def _without(trial: Trial, keys: Sequence[str]) -> Trial:

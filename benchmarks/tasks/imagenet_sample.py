@@ -43,7 +43,7 @@ NETWORKS = {"mobilenet_v1_0.75": WEIGHTS}
 def folder() -> Path:
     """The folder of the images, checked by its hash; raises TaskError if it is missing or has another hash."""
     mirror = os.environ.get("RATEBENCH_MIRROR", "")
-    found = Path(mirror).expanduser() / FOLDER
+    found = storage.expanded(mirror, "RATEBENCH_MIRROR") / FOLDER
     if not mirror or not found.is_dir():
         msg = f"imagenet_sample needs the folder {FOLDER}, which can't be downloaded: set RATEBENCH_MIRROR to where it lies"
         raise TaskError(msg)
