@@ -32,6 +32,7 @@ Role = Literal["weights", "indices", "codebooks", "norm_bias", "header"]
 BudgetName = Literal["post-training", "short", "paper"]
 Fidelity = Literal["paper", "reconstruction", "baseline"]
 CLASSIFICATION = "image classification"
+REGRESSION = "regression"
 
 
 @dataclass(frozen=True)

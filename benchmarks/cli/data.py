@@ -11,7 +11,7 @@ import typer
 from benchmarks import storage, tasks
 from benchmarks.cli.app import Networks, Note, Suite, app, console, say, warn
 from benchmarks.data import download
-from benchmarks.running import plan, stages
+from benchmarks.running import params, plan, reference_training, stages
 
 
 @app.command()
@@ -49,6 +49,16 @@ def fingerprints(suite: Suite, note: Note = None) -> None:
     if note is None:
         console.print_json(data=found)
     _write(note, found)
+
+
+@app.command()
+def train(
+    task: Annotated[str, typer.Argument(help="mnist, california, …")],
+    network: Annotated[list[str] | None, typer.Argument(help="Its networks; by default all with a recipe.")] = None,
+) -> None:
+    """Train reference networks by their recipes in params.yaml; continues after an interruption, and keeps trained ones."""
+    for name in network or [name for name in tasks.get(task).NETWORKS if params.recipe(task, name)]:
+        say(f"{task}, {name}: {reference_training.train(task, name, say)}")
 
 
 def _write(note: Path | None, content: dict[str, Any]) -> None:

@@ -25,14 +25,15 @@ import methods
 from benchmarks import configuration, tasks
 from benchmarks.configuration import plain
 from benchmarks.errors import BrokenModule, MethodError, RateBenchError, UnknownName, in_short
-from benchmarks.running import checks, strict_yaml
+from benchmarks.running import checks, recipes, strict_yaml
+from benchmarks.running.recipes import Recipe, Recipes
 from methods.interface import Budget, BudgetName
 
 PARAMS = Path("params.yaml")
 Changes: TypeAlias = dict[str, Any]
 Configs: TypeAlias = dict[str, dict[str, list[Changes]]]  # by budget and method
 Seed: TypeAlias = Annotated[int, Meta(ge=0, le=2**63 - 1)]
-_BUDGETS, _CONFIGS = "budgets", "configs"
+_BUDGETS, _CONFIGS, _REFERENCES = "budgets", "configs", "references"
 _NAME, _LETTERS = "name", 40  # of a configuration, and how many letters it may have
 _SUITE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")  # also a folder of results
 
@@ -67,6 +68,7 @@ class _Params:
     budgets: dict[str, Budget]
     rates: dict[str, Rates]  # by budget
     configs: Configs
+    recipes: Recipes
 
 
 def names() -> list[str]:
@@ -96,6 +98,11 @@ def budget(name: str, network: str = "", key: str = "") -> Budget:
     if name not in known:
         raise UnknownName("budget", name, known)
     return replace(known[name], learning_rate=_params().rates[name].get(network, {}).get(key))
+
+
+def recipe(task: str, network: str) -> Recipe | None:
+    """How a reference is trained here; None if it is not."""
+    return recipes.of(_params().recipes, task, network)
 
 
 def configs(suite_name: str, key: str, budget_name: str) -> list[Changes]:
@@ -147,13 +154,14 @@ def _params() -> _Params:
     spent = dict(_budgets(found.pop(_BUDGETS)))
     budgets = {name: Budget(cast(BudgetName, name), each.epochs) for name, each in spent.items()}
     shared = _checked(found.pop(_CONFIGS), budgets, f"{PARAMS}, {_CONFIGS}")
+    trained = recipes.checked(found.pop(_REFERENCES, {}), f"{PARAMS}, {_REFERENCES}")
     if not found:
         msg = f"{PARAMS} has no suite"
         raise RateBenchError(msg)
     suites = {name: _suite(name, entry, budgets) for name, entry in found.items()}
     for name, each in spent.items():
         _check_rates(name, each.learning_rates, suites.values())
-    return _Params(suites, budgets, {name: each.learning_rates for name, each in spent.items()}, shared)
+    return _Params(suites, budgets, {name: each.learning_rates for name, each in spent.items()}, shared, trained)
 
 
 def _budgets(entry: Any) -> Iterator[tuple[str, _Spent]]:
