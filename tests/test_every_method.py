@@ -1,4 +1,4 @@
-"""What holds for every method, run on the embedded digits: a contributed method is tested from its first day.
+"""What holds for every method, run on embedded data: a contributed method is tested from its first day.
 
 Each method runs on the first and the last value of each of its grids. Its curve is computed once and shared by the tests;
 what has to be run again (another seed, an interruption) is run for one point where that shows it.
@@ -76,8 +76,10 @@ def task_for(key: str) -> Task:
     """The first of the embedded networks that the method supports."""
     method = methods.get(key)
     reasons = []
-    for network in tasks.get("digits").NETWORKS:
-        task = tasks.load("digits", network)
+    embedded = [tasks.load(name, network) for name in ("digits", "diabetes") for network in tasks.get(name).NETWORKS]
+    for task in embedded:
+        if task.kind not in method.CARD.kinds:
+            continue
         if (reason := method.unsupported(task, config_of(key))) is None:
             return task
         reasons.append(reason)

@@ -34,8 +34,8 @@ from benchmarks.running import params, plan
 
 FOLDER = Path(__file__).parent / "other_tasks"
 SUITES = {
-    "progression": {"task": "progression", "networks": ["mlp"], "methods": ["shrunk", "uniform"], "seeds": [0]},
-    "drawings": {"task": "drawings", "networks": ["disc", "waves"], "methods": ["drawn", "uniform"], "seeds": [0]},
+    "progression": {"task": "progression", "networks": ["mlp"], "methods": ["shrunk", "svd"], "seeds": [0]},
+    "drawings": {"task": "drawings", "networks": ["disc", "waves"], "methods": ["drawn", "svd"], "seeds": [0]},
 }
 CONFIGS = {"post-training": {"shrunk": [{}, {"by": 20.0}], "drawn": [{}, {"gain": 0.5}]}}
 WORDS = re.compile(r"top-\d|accura|classif|correct|Wilson", re.IGNORECASE)
@@ -171,20 +171,20 @@ def test_a_method_of_another_kind_is_refused_before_anything_else(
     laboratory: Laboratory, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nothing of the method and nothing of the task is asked, not even whether the budget suits."""
-    uniform = methods.get("uniform")
+    svd = methods.get("svd")
     for name in ("unsupported", "compress"):
-        monkeypatch.setattr(uniform, name, lambda *_: pytest.fail("the method was asked"))
+        monkeypatch.setattr(svd, name, lambda *_: pytest.fail("the method was asked"))
     monkeypatch.setenv("COLUMNS", "300")
     for suite, kind in (("progression", "regression"), ("drawings", "image coding")):
         sentence = f"works on image classification, not on {kind}"
         for budget in ("post-training", "short"):
-            for cell in plan.cells(suite, ["uniform"], budget_name=budget):
+            for cell in plan.cells(suite, ["svd"], budget_name=budget):
                 assert cell.unsupported() == sentence
-            assert laboratory.ratebench("plan", suite, "-m", "uniform", "-b", budget) == 0
+            assert laboratory.ratebench("plan", suite, "-m", "svd", "-b", budget) == 0
             assert f"not run: {sentence}" in capsys.readouterr().out
-            assert laboratory.ratebench("run", suite, "-m", "uniform", "-b", budget) == 0
+            assert laboratory.ratebench("run", suite, "-m", "svd", "-b", budget) == 0
             assert ": 0 to run, " in capsys.readouterr().out
-        assert not list((laboratory.results / suite).rglob("uniform/*"))
+        assert not list((laboratory.results / suite).rglob("svd/*"))
     other = replace(plan.cells("progression", ["shrunk"])[0], task="digits", network="digits_cnn")
     assert other.unsupported() == "works on regression, not on image classification"
     both = replace(methods.get("shrunk").CARD, kinds=("regression", "image coding"))

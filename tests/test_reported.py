@@ -132,6 +132,7 @@ def test_every_quantity_can_be_read() -> None:
             "size_reduction": 75.0,
             "bits_per_weight": 8.0,
             "bytes": 10_000,
+            "parameter_ratio": 2.0,
             "nonzero_share": 50.0,
             "macs": 1_234_567,
             "flops": 2_469_134,
@@ -189,6 +190,29 @@ def test_the_row_that_answers() -> None:
     short = answers.find(row(point={"sparsity": 0.5}, budget="short"), rows)
     assert short is not None and short.first.budget == "short"
     assert answers.find(row(), []) is None
+
+
+def test_several_networks_answer_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pattern of names: the mean over networks, with the standard error over them. Wrong code: the first network alone."""
+    rows = aggregate(
+        [made(network=f"net_{i}", correct=correct) for i, correct in enumerate((900, 880, 860))]
+        + [reference(f"net_{i}") for i in range(3)]
+        + [made(network="other", correct=100)]
+    )
+    found = answers.compare("alpha", row(network="net_*", value=88.0), rows, references(rows))
+    assert found.measured is not None and found.row is not None and found.row.first.network == "net_0"
+    assert found.measured == Measured(pytest.approx(88.0), pytest.approx(2 / 3**0.5), pytest.approx(95.0))  # type: ignore[arg-type]
+    increase = answers.compare(
+        "alpha", row(network="net_*", metric="top-1_increase", value=-7.0), rows, references(rows)
+    )
+    changes = [100 * (value / 95 - 1) for value in (90, 88, 86)]
+    assert increase.measured is not None and increase.measured.reference is None
+    assert increase.measured.value == pytest.approx(sum(changes) / 3) and increase.verdict.outcome == "replicated"
+    single = answers.compare("alpha", row(network="net_0", metric="top-1_increase", value=-7.0), rows, references(rows))
+    assert single.measured is not None and single.measured.value == pytest.approx(changes[0])
+    assert single.measured.standard_error == pytest.approx(100 * (0.9 * 0.1 / 1000) ** 0.5 * 100 / 95)
+    unknown = answers.compare("alpha", row(network="net_*", metric="top-1_increase", value=-7.0), rows, {})
+    assert unknown.measured is None and unknown.verdict.outcome == "not attempted"
 
 
 def test_comparisons(monkeypatch: pytest.MonkeyPatch) -> None:

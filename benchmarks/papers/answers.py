@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import math
+import statistics
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
+
+from msgspec.structs import replace
 
 import methods
 from benchmarks import tasks
@@ -41,12 +46,20 @@ def find(wanted: Reported, rows: Sequence[Row]) -> Row | None:
     return min(left, key=_distance, default=None)
 
 
+def find_all(wanted: Reported, rows: Sequence[Row]) -> list[Row]:
+    """The same for a reported row about several networks, whose names match a pattern: a row of each that has one."""
+    networks = dict.fromkeys(row.first.network for row in rows if fnmatchcase(row.first.network, wanted.network))
+    found = [find(replace(wanted, network=network), rows) for network in networks]
+    return [row for row in found if row is not None]
+
+
 def fitting(wanted: Reported, rows: Sequence[Row]) -> list[Row]:
     """The rows of a method that fit a reported row, whatever their point."""
     return [
         row
         for row in rows
-        if (row.first.task, row.first.network) == (wanted.task, wanted.network)
+        if row.first.task == wanted.task
+        and fnmatchcase(row.first.network, wanted.network)
         and wanted.budget in ("", row.first.budget)
         and has(row.first.config, wanted.config)
     ]
@@ -58,13 +71,25 @@ def _distance(row: Row) -> tuple[int, int, int, str]:
     return changed(row), budget, r.index, row.key
 
 
-def measured(quantity: Quantity, row: Row, reference: Row | None) -> Measured | None:
-    """A quantity of a row and, if changes are compared, of the reference; None if the row has no such number."""
-    found = quantity.value(row)
-    if found is None:
+def measured(quantity: Quantity, rows: Sequence[Row], references: dict[str, Row]) -> Measured | None:
+    """A quantity, as the mean over rows, and, if changes are compared, of their references; None if a row has no such number.
+
+    The standard error is that of a single row or, of several networks, the one over them.
+    """
+    found = [value for row in rows if (value := quantity.value(row)) is not None]
+    before = [references.get(row.first.network) for row in rows]
+    known = [value for row in before if row and (value := quantity.value(row)) is not None]
+    complete = len(known) == len(rows)
+    if not found or len(found) < len(rows) or (quantity.relative and not complete):
         return None
-    known = None if reference is None or quantity.is_rate else quantity.value(reference)
-    return Measured(found, quantity.error(row), known)
+    error = quantity.error(rows[0])
+    if quantity.relative:
+        found = [100 * (value / start - 1) for value, start in zip(found, known, strict=True)]
+        error *= 100 / known[0]
+    if len(rows) > 1:
+        error = statistics.stdev(found) / math.sqrt(len(found))
+    start = statistics.fmean(known) if complete and not quantity.is_rate and not quantity.relative else None
+    return Measured(statistics.fmean(found), error, start)
 
 
 def compare(
@@ -76,8 +101,9 @@ def compare(
         return Comparison(key, wanted, None, counted, judged)
     method = wanted.method or key
     own = [row for row in rows if row.first.method == method]
-    quantity, row = quantities.find(wanted.task, wanted.metric), find(wanted, own)
-    found = measured(quantity, row, references.get(wanted.network)) if quantity and row else None
+    quantity, answering = quantities.find(wanted.task, wanted.metric), find_all(wanted, own)
+    row = next(iter(answering), None)
+    found = measured(quantity, answering, references) if quantity else None
     if row:
         why = f"the record has no {wanted.metric}"
     else:

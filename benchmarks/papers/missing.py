@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -31,9 +32,10 @@ def reason(wanted: Reported, method: str, rows: Sequence[Row], planned: Sequence
 
     `rows` are those of the method that fit the row in all but its point.
     """
-    if wanted.task in tasks.names() and wanted.network not in tasks.get(wanted.task).NETWORKS:
+    if wanted.task in tasks.names() and not fnmatch.filter(tasks.get(wanted.task).NETWORKS, wanted.network):
         return f"the task {wanted.task} has no network {wanted.network}"
-    left = [p for p in planned if (p.method, p.task, p.network) == (method, wanted.task, wanted.network)]
+    left = [p for p in planned if (p.method, p.task) == (method, wanted.task)]
+    left = [p for p in left if fnmatch.fnmatchcase(p.network, wanted.network)]
     if not left:
         return f"this suite does not plan {method} on {wanted.network}"
     left = [p for p in left if wanted.budget in ("", p.budget)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from benchmarks.records import described
 from benchmarks.records.quality import Quality
@@ -17,7 +17,8 @@ class Quantity:
 
     `value` reads it from a row, in the unit that papers use (None if the row has no such number), and `error` reads its
     standard error. `unit` is the unit of a difference. `is_rate` marks a size: sizes are compared directly, not as changes
-    from the uncompressed network.
+    from the uncompressed network. `relative` marks a quantity that is shown as the increase over the uncompressed network's, in
+    per cent of it.
     """
 
     value: Callable[[Row], float | None]
@@ -26,10 +27,7 @@ class Quantity:
     is_rate: bool = False
     decimals: int = 2
     error: Callable[[Row], float] = lambda row: 0.0
-
-
-def _macs(row: Row) -> float:
-    return row.over_seeds(lambda r: r.counted.macs).mean
+    relative: bool = False
 
 
 SIZES = {
@@ -38,9 +36,13 @@ SIZES = {
     "size_reduction": Quantity(lambda row: 100 * (1 - 1 / row.ratio), "points", True, is_rate=True),
     "bits_per_weight": Quantity(lambda row: row.bits_per_weight, "bits", False, is_rate=True),
     "bytes": Quantity(lambda row: row.file_bytes.mean, "bytes", False, is_rate=True, decimals=0),
+    # all values / non-zero values, without zeros' places
+    "parameter_ratio": Quantity(
+        lambda row: 1 / row.nonzero_share if row.nonzero_share else None, "×", True, is_rate=True
+    ),
     "nonzero_share": Quantity(lambda row: 100 * row.nonzero_share, "points", False),
-    "macs": Quantity(_macs, "MACs", False, decimals=0),
-    "flops": Quantity(lambda row: 2 * _macs(row), "FLOPs", False, decimals=0),  # 2 × MACs
+    "macs": Quantity(lambda row: row.macs, "MACs", False, decimals=0),
+    "flops": Quantity(lambda row: 2 * row.macs, "FLOPs", False, decimals=0),  # 2 × MACs
 }
 
 
@@ -53,6 +55,9 @@ def find(task: str, name: str) -> Quantity | None:
             return _metric(metric, lambda quality: quality.value, metric.more_is_better)
         if name == metric.complement:
             return _metric(metric, lambda quality: quality.complement, not metric.more_is_better)
+        if name == f"{metric.name}_increase":
+            own = _metric(metric, lambda quality: quality.value, metric.more_is_better)
+            return replace(own, unit="points", decimals=2, relative=True)
     return None
 
 

@@ -33,7 +33,10 @@ class Size(_Strict, frozen=True, kw_only=True):
 class Reported(_Strict, frozen=True, kw_only=True):
     """One number of a paper.
 
-    `metric` is a metric of the task, the complement of one, a size or cost (`benchmarks.papers.quantities`), or CLAIM.
+    `network` is a name or a pattern (`mlp_*`): the mean over several networks answers then.
+
+    `metric` is a metric of the task, the complement of one, a size or cost (`benchmarks.papers.quantities`),
+    CLAIM, or the name of a metric with `_increase`: by how many per cent it is larger than the uncompressed network's.
     `method` is the method of this suite that the number is about, if that is not the paper's own. `point` names the
     operating point by labels that the method yields, and `config` holds settings that differ from the method's defaults. If
     `budget` is given, only records at that budget answer. `baseline` is the value of the paper's own uncompressed network.

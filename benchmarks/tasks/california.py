@@ -28,7 +28,7 @@ from methods.interface import Augmentation, Split
 SIZES = (14_448, 2_064, 4_128)  # train, validation, test
 ITEMS = (SIZES[0], SIZES[2])
 METRICS = squared_error("(100 k$)²", 4, "Squared error of the predicted median value of a district's houses")
-ARGUMENTS = {"widths": [8, 64, 64, 1]}
+ARGUMENTS = {"widths": [8, 100, 100, 100, 100, 1]}
 NETWORKS = dict.fromkeys((f"mlp_{seed:02d}" for seed in range(20)), ARGUMENTS)
 # Of the training items: of each feature, and of the target.
 MEAN = (3.85617, 28.6066, 5.41135, 1.09508, 1428.25, 3.08521, 35.6341, -119.577)
