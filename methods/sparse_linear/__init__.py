@@ -7,7 +7,7 @@ norm, few terms approximate it. From the last layer back, each neuron that a lat
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
@@ -84,32 +84,38 @@ def compress(task: Task, config: Config, run: Run) -> Iterator[Compressed]:
     storage.check_names(task)
     inputs = task.prepare(task.calibration(min(config.items, len(task.train))).inputs)
     layers = list(observed(perceptron(task.reference()) or [], inputs))
-    for point in config.points():
+    points = config.points()
+    rules = _refitting(layers, config.penalties) if config.rule == "lasso" else map(_keeping, points)
+    for point, rule in zip(points, rules, strict=True):
         network = task.reference()
-        for one, (weight, bias) in zip(perceptron(network) or [], pruned(layers, _rule(config, point)), strict=True):
+        for one, (weight, bias) in zip(perceptron(network) or [], pruned(layers, rule), strict=True):
             one.weight.copy_(weight), one.bias.copy_(bias)
         tensors = storage.tensors(network)
         part = sparse.part(list(tensors), list(tensors.values()), "weights")
         yield Compressed(task.architecture, task.arguments, (part,), point)
 
 
-def _rule(config: Config, point: Mapping[str, float]) -> Rule:
-    if config.rule == "lasso":
-        return lambda layer, read: _refitted(layer, read, point["lambda"])
+def _keeping(point: Mapping[str, float]) -> Rule:
+    """ABP-M or Mag, by the labels of a point."""
 
-    def kept(layer: Layer, read: Tensor) -> tuple[Tensor, Tensor]:
+    def rule(layer: Layer, read: Tensor) -> tuple[Tensor, Tensor]:
         rows = layer.weight[read]
-        if config.rule == "bound":
-            mask = neurons.largest(rows, neurons.kept(rows, point["eta"], point["q"]))
-        else:
+        if "share" in point:
             mask = neurons.without_smallest(rows, point["share"])
+        else:
+            mask = neurons.largest(rows, neurons.kept(rows, point["eta"], point["q"]))
         return rows * mask, layer.bias[read]
 
-    return kept
+    return rule
 
 
-def _refitted(layer: Layer, read: Tensor, penalty: float) -> tuple[Tensor, Tensor]:
-    """The Lasso with an intercept: the mean of each neuron's sum stays."""
-    rows = layer.weight[read]
-    found = neurons.lasso(layer.gram, rows, penalty)
-    return found, layer.bias[read] + (rows - found) @ layer.mean
+def _refitting(layers: Sequence[Layer], penalties: Sequence[float]) -> Iterator[Rule]:
+    """ABP-L for each penalty: the Lasso with an intercept, so that the mean of each neuron's sum stays."""
+    paths = {layer: neurons.lasso(layer.gram, layer.weight, penalties) for layer in layers}
+    for number in range(len(penalties)):
+
+        def rule(layer: Layer, read: Tensor, number: int = number) -> tuple[Tensor, Tensor]:
+            found = paths[layer][number]
+            return found[read], (layer.bias + (layer.weight - found) @ layer.mean)[read]
+
+        yield rule

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 Rule: TypeAlias = "Callable[[Layer, Tensor], tuple[Tensor, Tensor]]"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Layer:
     """`weight` (out, in) and `bias` (out,) of a linear layer, and `mean` (in,) and covariance `gram` (in, in) of its inputs.
 

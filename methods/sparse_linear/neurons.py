@@ -5,13 +5,18 @@ A row w of d weights is replaced by few non-zero ones. Everything is in fp64.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import TypeAlias
+
+import numba
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
-SWEEPS, TOLERANCE = (
-    2_000,
-    1e-6,
-)  # of the coordinate descent; the largest change in a sweep, relative to the largest weight
+SWEEPS = 10_000  # of the coordinate descent, at most
+TOLERANCE = 1e-5  # largest change in the last sweep, relative to the largest weight
+Floats: TypeAlias = npt.NDArray[np.float64]
 
 
 def sparsity_index(rows: Tensor, q: float) -> Tensor:
@@ -47,25 +52,34 @@ def without_smallest(rows: Tensor, share: float) -> Tensor:
     return largest(rows, torch.full((len(rows),), count))
 
 
-def lasso(gram: Tensor, rows: Tensor, penalty: float, start: Tensor | None = None) -> Tensor:
-    """The rows v that minimise ½ (v − w)ᵀ G (v − w) + λ ‖v‖₁ for rows w (N, d) and the Gram matrix G (d, d) of the inputs.
+def lasso(gram: Tensor, rows: Tensor, penalties: Sequence[float]) -> list[Tensor]:
+    """For each penalty λ, the rows v that minimise ½ (v − w)ᵀ G (v − w) + λ ‖v‖₁, for rows w (N, d) and G (d, d).
 
-    With G = XᵀX/n this is the Lasso of X w on X (in scikit-learn's convention), by coordinate descent from `start`.
+    With G = XᵀX/n of centred inputs X (n, d), this is the Lasso of X w on X with an intercept, in scikit-learn's convention.
+    The path from the largest penalty down is found by coordinate descent: each solution is the start of the next.
     """
-    found = (rows if start is None else start).clone()
-    slopes = (rows - found) @ gram  # of the squared error, negative
-    diagonal = gram.diagonal()
-    live = [int(j) for j in diagonal.nonzero()[:, 0]]
-    found[:, diagonal == 0] = 0.0  # an input that never varies explains nothing
-    for _ in range(SWEEPS):
-        change = 0.0
-        for j in live:
-            best = slopes[:, j] + diagonal[j] * found[:, j]
-            step = (best.abs() - penalty).clamp_min(0) * best.sign() / diagonal[j] - found[:, j]
-            if step.any():
-                found[:, j] += step
-                slopes -= step[:, None] * gram[j]
-                change = max(change, float(step.abs().max()))
-        if change <= TOLERANCE * float(found.abs().max()):
-            return found
+    path, start = {}, np.zeros(rows.shape)
+    for penalty in sorted(penalties, reverse=True):
+        path[penalty] = start = _descended(gram.numpy(), rows.numpy(), start, penalty)
+    return [torch.from_numpy(path[penalty]) for penalty in penalties]
+
+
+@numba.njit(cache=True)
+def _descended(gram: Floats, rows: Floats, start: Floats, penalty: float) -> Floats:
+    found = start.copy()
+    for n in range(len(rows)):
+        own = found[n]
+        slopes = gram @ (rows[n] - own)  # of the squared error, negative
+        for _ in range(SWEEPS):
+            change = largest = 0.0
+            for j in range(len(own)):
+                curvature, before = gram[j, j], own[j]
+                best = slopes[j] + curvature * before
+                # An input that never varies explains nothing.
+                own[j] = np.sign(best) * max(abs(best) - penalty, 0.0) / curvature if curvature > 0 else 0.0
+                if own[j] != before:
+                    slopes -= (own[j] - before) * gram[j]
+                change, largest = max(change, abs(own[j] - before)), max(largest, abs(own[j]))
+            if change <= TOLERANCE * largest:
+                break
     return found
