@@ -38,7 +38,7 @@ def shown(capsys: pytest.CaptureFixture[str]) -> str:
         ("run digits -n digits_cn", "error: unknown network of suite 'digits' 'digits_cn': did you mean 'digits_cnn'?"),
         ("run digits -b shrt", "error: unknown budget 'shrt': did you mean 'short'?"),
         ("plan digits -c 44136fa4", "error: unknown configuration '44136fa4': did you mean '44136fa3'?"),
-        ("fetch cifar", "error: unknown task 'cifar': did you mean 'cifar10'?"),
+        ("fetch imagnet", "error: unknown task 'imagnet': did you mean 'imagenet"),
         ("fetch cifar10 -n resnet21", "error: unknown network of task 'cifar10' 'resnet21': did you mean 'resnet"),
         ("show digits", "error: there are no records of 'digits' in results: `ratebench run digits` makes them"),
         ("verify digits", "error: no artefact of 'digits' is in results"),
