@@ -12,15 +12,17 @@ import msgspec
 import numpy as np
 import pytest
 import torch
+from msgspec.structs import replace
 from torch import Tensor
 
-from benchmarks import networks, storage, tasks, training
+from benchmarks import cli, networks, storage, tasks, training
 from benchmarks.data import idx
 from benchmarks.errors import RateBenchError, TaskError, UnknownName
 from benchmarks.fingerprint import ROOT
 from benchmarks.running import params, recipes, reference_training
 from benchmarks.running.contents import tensors_hash
 from benchmarks.running.recipes import Recipe
+from benchmarks.running.speed import Speed
 from benchmarks.tasks import california, diabetes, mnist
 from benchmarks.tasks.kinds import trained
 
@@ -77,6 +79,25 @@ def test_training_goes_on_from_the_last_epoch(elsewhere: Path, monkeypatch: pyte
     assert not trained.path("diabetes", "mlp").exists()
     assert reference_training.train("diabetes", "mlp", epochs.append).read_bytes() == whole
     assert [message.partition("epoch ")[2][:3] for message in epochs] == ["1/3", "2/3", "2/3", "3/3"]
+
+
+def test_the_plan_tells_what_is_to_be_trained_first(
+    elsewhere: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(reference_training, "speed", lambda *_: Speed(forward=1e6, training=0.1))
+    hours = reference_training.hours("diabetes", "mlp")
+    assert hours == pytest.approx(3 * diabetes.SIZES[0] / 0.1 / 3600)
+    assert reference_training.hours("digits", "digits_cnn") is None, "it has no recipe"
+    plan = replace(params.suite("digits"), task="diabetes", networks=["mlp"], methods=["reference"])
+    monkeypatch.setattr(params, "suite", lambda _: plan)
+    monkeypatch.setenv("COLUMNS", "200")
+    with pytest.raises(SystemExit), monkeypatch.context() as patch:
+        patch.setattr("sys.argv", ["ratebench", "plan", "digits"])
+        cli.main()
+    out = capsys.readouterr().out
+    assert "references/diabetes/mlp" in out and "to train first: `ratebench train diabetes mlp`" in out
+    reference_training.train("diabetes", "mlp", lambda _: None)
+    assert reference_training.hours("diabetes", "mlp") is None
 
 
 def test_each_reference_has_its_own_beginning() -> None:

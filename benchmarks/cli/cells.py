@@ -26,7 +26,7 @@ from benchmarks.cli.app import (
 )
 from benchmarks.cli.tables import Column, Table
 from benchmarks.errors import MethodError, RateBenchError, UnknownName
-from benchmarks.running import environment, forecast, learning_rates, params, schedule
+from benchmarks.running import environment, forecast, learning_rates, params, reference_training, schedule
 from benchmarks.running.cell import Cell
 from benchmarks.running.plan import cells as planned_cells
 from benchmarks.running.plan import usable
@@ -93,6 +93,12 @@ def plan(
             table.add(cell.id, f"{ended.status}, {counted(ended.points, 'point')}, {ended.wall_s:.0f} s", "", "")
     for key, error in broken.items():
         table.add(f"{suite}/*/{key}", f"not run: {error}", "", "")
+    for task, name in dict.fromkeys((cell.task, cell.network) for cell, _ in planned):
+        hours = reference_training.hours(task, name)
+        if hours is not None:
+            table.add(
+                f"references/{task}/{name}", f"to train first: `ratebench train {task} {name}`", f"{hours:,.2f}", ""
+            )
     table.print(console)
     if costs:
         total = [sum(getattr(c, name) for c in costs if c) for name in ("seconds", "disk_bytes")]
