@@ -67,8 +67,8 @@ def test_each_paper_has_a_line_with_its_zeros(monkeypatch: pytest.MonkeyPatch) -
             ["not attempted"] * 1200 + ["worse"],
             "None of the 1,201 reported results is replicated: 1 worse, 1,200 not attempted.",
         ),
-        (["replicated", "better"], "1 of the 2 reported results is replicated: 1 better."),
-        (["replicated", "replicated"], "2 of the 2 reported results are replicated."),
+        (["replicated", "better"], "1 of the 2 reported results is replicated, by a reconstruction: 1 better."),
+        (["replicated", "replicated"], "2 of the 2 reported results are replicated, 2 by reconstructions."),
         (
             ["accounting matched", "accounting differs", "not counted"],
             "Of 3 reported sizes and costs that need no training, 1 match to the last digit.",

@@ -57,8 +57,11 @@ def train(
     network: Annotated[list[str] | None, typer.Argument(help="Its networks; by default all with a recipe.")] = None,
 ) -> None:
     """Train reference networks by their recipes in params.yaml; continues after an interruption, and keeps trained ones."""
-    for name in network or [name for name in tasks.get(task).NETWORKS if params.recipe(task, name)]:
-        say(f"{task}, {name}: {reference_training.train(task, name, say)}")
+    chosen = network or [name for name in tasks.get(task).NETWORKS if params.recipe(task, name)]
+    for name in chosen:
+        reference_training.train(task, name, say)
+    if not chosen:
+        say(f"params.yaml has no recipe for a reference of {task}: nothing to train")
 
 
 def _write(note: Path | None, content: dict[str, Any]) -> None:

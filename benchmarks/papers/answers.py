@@ -6,14 +6,13 @@ import math
 import statistics
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 
 from msgspec.structs import replace
 
 import methods
 from benchmarks import tasks
 from benchmarks.papers import accounting, missing, quantities, reported
-from benchmarks.papers.matching import changed, has
+from benchmarks.papers.matching import changed, has, is_named
 from benchmarks.papers.missing import Planned
 from benchmarks.papers.quantities import Quantity
 from benchmarks.papers.reported import Reported
@@ -48,7 +47,7 @@ def find(wanted: Reported, rows: Sequence[Row]) -> Row | None:
 
 def find_all(wanted: Reported, rows: Sequence[Row]) -> list[Row]:
     """The same for a reported row about several networks, whose names match a pattern: a row of each that has one."""
-    networks = dict.fromkeys(row.first.network for row in rows if fnmatchcase(row.first.network, wanted.network))
+    networks = dict.fromkeys(row.first.network for row in rows if is_named(row.first.network, wanted.network))
     found = [find(replace(wanted, network=network), rows) for network in networks]
     return [row for row in found if row is not None]
 
@@ -59,7 +58,7 @@ def fitting(wanted: Reported, rows: Sequence[Row]) -> list[Row]:
         row
         for row in rows
         if row.first.task == wanted.task
-        and fnmatchcase(row.first.network, wanted.network)
+        and is_named(row.first.network, wanted.network)
         and wanted.budget in ("", row.first.budget)
         and has(row.first.config, wanted.config)
     ]

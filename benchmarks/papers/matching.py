@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import math
+from fnmatch import fnmatchcase
 from typing import Any
 
 from benchmarks.records import described
 from benchmarks.records.rows import Row
+
+
+def is_named(network: str, wanted: str) -> bool:
+    """Whether a network has the name `wanted`, or one that matches it as a pattern."""
+    return network == wanted or fnmatchcase(network, wanted)
 
 
 def _same(wanted: Any, found: Any) -> bool:

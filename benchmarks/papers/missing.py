@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import fnmatch
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from benchmarks import tasks
-from benchmarks.papers.matching import has
+from benchmarks.papers.matching import has, is_named
 from benchmarks.papers.reported import Reported
 from benchmarks.records import described
 from benchmarks.records.rows import Row
@@ -32,10 +31,11 @@ def reason(wanted: Reported, method: str, rows: Sequence[Row], planned: Sequence
 
     `rows` are those of the method that fit the row in all but its point.
     """
-    if wanted.task in tasks.names() and not fnmatch.filter(tasks.get(wanted.task).NETWORKS, wanted.network):
+    known = tasks.get(wanted.task).NETWORKS if wanted.task in tasks.names() else None
+    if known is not None and not any(is_named(network, wanted.network) for network in known):
         return f"the task {wanted.task} has no network {wanted.network}"
     left = [p for p in planned if (p.method, p.task) == (method, wanted.task)]
-    left = [p for p in left if fnmatch.fnmatchcase(p.network, wanted.network)]
+    left = [p for p in left if is_named(p.network, wanted.network)]
     if not left:
         return f"this suite does not plan {method} on {wanted.network}"
     left = [p for p in left if wanted.budget in ("", p.budget)]

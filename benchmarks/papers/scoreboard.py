@@ -47,7 +47,13 @@ class Scoreboard:
         if results == 1:
             return f"The one reported result is {'' if replicated else 'not '}replicated."
         share = f"{replicated:,} of the" if replicated else "None of the"
-        return f"{share} {results:,} reported results {'are' if replicated > 1 else 'is'} replicated."
+        rebuilt = sum(
+            line.measured[MEASURED.index("replicated")] for line in self.lines if line.fidelity == "reconstruction"
+        )
+        whose = (
+            "" if not rebuilt else ", by a reconstruction" if replicated == 1 else f", {rebuilt:,} by reconstructions"
+        )
+        return f"{share} {results:,} reported results {'are' if replicated > 1 else 'is'} replicated{whose}."
 
     @property
     def sentences(self) -> str:

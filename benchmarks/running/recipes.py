@@ -19,7 +19,7 @@ Recipes: TypeAlias = "dict[str, dict[str, Recipe]]"  # by task and by network or
 class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """`source` says where it comes from. The learning rate `lr` follows a cosine or, with `milestones`, `gamma` at each.
 
-    `warmup` holds its factors in the epochs before that, which are among `epochs`. `augmented`: with the task's augmentation.
+    `warmup` holds its factors in the epochs before that, which are among `epochs`.
     """
 
     source: str

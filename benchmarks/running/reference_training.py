@@ -95,6 +95,7 @@ def train(task_name: str, network: str, say: Say) -> Path:
     storage.write(file.with_suffix(".json"), msgspec.json.format(msgspec.json.encode(note), indent=1) + b"\n")
     storage.write(file, safetensors.torch.save(tensors))
     shutil.rmtree(folder, ignore_errors=True)
+    say(f"{task_name}, {network}: trained, {file}")
     return file
 
 
