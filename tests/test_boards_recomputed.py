@@ -41,10 +41,11 @@ def front(own: list[Place]) -> list[Place]:
 
 
 class Curve:
-    """A method's points in the order of their bytes, with what lies between them."""
+    """A method's points in the order of their bytes, with what lies between them; level up to the largest of `every`."""
 
-    def __init__(self, own: list[Place]) -> None:
+    def __init__(self, own: list[Place], every: list[Place]) -> None:
         self.own = sorted(own, key=lambda place: place.size("file"))
+        self.largest = max(place.size("file") for place in every)
         self.sizes = np.array([place.size("file") for place in self.own])
         self.scores = np.array([place.value for place in self.own])
 
@@ -56,7 +57,7 @@ class Curve:
         return [(1 - share, low), (share, high)]
 
     def has(self, size: float) -> bool:
-        return bool(self.sizes[0] <= size <= self.sizes[-1]) and (len(self.own) > 1 or self.sizes[0] == size)
+        return bool(self.sizes[0] <= size <= self.largest)
 
     def smallest(self, score: float) -> tuple[float, bool] | None:
         """The smallest size with at least this score, and whether the curve ends there."""
@@ -114,7 +115,11 @@ def place_of(one: Envelope) -> tuple[str, str]:
 
 
 def measured(found: list[Envelope], known: dict[str, Place]) -> list[Curve]:
-    return [Curve([known[row.first.id] for row in one.rows]) for one in found]
+    def among(one: Envelope) -> list[Place]:
+        lines = (one.line, *one.others) if one.chosen == "validation" else (one.line,)
+        return [known[row.first.id] for line in lines for row in line.rows]
+
+    return [Curve([known[row.first.id] for row in one.rows], among(one)) for one in found]
 
 
 def told_and_measured(known: dict[str, Place]) -> Iterator[tuple[boards.Board, dict[int, Curve]]]:
@@ -126,10 +131,10 @@ def told_and_measured(known: dict[str, Place]) -> Iterator[tuple[boards.Board, d
 
 
 def at(curve: Curve, size: float) -> list[tuple[float, Place]]:
-    """The mixture at a size, or the smallest file where all are larger."""
-    if len(curve.own) == 1 or size < curve.sizes[0]:
+    """The mixture at a size; the smallest file where all are larger, the largest one where all are smaller."""
+    if size <= curve.sizes[0]:
         return [(1.0, curve.own[0])]
-    return curve.weights(size)
+    return [(1.0, curve.own[-1])] if size >= curve.sizes[-1] else curve.weights(size)
 
 
 def test_every_rank_is_the_same_from_the_files_alone(known: dict[str, Place]) -> None:

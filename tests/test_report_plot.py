@@ -46,7 +46,8 @@ def test_a_curve_has_the_points_that_validation_chooses(opened: Open, tmp_path: 
         for steps, points in known.items()
         for i, (size, test, right) in enumerate(points)
     ]
-    page = opened(render(SUITE, store(tmp_path / "results", [*records, reference()]), tmp_path / "reports"))
+    page = opened(render(SUITE, store(tmp_path / "results", [*records, reference()]), tmp_path / "reports"), "#at=2")
+    assert "files of 4,000 to 9,000 B" in page.inner_text("#at-rate")  # though the largest one is not chosen
     (curve,) = page.evaluate(
         "page.curves.filter(curve => curve.method === 'alpha').map(curve => curve.rows.map(row => value(row, 'bytes')))"
     )

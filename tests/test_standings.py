@@ -164,6 +164,31 @@ def test_validation_chooses_the_points_of_a_curve(tmp_path: Path) -> None:
     assert (alpha.chosen, [row.file_bytes.mean for row in alpha.rows]) == ("only", [9000, 5000])
 
 
+def test_a_curve_stays_level_up_to_the_largest_file(tmp_path: Path) -> None:
+    """At 10,000 bytes, a user of the method takes the file of 8,000, which is as good on validation as that of 16,000."""
+    sizes = ((3, 0, 16_000, 930), (3, 1, 12_000, 925), (4, 0, 8000, 900), (4, 1, 5000, 850))
+    records = [
+        made(
+            index=index,
+            config={"steps": steps},
+            file_bytes=size,
+            correct=right,
+            validation=counted(min(right + 70, 970)),
+        )
+        for steps, index, size, right in sizes
+    ]
+    beta = [made("beta", index=i, file_bytes=size, correct=890) for i, size in enumerate((15_000, 9000))]
+    found, curves = board(tmp_path, [*records, *beta, reference()])
+    places = {
+        ratio: {curves[one.envelope].line.method: one.place for one in found.rates[ratio]} for ratio in (2, 4, 6, 10)
+    }
+    assert set(places[2]) == set(places[10]) == set()  # 20,000 and 4,000 bytes
+    assert (places[4]["alpha"].score, places[4]["alpha"].bytes) == (90, 8000)
+    assert 85 < places[6]["alpha"].score < 90
+    (answer,) = asked(tmp_path, [*records, *curve("beta", [15_000, 3000], [500, 400]), reference()])
+    assert answer.best[10] is not None and answer.best[10].methods == ("beta",)
+
+
 def asked(folder: Path, records: list[Record], stale: set[str] | None = None) -> list[answers.Answer]:
     """The answers of records; `stale` holds the ids of those that were measured by other code."""
     rows = aggregate(records)

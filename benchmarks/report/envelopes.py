@@ -1,7 +1,8 @@
 """The curve of each method on one network at one budget: the points of all its configurations that validation chooses.
 
 A method with several configurations is shown at its best, and the test items play no part in the choice: of all its points,
-those stay that no other one beats in both cost and validation score. The cost is the file's bytes, or another count.
+those stay that no other one beats in both cost and validation score. The cost is the file's bytes, or another count. Where
+validation prefers a smaller file to larger ones, the curve stays level up to the method's largest file.
 """
 
 from __future__ import annotations
@@ -29,13 +30,15 @@ class Envelope:
 
     `line` is its first configuration, which gives name and look; `rows` are the points, the costliest first; `others` are
     further configurations. `chosen` is how: there is only one configuration, by validation scores, or the first
-    configuration because points without a validation score can't be compared.
+    configuration because points without a validation score can't be compared. `largest` is the mean size in bytes of the
+    largest file among which was chosen.
     """
 
     line: Series
     rows: tuple[Row, ...]
     others: tuple[Series, ...]
     chosen: Chosen
+    largest: float
 
     @property
     def place(self) -> tuple[str, str]:
@@ -70,12 +73,12 @@ def envelopes(
         others = tuple(one for one in own if one is not line)
         scored = [(row, validation(row)) for one in own for row in one.rows]
         known = [(row, score) for row, score in scored if score is not None]
-        if not others:
-            yield Envelope(line, _ordered(line.rows, cost), others, "only")
-        elif len(known) < len(scored):
-            yield Envelope(line, _ordered(line.rows, cost), others, "first")
-        else:
-            yield Envelope(line, _ordered(unbeaten(known, line.more_is_better, cost), cost), others, "validation")
+        rows: Sequence[Row] = line.rows
+        chosen: Chosen = "first" if others else "only"
+        if others and len(known) == len(scored):
+            rows, chosen = unbeaten(known, line.more_is_better, cost), "validation"
+        among = [row for row, _ in known] if chosen == "validation" else line.rows
+        yield Envelope(line, _ordered(rows, cost), others, chosen, max(map(_bytes, among)))
 
 
 def labels(curves: Sequence[Envelope]) -> list[str]:

@@ -96,6 +96,7 @@ def page(facts: Mapping[str, Any], contents: Contents) -> str:
                 "rows": [places[row.key] for row in one.rows],
                 "others": [lines[id(other)] for other in one.others],
                 "chosen": one.chosen,
+                "largest": one.largest,
                 "name": one.series.name,
                 "label": label,
                 "protocol": one.line.budget,

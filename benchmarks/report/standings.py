@@ -1,10 +1,10 @@
 """Methods in order at one rate and at one quality, on one network at one budget.
 
-Between two neighbours in bytes, a curve is linear over the logarithm of bytes; outside its points it is not known. Two methods
-differ at a rate if the 95 % interval of their paired difference over the test items excludes zero. A paired difference needs
-the values of single items; without them, the two scores are taken as independent. Of two methods at one quality, the one with
-the smaller file is better if, at that many bytes, the other one's score is lower beyond chance, or if the other curve ends at
-a larger file that is good enough, too.
+Between two neighbours in bytes, a curve is linear over the logarithm of bytes. From its largest point it stays level up to the
+method's largest file; outside it is not known. Two methods differ at a rate if the 95 % interval of their paired difference
+over the test items excludes zero. A paired difference needs the values of single items; without them, the two scores are taken
+as independent. Of two methods at one quality, the one with the smaller file is better if, at that many bytes, the other one's
+score is lower beyond chance, or if the other curve ends at a larger file that is good enough, too.
 """
 
 from __future__ import annotations
@@ -76,9 +76,12 @@ class AtQuality:
     better: tuple[int, ...]
 
 
-def at_bytes(rows: Sequence[Row], size: float) -> Place | None:
-    """The place on a curve (the largest file first) at so many bytes; None outside it."""
-    for high, low in itertools.pairwise([*rows[:1], *rows]):
+def at_bytes(curve: Envelope, size: float) -> Place | None:
+    """The place on a curve at so many bytes; None outside it."""
+    first = curve.rows[0]
+    if first.file_bytes.mean < size <= curve.largest:
+        return Place(first, first, 0.0)
+    for high, low in itertools.pairwise([first, *curve.rows]):
         if low.file_bytes.mean <= size <= high.file_bytes.mean:
             between = math.log(high.file_bytes.mean / low.file_bytes.mean)
             share = math.log(size / low.file_bytes.mean) / between if between else 0.0
@@ -141,7 +144,7 @@ class Standings:
 
     def at_rate(self, size: float) -> Iterator[AtRate]:
         """Every method that has this size on its curve, the best one first."""
-        known = [(number, at_bytes(one.rows, size)) for number, one in zip(self._numbers, self._envelopes, strict=True)]
+        known = [(number, at_bytes(one, size)) for number, one in zip(self._numbers, self._envelopes, strict=True)]
         found = [(number, place) for number, place in known if place is not None]
         if not found:
             return
@@ -166,16 +169,16 @@ class Standings:
             better = (
                 other
                 for other, _, there, _ in found[:i]  # a curve that ends here was not measured with fewer bytes
-                if (there.bytes < place.bytes if ends else self._is_better(there, one.rows))
+                if (there.bytes < place.bytes if ends else self._is_better(there, one))
             )
             yield AtQuality(number, place, ends, tuple(better))
 
-    def _is_better(self, place: Place, rows: Sequence[Row]) -> bool:
+    def _is_better(self, place: Place, curve: Envelope) -> bool:
         """Whether a curve is worse than a place at its bytes, beyond chance.
 
         The curve's smallest file stands for what is smaller than that.
         """
-        other = at_bytes(rows, place.bytes) or Place(rows[-1], rows[-1], 0.0)
+        other = at_bytes(curve, place.bytes) or Place(curve.rows[-1], curve.rows[-1], 0.0)
         sign = 1 if place.low.quality.metric.more_is_better else -1
         return sign * place.score > sign * other.score and bool(self._differ([place, other])[0, 1])
 

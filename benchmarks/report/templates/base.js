@@ -169,7 +169,7 @@ async function loadData() {
     [row.interval] = row.intervals;
     row.searched = [row.line.name, ...row.texts].join(" ").toLowerCase();
   }
-  page.curves = page.envelopes.map(({ line, rows, others, name, label, protocol }, envelope) => ({ ...page.lines[line], name, label, protocol, envelope, others: others.length, rows: rows.map((row) => page.rows[row]) }));
+  page.curves = page.envelopes.map(({ line, rows, others, name, label, protocol, largest }, envelope) => ({ ...page.lines[line], name, label, protocol, largest, envelope, others: others.length, rows: rows.map((row) => page.rows[row]) }));
   page.rowByKey = new Map(page.rows.map((row) => [row.key, row]));
   [records, logs] = ["records", "logs"].map((id) => inflate(id).then(JSON.parse));
   for (const promise of [records, logs]) promise.catch(() => {}); // who opens a row's details is told

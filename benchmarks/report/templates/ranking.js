@@ -56,8 +56,8 @@ function drawAtRate() {
     line.append(nameCell(curve), number(rounded(at[4], page.metric.decimals)), neighbours(at));
     return line;
   }), ...outside.map((curve) => {
-    const line = cell("tr", number("–")), sizes = curve.rows.map((row) => value(row, "bytes"));
-    line.append(nameCell(curve), number("–"), cell("td", `files of ${ends([Math.min(...sizes), Math.max(...sizes)], { decimals: 0 }, " to ")} B`, { className: "words" }));
+    const line = cell("tr", number("–")), smallest = Math.min(...curve.rows.map((row) => value(row, "bytes")));
+    line.append(nameCell(curve), number("–"), cell("td", `files of ${ends([smallest, curve.largest], { decimals: 0 }, " to ")} B`, { className: "words" }));
     return line;
   }));
   element("at-rate-note").textContent = `${rounded(networkSize() / Number(ratioHere()), 0)} bytes.`;
