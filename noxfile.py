@@ -70,6 +70,13 @@ def digits(session: nox.Session) -> None:
 
 
 @verb
+def mnist(session: nox.Session) -> None:
+    """Compress LeNet-5 and LeNet-300-100 without training, or a selection: `-- --budget short --method sap`."""
+    jobs = [] if session.posargs else ["--jobs", str(min(4, os.cpu_count() or 1))]
+    measure(session, "mnist", *jobs)
+
+
+@verb
 def cifar10(session: nox.Session) -> None:
     """Reproduce the CIFAR-10 leaderboard, or a selection: `-- --budget short --method surp`."""
     measure(session, "cifar10")

@@ -75,10 +75,10 @@ def train(task_name: str, network: str, say: Say) -> Path:
     key = json_hash([settings, code])[:16]
     folder = file.parents[2] / ".work" / f"references--{task_name}--{network}--{key}"
     started, begin = datetime.now(UTC).isoformat(timespec="seconds"), time.perf_counter()
+    commit, dirty = environment.commit()
     made = initial(task)
     fit(made, task, _Run(task, folder, say), recipe.made(), "reference")
     tensors = {name: tensor.contiguous() for name, tensor in made.state_dict().items()}
-    commit, dirty = environment.commit()
     note = {
         "recipe": settings,
         "validation": _validation(made, task),
