@@ -23,7 +23,10 @@ ITEMS = 9
 NETWORKS: dict[str, tuple[dict[str, Any], tuple[int, int, int]]] = {
     "digits_cnn": ({"width": 8}, (1, 8, 8)),
     "digits_resnet": ({"width": 8, "blocks": 1}, (1, 8, 8)),
+    "cifar_densenet": ({"depth": 40}, (3, 32, 32)),
+    "cifar_preact_resnet": ({"depth": 20}, (3, 32, 32)),
     "cifar_resnet": ({"depth": 20}, (3, 32, 32)),
+    "cifar_vgg": ({"depth": 16}, (3, 32, 32)),
     "lenet5": ({}, (1, 28, 28)),
     "mlp": ({"widths": [64, 16, 10]}, (1, 8, 8)),
     "mobilenet_v1": ({"width": 0.25, "classes": 10}, (3, 32, 32)),

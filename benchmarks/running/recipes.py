@@ -19,7 +19,8 @@ Recipes: TypeAlias = "dict[str, dict[str, Recipe]]"  # by task and by network or
 class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """`source` says where it comes from. The learning rate `lr` follows a cosine or, with `milestones`, `gamma` at each.
 
-    `warmup` holds its factors in the epochs before that, which are among `epochs`.
+    `warmup` holds its factors in the epochs before that, which are among `epochs`. `decay_norm`: weight decay also applies to
+    BatchNorm's scale and shift.
     """
 
     source: str
@@ -30,6 +31,7 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     momentum: Annotated[float, Meta(ge=0, lt=1)] = 0.9
     nesterov: bool = False
     weight_decay: Annotated[float, Meta(ge=0)] = 5e-4
+    decay_norm: bool = True
     milestones: tuple[Positive, ...] = ()
     gamma: Positive = 0.1
     warmup: tuple[Positive, ...] = ()
@@ -42,7 +44,7 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         optimiser: training.Optimise = training.AdamW(self.weight_decay)
         if self.optimiser == "sgd":
             optimiser = training.SGD(self.momentum, self.weight_decay, self.nesterov)
-        return training.Recipe(self.epochs, self.lr, self.batch, optimiser, schedule)
+        return training.Recipe(self.epochs, self.lr, self.batch, optimiser, schedule, self.decay_norm)
 
 
 def checked(entry: Any, where: str) -> Recipes:
