@@ -58,8 +58,7 @@ def train(
 ) -> None:
     """Train reference networks by their recipes in params.yaml; continues after an interruption, and keeps trained ones."""
     chosen = network or [name for name in tasks.get(task).NETWORKS if params.recipe(task, name)]
-    for name in chosen:
-        reference_training.train(task, name, say)
+    reference_training.train_all(task, chosen, say)
     if not chosen:
         say(f"params.yaml has no recipe for a reference of {task}: nothing to train")
 
