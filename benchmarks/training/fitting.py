@@ -98,7 +98,7 @@ def fitted(
     vars(state).update(run.restore(STAGE) or {})
     state.to(run.device)
     encoded = cast(SineNetwork, networks[0]).encoding(inputs.to(run.device))
-    targets = (2 * colours.to(run.device).float() / 255).sub_(1)
+    targets = colours.to(run.device) / 127.5 - 1
     pixels = len(inputs)
     batch = max(1, round(recipe.share * pixels))
     steps_per_pass = -(-pixels // batch)

@@ -64,7 +64,7 @@ class Picture(Classification):
 
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """The mean squared error of colours in [−1, 1]."""
-        return nn.functional.mse_loss(outputs, 2 * targets / 255 - 1)
+        return nn.functional.mse_loss(outputs, targets / 127.5 - 1)
 
     def scores(self, outputs: Tensor, targets: Tensor) -> dict[str, Tensor]:
         """PSNR in dB of each picture (N,): colours are clipped to [0, 1] and not rounded."""
