@@ -16,7 +16,7 @@ from torch import Tensor, nn
 OMEGA = 30.0  # inside the sines of hidden layers
 SCALE = 1.4  # of neighbouring frequencies of the encoding
 HIDDEN = 4  # layers with a sine
-BLOCK = 2**15  # pixels that pass at a time: their activations take a few megabytes
+BLOCK = 2**15  # pixels that pass at a time, about: their activations take a few megabytes
 MOST = 2**13  # pixels of a side
 
 
@@ -33,7 +33,7 @@ class Encoding(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if not self.scales:
             return x
-        angles = x[..., None, :] * torch.tensor(self.scales, device=x.device)[:, None]
+        angles = x[..., None, :] * x.new_tensor(self.scales)[:, None]
         waves = torch.stack((angles.sin(), angles.cos()), -1)
         return torch.cat((x, waves.flatten(-3)), -1)
 
@@ -71,7 +71,9 @@ class SineNetwork(nn.Module):
             layer.weight.uniform_(-bound, bound)
 
     def forward(self, x: Tensor) -> Tensor:
-        return torch.cat([self.layers(self.encoding(block)) for block in x.split(BLOCK, -2)], -2)
+        count = -(-self.size[0] * self.size[1] // BLOCK)
+        blocks = x.tensor_split(count, -2)  # of one size, and by a number: torch.fx can't trace a loop over them
+        return torch.cat([self.layers(self.encoding(blocks[n])) for n in range(count)], -2)
 
 
 def sine(size: Sequence[int], width: int, frequencies: int) -> SineNetwork:

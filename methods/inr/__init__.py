@@ -1,6 +1,6 @@
 """INR: a picture as the quantised weights of a sine network (Strümpler, Postels, Yang, Van Gool, Tombari, ECCV 2022).
 
-The reference of the task is the network, fitted with an L1 penalty (`benchmarks/training/fitting.py`). It is quantised: a grid for
+The task's reference is the network, fitted with an L1 penalty (`benchmarks/training/fitting.py`). It is quantised: a grid for
 each tensor, learned rounding, a few steps of training through the grids. The integers are entropy coded.
 """
 
