@@ -1,7 +1,8 @@
 """`kodak`: the 24 photographs of the Kodak suite, 768 × 512 pixels or upright. A file is one photograph.
 
-The networks `kodim01` … `kodim24` are sine networks of hidden width 32, fitted to one photograph each; `kodim01_48` is one of
-width 48. Results are averaged over photographs, as is usual: the mean of their PSNR, not the PSNR of their mean error.
+The networks `kodim01` … `kodim24` are sine networks of hidden width 32, fitted to one photograph each as in the paper;
+`kodim01_48` is one of width 48. `kodim01_short` is fitted in less time, `kodim01_tiny` only to check that everything runs: the
+recipes are in params.yaml. Results are averaged over photographs, as is usual: the mean of their PSNR.
 """
 
 from __future__ import annotations
@@ -21,13 +22,18 @@ from benchmarks.tasks.kinds import pictures, trained
 from benchmarks.tasks.kinds.pictures import Picture, PictureTest
 
 ITEMS, METRICS = pictures.ITEMS, pictures.METRICS
-WIDTHS = (32, 48, 64, 128)
+WIDTHS = {
+    "": 32,
+    "_48": 48,
+    "_64": 64,
+    "_128": 128,
+    "_short": 32,
+    "_tiny": 32,
+}  # hidden, by the end of a network's name
 FREQUENCIES = 16
 UPRIGHT = {4, 9, 10, 17, 18, 19}
 NETWORKS = {  # photograph and hidden width
-    f"kodim{number:02d}" + (f"_{width}" if width != WIDTHS[0] else ""): (number, width)
-    for width in WIDTHS
-    for number in range(1, 25)
+    f"kodim{number:02d}{end}": (number, width) for end, width in WIDTHS.items() for number in range(1, 25)
 }
 
 
