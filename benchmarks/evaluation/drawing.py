@@ -7,7 +7,7 @@ import io
 from PIL import Image
 from torch import Tensor, nn
 
-from benchmarks.errors import BitstreamError, RateBenchError, in_short
+from benchmarks.errors import BitstreamError, RateBenchError, first_line
 from benchmarks.evaluation.inference import inference
 from benchmarks.networks.sine import coordinates
 
@@ -29,7 +29,7 @@ def drawn(network: nn.Module) -> Tensor:
         with inference(network):
             colours = network(coordinates(height, width)[None])[0]
     except Exception as error:  # a file may hold any bytes
-        msg = f"its picture can't be drawn: {in_short(error)}"
+        msg = f"its picture can't be drawn: {first_line(error)}"
         raise BitstreamError(msg) from error
     return colours.add(1).mul(127.5).round().clamp(0, 255).byte().view(height, width, 3)
 

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor, nn
 
-from benchmarks.errors import in_short
+from benchmarks.errors import first_line
 
 FORMS = {"jpeg": "JPEG", "jpeg2000": "JPEG2000", "webp": "WEBP", "avif": "AVIF"}  # names here and in Pillow
 MOST_SIDE, MOST_PIXELS, MOST_BYTES = 2**13, 2**24, 2**26
@@ -35,9 +35,12 @@ class CodedPicture(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         colours = torch.from_numpy(self._decoded()).to(x.device).movedim(-1, 0)[None].float() / 127.5 - 1
-        places = x.flip(-1)[:, :, None]  # column first
-        found = F.grid_sample(colours.expand(len(x), -1, -1, -1), places, "nearest", align_corners=True)
-        return found[..., 0].mT
+        places = (
+            x[:1] if torch.equal(x, x[:1].expand_as(x)) else x
+        )  # the items of a batch have the same pixels as a rule
+        column_first = places.flip(-1)[:, :, None]
+        found = F.grid_sample(colours.expand(len(places), -1, -1, -1), column_first, "nearest", align_corners=True)
+        return found[..., 0].mT.expand(len(x), -1, -1)
 
     def _decoded(self) -> npt.NDArray[np.uint8]:
         """uint8 (height, width, 3)."""
@@ -48,7 +51,7 @@ class CodedPicture(nn.Module):
                     return np.array(image)
                 found = f"of {image.width} × {image.height} pixels in mode {image.mode}"
         except Exception as error:  # Pillow raises anything for damaged bytes
-            msg = f"its bytes are no valid {self.form} picture ({in_short(error)}): the file is damaged"
+            msg = f"its bytes are no valid {self.form} picture ({first_line(error)}): the file is damaged"
             raise ValueError(msg) from error
         msg = f"its picture is {found}, not {self.size[1]} × {self.size[0]} in RGB as the file says: it is damaged"
         raise ValueError(msg)

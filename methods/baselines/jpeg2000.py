@@ -27,7 +27,10 @@ Rate: TypeAlias = Annotated[float, Meta(gt=1, le=10_000)]
 
 @dataclass(frozen=True)
 class Config:
-    """`rates` are OpenJPEG's goals, uncompressed bytes / compressed bytes, one point each; the irreversible transform."""
+    """`rates` are OpenJPEG's goals, uncompressed bytes / compressed bytes, one point each.
+
+    The irreversible transforms of colours and waves are used.
+    """
 
     rates: tuple[Rate, ...] = (10, 20, 40, 60, 80, 120, 180, 320)
 
@@ -49,7 +52,10 @@ def compress(task: Task, config: Config, run: Run) -> Iterator[Compressed]:
         task,
         "jpeg2000",
         [
-            ({"rate": r}, {"quality_mode": "rates", "quality_layers": [r], "irreversible": True, "no_jp2": True})
+            (
+                {"rate": r},
+                {"quality_mode": "rates", "quality_layers": [r], "irreversible": True, "mct": 1, "no_jp2": True},
+            )
             for r in config.rates
         ],
     )
