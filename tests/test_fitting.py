@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,8 +12,13 @@ import torch
 from test_every_method import POST_TRAINING, MemoryRun
 from torch import Tensor, nn
 
-from benchmarks import networks
+from benchmarks import networks, tasks
+from benchmarks.errors import RateBenchError
+from benchmarks.evaluation.scoring import total_score
+from benchmarks.fingerprint import ROOT
 from benchmarks.networks import sine
+from benchmarks.running import params, recipes, reference_training
+from benchmarks.tasks.kinds import trained
 from benchmarks.training import fitting
 from benchmarks.training.fitting import Fit
 
@@ -133,3 +140,29 @@ def test_fitting_goes_on_after_an_interruption(share: float, monkeypatch: pytest
     assert saved[fitting.STAGE]["step"] == 10
     for one, other in zip(whole, fitted(2, recipe, saved), strict=True):
         assert all(torch.equal(tensor, other[name]) for name, tensor in one.items())
+
+
+def test_references_of_one_size_are_fitted_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each lands under its own name, with the quality that its note says; what is fitted stays."""
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr(
+        trained, "path", lambda task, network: tmp_path / "references" / task / f"{network}.safetensors"
+    )
+    recipe = recipes.checked({"thumbnails": {"*": {"source": "a test", "steps": 12, "share": 0.25}}}, "here")
+    monkeypatch.setattr(params, "recipe", lambda task, network: recipes.of(recipe, task, network))
+    said: list[str] = []
+    reference_training.train_all("thumbnails", ["china", "flower"], said.append)
+    for name in ("china", "flower"):
+        task = tasks.load("thumbnails", name)
+        note = json.loads((tmp_path / "references" / "thumbnails" / f"{name}.json").read_bytes())
+        assert note["together"] == 2 and note["recipe"]["share"] == 0.25
+        assert note["validation"] == {"psnr": pytest.approx(total_score(task.reference(), task.validation, task))}
+    assert sum("step 12" in line for line in said) == 1 and not [*tmp_path.rglob("*.pt")]
+    reference_training.train("thumbnails", "china", said.append)
+    assert "trained already" in said[-1]
+
+
+@pytest.mark.parametrize("changes", [{"share": 0}, {"share": 2}, {"epochs": 3}, {"steps": 0}])
+def test_a_wrong_recipe_of_a_picture_is_a_sentence(changes: dict[str, Any]) -> None:
+    with pytest.raises(RateBenchError, match=r"here, thumbnails, \*"):
+        recipes.checked({"thumbnails": {"*": {"source": "a test", "steps": 5} | changes}}, "here")
