@@ -44,7 +44,7 @@ def loss(state: dict[str, Tensor], number: int, penalty: float) -> float:
     network.load_state_dict(state)
     wanted = pictures(number + 1)[number] / 127.5 - 1
     size = sum(float(tensor.abs().sum()) for tensor in state.values())
-    return float(nn.functional.mse_loss(network(sine.coordinates(*SIZE)[None])[0], wanted)) + penalty * size
+    return nn.functional.mse_loss(network(sine.coordinates(*SIZE)[None])[0], wanted).item() + penalty * size
 
 
 def by_hand(number: int, recipe: Fit) -> dict[str, Tensor]:
