@@ -102,6 +102,20 @@ def imagenet(session: nox.Session) -> None:
 
 
 @verb
+def kodak(session: nox.Session) -> None:
+    """Fit networks to 24 photographs and code them, or a selection: `-- --method jpeg`; `-- --tiny` runs all on three."""
+    install(session, nncodec=True)
+    arguments = [argument for argument in session.posargs if argument != "--tiny"]
+    if "--tiny" in session.posargs:
+        run(session, "ratebench", "train", "kodak", "kodim0[123]_tiny")
+        run(session, "ratebench", "run", "kodak-tiny", "--results", "results/.tiny", *arguments)
+        return
+    run(session, "ratebench", "train", "kodak", "kodim??_short")
+    run(session, "ratebench", "run", "kodak", *arguments)
+    run(session, "ratebench", "report", "kodak")
+
+
+@verb
 def report(session: nox.Session) -> None:
     """Render the reports of suites (`-- digits`; default: cifar10) from their records."""
     install(session)

@@ -33,6 +33,7 @@ BudgetName = Literal["post-training", "short", "paper"]
 Fidelity = Literal["paper", "reconstruction", "baseline"]
 CLASSIFICATION = "image classification"
 REGRESSION = "regression"
+IMAGE_CODING = "image coding"
 
 
 @dataclass(frozen=True)
@@ -128,9 +129,9 @@ class Task(Protocol):
 
     `kind` is compared with `Card.kinds`. `architecture` and `arguments` name the reference network. `metrics` are the
     task's quality measures; networks are compared by the first. `augmentation` is the usual one for training on the task.
-    `uncompressed_bytes` is the numerator of every ratio: the fp32 bytes of the reference network's values or, without a
-    reference network, the bytes of the data to be coded. `reference_values` is the number of values of the reference
-    network, or None.
+    `uncompressed_bytes` is the numerator of every ratio: the fp32 bytes of the reference network's values or, where data is
+    coded (a picture), the bytes of that. `reference_values` is the number of values of the reference network, or None where
+    data is coded.
     """
 
     name: str

@@ -10,9 +10,9 @@ import methods
 
 
 def initials(name: str) -> str:
-    """ "Hans Peter Graf" -> "H. P. Graf"."""
-    *given, family = name.split()
-    return " ".join([*(f"{part[0]}." for part in given), family])
+    """ "Hans Peter Graf" -> "H. P. Graf", "Luc Van Gool" -> "L. Van Gool"."""
+    *given, family = name.replace(" Van ", " Van_").split()
+    return " ".join([*(f"{part[0]}." for part in given), family.replace("_", " ")])
 
 
 CITED = {

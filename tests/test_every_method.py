@@ -38,9 +38,11 @@ every_method = pytest.mark.parametrize("key", methods.names())
 FEWER: dict[str, dict[str, Any]] = {  # settings that only cost time here
     "aq": {"points": [[4, 64], [1, 64]], "short_points": [[3, 64], [1, 64]]},
     "hierarchical": {"batches": 8, "size": 16, "share": 0.5, "tolerance": 0.1},
+    "inr": {"iterations": 40, "steps": 3},
     "psap": {"prunings": 3, "pulse": 1},
     "sap": {"rounds": 2, "batch": 32},  # of 1,300 images
 }
+NEAR = {"psnr": 1.0}  # what the first point may lose, in the metric's unit; of an accuracy, 0.05
 PAPER_EPOCHS = 4  # instead of hundreds, where a configuration says how many
 
 
@@ -77,7 +79,11 @@ def task_for(key: str) -> Task:
     """The first of the embedded networks that the method supports."""
     method = methods.get(key)
     reasons = []
-    embedded = [tasks.load(name, network) for name in ("digits", "diabetes") for network in tasks.get(name).NETWORKS]
+    embedded = [
+        tasks.load(name, network)
+        for name in ("digits", "diabetes", "thumbnails")
+        for network in tasks.get(name).NETWORKS
+    ]
     for task in embedded:
         if task.kind not in method.CARD.kinds:
             continue
@@ -343,7 +349,7 @@ def test_the_first_point_is_close_to_the_reference(key: str) -> None:
             f"its first point has {left:.0%} of the reference's multiply-accumulates, far from its accuracy too"
         )
     first = total_score(decoded, task.validation, task)
-    assert first >= dense - 0.05 * len(task.validation)
+    assert first >= dense - NEAR.get(task.metrics[0].name, 0.05) * len(task.validation)
 
 
 @every_method

@@ -167,7 +167,7 @@ def test_pictures_are_no_faster_than_they_are_decoded(tmp_path: Path, monkeypatc
 )
 def test_every_network_has_a_speed(network: nn.Module, shape: tuple[int, ...], monkeypatch: pytest.MonkeyPatch) -> None:
     test = SimpleNamespace(example=torch.zeros(1, *shape))
-    monkeypatch.setattr(tasks, "get", lambda _: SimpleNamespace(test=lambda _: test))
+    monkeypatch.setattr(tasks, "get", lambda _: SimpleNamespace(ITEMS=(64, 64), test=lambda _: test))
     monkeypatch.setattr(tasks, "load", lambda *_: SimpleNamespace(architecture="", arguments={}))
     monkeypatch.setattr(networks, "build", lambda *_: network)
     monkeypatch.setattr(speed, "_rate", lambda step, items, device: step() or items)

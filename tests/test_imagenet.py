@@ -21,6 +21,7 @@ from benchmarks import fingerprint, networks, records, tasks
 from benchmarks.running import params, plan
 from benchmarks.tasks import imagenet
 from benchmarks.training.scratch import initialise
+from methods.interface import CLASSIFICATION
 
 laboratory = test_runner.laboratory
 pins = test_ilsvrc.pins
@@ -147,7 +148,8 @@ def test_every_method_is_in_the_small_suite_and_follows_its_papers_schedule_ther
     able = {
         key
         for key in methods.names()
-        if any(methods.get(key).unsupported(network, methods.get(key).Config()) is None for network in networks)
+        if CLASSIFICATION in methods.get(key).CARD.kinds
+        and any(methods.get(key).unsupported(network, methods.get(key).Config()) is None for network in networks)
     }
     assert able >= {"surp", "jsvd", "aq", "hierarchical", "psap"}
     for budget in ("post-training", "short"):

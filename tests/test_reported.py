@@ -131,6 +131,7 @@ def test_every_quantity_can_be_read() -> None:
             "ratio": 4.0,
             "size_reduction": 75.0,
             "bits_per_weight": 8.0,
+            "bits_per_pixel": 6.0,
             "bytes": 10_000,
             "parameter_ratio": 2.0,
             "nonzero_share": 50.0,

@@ -19,7 +19,7 @@ from benchmarks.evaluation.scoring import total_score
 from benchmarks.running.state import state
 from benchmarks.tasks import cifar10, digits
 from benchmarks.tasks.kinds.classification import Classification, cut
-from methods.interface import CLASSIFICATION, REGRESSION, Split
+from methods.interface import CLASSIFICATION, IMAGE_CODING, REGRESSION, Split
 
 laboratory = test_runner.laboratory
 ROOT = Path(__file__).resolve().parent.parent
@@ -41,11 +41,17 @@ def test_a_task_says_alike_what_a_method_and_the_suite_are_told(name: str) -> No
         with torch.device("meta"):
             reference = networks.build(task.architecture, task.arguments).eval()
         classes = 1000 if "imagenet" in name else 100 if name == "cifar100" else 10
-        first, outputs = {CLASSIFICATION: ("top-1", classes), REGRESSION: ("mse", 1)}[task.kind]
+        pixels = test.example.shape[-2]
+        first, outputs = {
+            CLASSIFICATION: ("top-1", (classes,)),
+            REGRESSION: ("mse", (1,)),
+            IMAGE_CODING: ("psnr", (pixels, 3)),
+        }[task.kind]
         assert module.METRICS[0].name == first
-        assert reference(test.example.to("meta")).shape == (1, outputs)
+        assert reference(test.example.to("meta")).shape == (1, *outputs)
         values = sum(tensor.numel() for tensor in blueprint.state(reference).values())
-        assert (task.reference_values, task.uncompressed_bytes) == (values, 4 * values)
+        expected = (None, 3 * pixels) if task.kind == IMAGE_CODING else (values, 4 * values)
+        assert (task.reference_values, task.uncompressed_bytes) == expected
 
 
 @pytest.mark.parametrize("name", tasks.names())

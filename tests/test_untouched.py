@@ -35,6 +35,8 @@ NETWORKS: dict[str, tuple[dict[str, Any], tuple[int, int, int]]] = {
     "vgg": ({"depth": 11, "classes": 10, "norm": True}, (3, 32, 32)),
 }
 
+PICTURES = {"sine", "picture"}  # networks of coordinates: test_kodak.py tries them
+
 
 class Volumes(nn.Sequential):
     """A 5-D kernel, a tied weight, a buffer in fp64, a frozen parameter, and a part that is in another mode than the rest."""
@@ -88,7 +90,7 @@ def traits(network: nn.Module) -> dict[str, Any]:
 
 
 def test_every_architecture_is_tried() -> None:
-    assert set(registry.names("benchmarks.networks")) == set(NETWORKS)
+    assert set(registry.names("benchmarks.networks")) == set(NETWORKS) | PICTURES
 
 
 USES: dict[str, Callable[[nn.Module, Split, Any], Any]] = {

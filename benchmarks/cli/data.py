@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 import json
 from pathlib import Path
 from typing import Annotated, Any
@@ -54,12 +55,16 @@ def fingerprints(suite: Suite, note: Note = None) -> None:
 @app.command()
 def train(
     task: Annotated[str, typer.Argument(help="mnist, california, …")],
-    network: Annotated[list[str] | None, typer.Argument(help="Its networks; by default all with a recipe.")] = None,
+    network: Annotated[
+        list[str] | None, typer.Argument(help="Its networks, or patterns for them; by default all with a recipe.")
+    ] = None,
 ) -> None:
     """Train reference networks by their recipes in params.yaml; continues after an interruption, and keeps trained ones."""
-    chosen = network or [name for name in tasks.get(task).NETWORKS if params.recipe(task, name)]
-    for name in chosen:
-        reference_training.train(task, name, say)
+    known = tasks.get(task).NETWORKS
+    chosen = [name for given in network or () for name in fnmatch.filter(known, given) or [given]]
+    if network is None:
+        chosen = [name for name in known if params.recipe(task, name)]
+    reference_training.train_all(task, chosen, say)
     if not chosen:
         say(f"params.yaml has no recipe for a reference of {task}: nothing to train")
 

@@ -12,6 +12,7 @@ from benchmarks import bitstream, records, storage
 from benchmarks.cli.app import Methods, Networks, Results, Suite, app, console, counted, say, warn
 from benchmarks.cli.tables import Column, Table
 from benchmarks.errors import RateBenchError, UnknownName
+from benchmarks.evaluation import drawing
 from benchmarks.evaluation.verify import verify as verified
 from benchmarks.records import comparable, described, history, latency
 from benchmarks.running import environment, params, timing
@@ -148,9 +149,12 @@ def time(suite: Suite, network: Networks = None, results: Results = Path("result
 
 @app.command()
 def decode(
-    file: Path, to: Annotated[Path | None, typer.Option(help="Write the tensors here as .safetensors.")] = None
+    file: Path,
+    to: Annotated[
+        Path | None, typer.Option(help="Write the tensors here as .safetensors, or the picture that they draw as .png.")
+    ] = None,
 ) -> None:
-    """Decode a compressed file; print its content or export its tensors."""
+    """Decode a compressed file; print its content, or export its tensors or its picture."""
     from safetensors.torch import save
 
     if not file.is_file():
@@ -164,9 +168,17 @@ def decode(
     say(f"{file}: {counted(len(data), 'byte')} ({roles}), {counted(values, 'value')}")
     if to is None:
         say(str(network))
+        return
+    if to.suffix.lower() == ".png":
+        try:
+            picture = drawing.png(network)
+        except RateBenchError as error:
+            msg = f"{file}: {error}"
+            raise RateBenchError(msg) from error
+        storage.write(to, picture)
     else:
         storage.write(to, save({name: tensor.clone() for name, tensor in tensors.items()}))
-        say(f"wrote {to}")
+    say(f"wrote {to}")
 
 
 @app.command()

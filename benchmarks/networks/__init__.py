@@ -5,6 +5,8 @@ The module `x.py` holds the architecture "x" as a function `x(**arguments)` that
 A module without parameters that copies channels may define `channel_map(inputs)` and `stride`. The map gives for each output
 channel the input channel that it copies, or `inputs` for zeros; the stride is the distance between the pixels that it keeps.
 Channels can then be followed through the module without running it.
+
+A network that draws a picture from coordinates (`sine`) has a `size`: the picture's height and width in pixels.
 """
 
 from __future__ import annotations

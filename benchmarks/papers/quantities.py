@@ -35,6 +35,8 @@ SIZES = {
     # 100 × (1 − size / uncompressed size)
     "size_reduction": Quantity(lambda row: 100 * (1 - 1 / row.ratio), "points", True, is_rate=True),
     "bits_per_weight": Quantity(lambda row: row.bits_per_weight, "bits", False, is_rate=True),
+    # of a picture, whose uncompressed size is three bytes for each pixel
+    "bits_per_pixel": Quantity(lambda row: 24 / row.ratio, "bits", False, is_rate=True, decimals=4),
     "bytes": Quantity(lambda row: row.file_bytes.mean, "bytes", False, is_rate=True, decimals=0),
     # all values / non-zero values, without zeros' places
     "parameter_ratio": Quantity(

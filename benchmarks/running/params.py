@@ -26,7 +26,7 @@ from benchmarks import configuration, tasks
 from benchmarks.configuration import plain
 from benchmarks.errors import BrokenModule, MethodError, RateBenchError, UnknownName, in_short
 from benchmarks.running import checks, recipes, strict_yaml
-from benchmarks.running.recipes import Recipe, Recipes
+from benchmarks.running.recipes import PictureRecipe, Recipe, Recipes
 from methods.interface import Budget, BudgetName
 
 PARAMS = Path("params.yaml")
@@ -100,7 +100,7 @@ def budget(name: str, network: str = "", key: str = "") -> Budget:
     return replace(known[name], learning_rate=_params().rates[name].get(network, {}).get(key))
 
 
-def recipe(task: str, network: str) -> Recipe | None:
+def recipe(task: str, network: str) -> Recipe | PictureRecipe | None:
     """How a reference is trained here; None if it is not."""
     return recipes.of(_params().recipes, task, network)
 

@@ -11,9 +11,12 @@ from msgspec import Meta
 
 from benchmarks import tasks, training
 from benchmarks.running import checks
+from benchmarks.training.fitting import Fit
+from methods.interface import IMAGE_CODING
 
 Positive: TypeAlias = Annotated[float, Meta(gt=0)]
-Recipes: TypeAlias = "dict[str, dict[str, Recipe]]"  # by task and by network or pattern
+Steps: TypeAlias = Annotated[int, Meta(ge=1)]
+Recipes: TypeAlias = "dict[str, dict[str, Recipe | PictureRecipe]]"  # by task and by network or pattern
 
 
 class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -47,21 +50,42 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return training.Recipe(self.epochs, self.lr, self.batch, optimiser, schedule, self.decay_norm)
 
 
+class PictureRecipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Of a network that is fitted to a picture: `source`, and the fields of `benchmarks.training.fitting.Fit`."""
+
+    source: str
+    steps: Steps
+    lr: Positive = Fit.lr
+    penalty: Annotated[float, Meta(ge=0)] = Fit.penalty
+    share: Annotated[float, Meta(gt=0, le=1)] = Fit.share
+    patience: Steps = Fit.patience
+    stop: Steps = Fit.stop
+
+    @property
+    def epochs(self) -> float:
+        """How often all pixels are seen."""
+        return self.steps * self.share
+
+    def made(self) -> Fit:
+        return Fit(self.steps, self.lr, self.penalty, self.share, self.patience, self.stop)
+
+
 def checked(entry: Any, where: str) -> Recipes:
     """The recipes in the entry; raises RateBenchError for wrong names and settings."""
     found: Recipes = {}
     checks.known("task", checks.converted(entry, dict[str, Any], where), tasks.names(), where)
     for task, listed in entry.items():
         place, known = f"{where}, {task}", tasks.get(task).NETWORKS
+        pictures = tasks.load(task, next(iter(known))).kind == IMAGE_CODING
         found[task] = {}
         for pattern, value in checks.converted(listed, dict[str, Any], place).items():
             if not fnmatch.filter(known, pattern):
                 checks.known(f"network of task {task!r}", [pattern], known, place)
-            found[task][pattern] = checks.struct(value, Recipe, f"{place}, {pattern}")
+            found[task][pattern] = checks.struct(value, PictureRecipe if pictures else Recipe, f"{place}, {pattern}")
     return found
 
 
-def of(recipes: Recipes, task: str, network: str) -> Recipe | None:
+def of(recipes: Recipes, task: str, network: str) -> Recipe | PictureRecipe | None:
     """The recipe of a reference: that of its name or, without one, of the first pattern that matches it."""
-    listed: Mapping[str, Recipe] = recipes.get(task, {})
+    listed: Mapping[str, Recipe | PictureRecipe] = recipes.get(task, {})
     return listed.get(network) or next((one for key, one in listed.items() if fnmatch.fnmatchcase(network, key)), None)

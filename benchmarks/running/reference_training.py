@@ -8,7 +8,7 @@ from __future__ import annotations
 import shutil
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -25,9 +25,10 @@ from benchmarks.fingerprint import code_hash, json_hash, sources
 from benchmarks.running import environment, params
 from benchmarks.running.contents import tensors_hash
 from benchmarks.running.lent import Say
+from benchmarks.running.recipes import PictureRecipe, Recipe
 from benchmarks.running.speed import speed
 from benchmarks.tasks.kinds import trained
-from benchmarks.training import fit
+from benchmarks.training import fit, fitting
 from methods.interface import Budget, Task
 
 START_OVER = "remove it to begin this training again"
@@ -59,44 +60,69 @@ def train(task_name: str, network: str, say: Say) -> Path:
 
     Raises UnknownName for the task or the network, RateBenchError for one without a recipe, and what `fit` raises.
     """
-    task, recipe, file = (
-        tasks.load(task_name, network),
-        params.recipe(task_name, network),
-        trained.path(task_name, network),
-    )
-    if recipe is None:
-        msg = f"{task_name}, {network}: params.yaml has no recipe for it under references, so it is not trained here"
-        raise RateBenchError(msg)
-    if trained.cached(task_name, network) is not None:
-        say(f"{task_name}, {network}: trained already, {file}")
-        return file
-    code = code_hash(sources(f"benchmarks.tasks.{task_name}", f"benchmarks.networks.{task.architecture}"))
-    settings = msgspec.to_builtins(recipe)
-    key = json_hash([settings, code])[:16]
-    folder = file.parents[2] / ".work" / f"references--{task_name}--{network}--{key}"
+    train_all(task_name, [network], say)
+    return trained.path(task_name, network)
+
+
+def train_all(task_name: str, networks: Sequence[str], say: Say) -> None:
+    """The same for several references. Pictures of one size are fitted together, if their recipes are the same."""
+    together: dict[str, tuple[Recipe | PictureRecipe, list[Task]]] = {}
+    for network in networks:
+        task, recipe = tasks.load(task_name, network), params.recipe(task_name, network)
+        if recipe is None:
+            msg = (
+                f"{task_name}, {network}: params.yaml has no recipe for it under references, so it is not trained here"
+            )
+            raise RateBenchError(msg)
+        if trained.cached(task_name, network) is not None:
+            say(f"{task_name}, {network}: trained already, {trained.path(task_name, network)}")
+            continue
+        pictures = isinstance(recipe, PictureRecipe)
+        key = json_hash([dict(task.arguments), msgspec.to_builtins(recipe), "" if pictures else network])
+        together.setdefault(key, (recipe, []))[1].append(task)
+    for recipe, group in together.values():
+        _train(group, recipe, say)
+
+
+def _train(group: Sequence[Task], recipe: Recipe | PictureRecipe, say: Say) -> None:
+    """Train references by one recipe: a usual network, or the networks of pictures of one size."""
+    first, names, settings = group[0], [task.network for task in group], msgspec.to_builtins(recipe)
+    code = code_hash(sources(f"benchmarks.tasks.{first.name}", f"benchmarks.networks.{first.architecture}"))
+    key = json_hash([settings, code, *([] if len(group) == 1 else [names])])[:16]
+    path = trained.path(first.name, first.network)
+    folder = path.parents[2] / ".work" / f"references--{first.name}--{first.network}--{key}"
     started, begin = datetime.now(UTC).isoformat(timespec="seconds"), time.perf_counter()
     commit, dirty = environment.commit()
-    made = initial(task)
-    fit(made, task, _Run(task, folder, say), recipe.made(), "reference")
-    tensors = {name: tensor.contiguous() for name, tensor in made.state_dict().items()}
-    note = {
-        "recipe": settings,
-        "validation": _validation(made, task),
-        "tensors": tensors_hash(tensors),
-        "commit": commit,
-        "dirty": dirty,
-        "command": f"ratebench {' '.join(sys.argv[1:])}",
-        "started": started,
-        "seconds": round(time.perf_counter() - begin, 1),
-        "versions": environment.versions(),
-        "cpu": environment.cpu(),
-        "gpu": environment.gpu(),
-    }
-    storage.write(file.with_suffix(".json"), msgspec.json.format(msgspec.json.encode(note), indent=1) + b"\n")
-    storage.write(file, safetensors.torch.save(tensors))
+    run, made = _Run(first, folder, say), [initial(task) for task in group]
+    if isinstance(recipe, PictureRecipe):
+        splits = [task.train for task in group]
+        found = fitting.fitted(made, splits[0].inputs[0], torch.cat([s.targets for s in splits]), recipe.made(), run)
+        for network, state in zip(made, found, strict=True):
+            network.load_state_dict(state)
+    else:
+        fit(made[0], first, run, recipe.made(), "reference")
+    seconds = round(time.perf_counter() - begin, 1)
+    for network, task in zip(made, group, strict=True):
+        tensors = {name: tensor.contiguous() for name, tensor in network.state_dict().items()}
+        note = {
+            "recipe": settings,
+            "validation": _validation(network, task),
+            "tensors": tensors_hash(tensors),
+            "commit": commit,
+            "dirty": dirty,
+            "command": f"ratebench {' '.join(sys.argv[1:])}",
+            "started": started,
+            "seconds": seconds,
+            **({"together": len(group)} if len(group) > 1 else {}),
+            "versions": environment.versions(),
+            "cpu": environment.cpu(),
+            "gpu": environment.gpu(),
+        }
+        file = trained.path(task.name, task.network)
+        storage.write(file.with_suffix(".json"), msgspec.json.format(msgspec.json.encode(note), indent=1) + b"\n")
+        storage.write(file, safetensors.torch.save(tensors))
+        say(f"{task.name}, {task.network}: trained, {file}")
     shutil.rmtree(folder, ignore_errors=True)
-    say(f"{task_name}, {network}: trained, {file}")
-    return file
 
 
 def initial(task: Task) -> nn.Module:

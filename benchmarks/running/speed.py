@@ -48,9 +48,12 @@ def _measured(task: str, name: str, device: torch.device) -> dict[str, float]:
     known, example = tasks.load(task, name), tasks.get(task).test(name).example.to(device)
     network = networks.build(known.architecture, known.arguments).to(device)
     channels_last(network)
+    training_items, test_items = tasks.get(task).ITEMS  # a task may have fewer than a batch: of pictures, there is one
+    few = min(at_a_time(example.shape[1:], device), test_items)
+    many = min(TRAINING_BATCH, training_items) or TRAINING_BATCH
     found = {
-        "forward": _forward(network.eval(), example, device),
-        "training": _training(network.train(), example, device),
+        "forward": _forward(network.eval(), _batch(example, few)),
+        "training": _training(network.train(), _batch(example, many), device),
     }
     if decodes(task):
         decoded = _decoding(example.shape[-1])
@@ -81,18 +84,15 @@ def _batch(example: Tensor, size: int) -> Tensor:
     return batch.contiguous(memory_format=torch.channels_last) if batch.ndim == 4 else batch
 
 
-def _forward(network: nn.Module, example: Tensor, device: torch.device) -> float:
-    inputs = _batch(example, at_a_time(example.shape[1:], device))
-
+def _forward(network: nn.Module, inputs: Tensor) -> float:
     @torch.inference_mode()
     def step() -> None:
         network(inputs)
 
-    return _rate(step, len(inputs), device)
+    return _rate(step, len(inputs), inputs.device)
 
 
-def _training(network: nn.Module, example: Tensor, device: torch.device) -> float:
-    inputs = _batch(example, TRAINING_BATCH)
+def _training(network: nn.Module, inputs: Tensor, device: torch.device) -> float:
     optimiser = torch.optim.SGD(network.parameters(), 0.0)
 
     def step() -> None:

@@ -37,7 +37,7 @@ from methods.families.codebooks.curve import EPOCHS
 from methods.families.description import describe
 from methods.families.limits import Ratio, check_order
 from methods.families.slim import Slim
-from methods.interface import Budget, Card, Compressed, Run, Task
+from methods.interface import CLASSIFICATION, IMAGE_CODING, Budget, Card, Compressed, Run, Task
 
 CARD = Card(
     key="aq",
@@ -50,6 +50,7 @@ CARD = Card(
     budgets=("post-training", "short", "paper"),
     arxiv="2111.10320",
     note="Only the abstract was available. The quantiser is LSQ (Martinez et al. 2016, 2018); its settings are this module's.",
+    kinds=(CLASSIFICATION, IMAGE_CODING),
 )
 
 

@@ -22,7 +22,7 @@ from methods.families.budget import epochs_per_point, learning_rate, trains
 from methods.families.grid import OnGrid
 from methods.families.limits import Images, check_order
 from methods.families.norms import norm_parts
-from methods.interface import CLASSIFICATION, REGRESSION, Budget, Card, Compressed, Run, Task
+from methods.interface import CLASSIFICATION, IMAGE_CODING, REGRESSION, Budget, Card, Compressed, Run, Task
 
 CARD = Card(
     key="magnitude",
@@ -34,7 +34,7 @@ CARD = Card(
     fidelity="baseline",
     budgets=("post-training", "short", "paper"),
     arxiv="2010.07611",
-    kinds=(CLASSIFICATION, REGRESSION),
+    kinds=(CLASSIFICATION, REGRESSION, IMAGE_CODING),
 )
 
 

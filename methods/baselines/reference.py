@@ -16,7 +16,7 @@ import numpy as np
 from benchmarks.bitstream.codecs import raw
 from benchmarks.errors import MethodError
 from methods.families import storage
-from methods.interface import CLASSIFICATION, REGRESSION, Budget, Card, Compressed, Run, Task
+from methods.interface import CLASSIFICATION, IMAGE_CODING, REGRESSION, Budget, Card, Compressed, Run, Task
 
 CARD = Card(
     key="reference",
@@ -26,7 +26,7 @@ CARD = Card(
     year=2026,
     families=("storage",),
     fidelity="baseline",
-    kinds=(CLASSIFICATION, REGRESSION),
+    kinds=(CLASSIFICATION, REGRESSION, IMAGE_CODING),
 )
 
 

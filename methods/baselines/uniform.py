@@ -20,7 +20,7 @@ from benchmarks.training.control_variate import Control
 from methods.families import storage
 from methods.families.limits import Images, Positive, check_order
 from methods.families.norms import norm_parts
-from methods.interface import CLASSIFICATION, REGRESSION, Budget, Card, Compressed, Part, Run, Task
+from methods.interface import CLASSIFICATION, IMAGE_CODING, REGRESSION, Budget, Card, Compressed, Part, Run, Task
 
 CARD = Card(
     key="uniform",
@@ -30,7 +30,7 @@ CARD = Card(
     year=2026,
     families=("quantisation", "entropy coding"),
     fidelity="baseline",
-    kinds=(CLASSIFICATION, REGRESSION),
+    kinds=(CLASSIFICATION, REGRESSION, IMAGE_CODING),
 )
 
 

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from torch import nn
 
 from benchmarks.bitstream import blueprint, codecs
-from benchmarks.bitstream.codecs import codebook, constant, index, mask, raw, sparse, uniform
+from benchmarks.bitstream.codecs import codebook, constant, index, mask, raw, sparse, uniform, verbatim
 from benchmarks.bitstream.modules import batch_norm2d, conv2d, gather, identity, joined_conv2d, linear, sequential
 from methods.interface import Compressed, ModuleSpec, Part
 
@@ -123,6 +123,11 @@ def _uniform() -> Compressed:
     return whole([uniform.part(["3.weight", "7.weight", "12.weight"], codes, steps, "weights")])
 
 
+def _verbatim() -> Compressed:
+    """Bytes of every kind, in place of a bias."""
+    return whole([verbatim.part("12.bias", bytes([0, 1, 127, 128, 255, 10, 13, 0, 200, 26]))])
+
+
 def _edits() -> Compressed:
     """A narrower convolution with what follows it, a pair of factors in place of a convolution, and an Identity."""
     edits = {
@@ -191,6 +196,7 @@ SAMPLES: dict[str, Callable[[], Compressed]] = {
     "surp.sequential-pruned": lambda: _surp("sequential", 0.1),
     "tied": _tied,
     "uniform": _uniform,
+    "verbatim": _verbatim,
 }
 
 

@@ -27,7 +27,7 @@ from benchmarks.training import control_variate
 from methods.baselines.nnc.client import LIBRARY, NNCodecError
 from methods.families import storage
 from methods.families.limits import Images, check_order
-from methods.interface import Budget, Card, Coded, Compressed, Part, Run, Task
+from methods.interface import CLASSIFICATION, IMAGE_CODING, Budget, Card, Coded, Compressed, Part, Run, Task
 
 CARD = Card(
     key="nnc",
@@ -38,6 +38,7 @@ CARD = Card(
     families=("quantisation", "entropy coding"),
     fidelity="baseline",
     code="https://github.com/fraunhoferhhi/nncodec",
+    kinds=(CLASSIFICATION, IMAGE_CODING),
 )
 
 

@@ -30,7 +30,7 @@ from methods.families.feedback import Spread
 from methods.families.limits import Count, NotNegative, Positive, check_order
 from methods.families.norms import norm_parts
 from methods.families.rounding import Weight
-from methods.interface import CLASSIFICATION, REGRESSION, Budget, Card, Compressed, Run, Task
+from methods.interface import CLASSIFICATION, IMAGE_CODING, REGRESSION, Budget, Card, Compressed, Run, Task
 
 CARD = Card(
     key="rdoq",
@@ -41,7 +41,7 @@ CARD = Card(
     families=("quantisation", "entropy coding"),
     fidelity="baseline",
     budgets=("post-training", "short"),
-    kinds=(CLASSIFICATION, REGRESSION),
+    kinds=(CLASSIFICATION, REGRESSION, IMAGE_CODING),
 )
 LEARNING_RATE = 0.01
 LEAST_CHANGE = 0.3  # steps by channel follow from at least this share of the layer's mean change of the outputs

@@ -1,0 +1,50 @@
+"""AVIF, by Pillow."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Annotated, TypeAlias
+
+from msgspec import Meta
+
+from methods.families import pictures
+from methods.families.limits import check_order
+from methods.interface import IMAGE_CODING, Budget, Card, Compressed, Run, Task
+
+CARD = Card(
+    key="avif",
+    title="AVIF",
+    authors=(),
+    venue="AOMedia",
+    year=2019,
+    families=("image coding",),
+    fidelity="baseline",
+    kinds=(IMAGE_CODING,),
+)
+Quality: TypeAlias = Annotated[int, Meta(ge=0, le=100)]
+
+
+@dataclass(frozen=True)
+class Config:
+    """`qualities` are libavif's, one point each, at speed 4; colours at half the resolution (4:2:0)."""
+
+    qualities: tuple[Quality, ...] = (85, 70, 55, 40, 30, 20, 10, 0)
+
+    def __post_init__(self) -> None:
+        check_order("qualities", self.qualities, rising=False)
+
+    def operating_points(self, budget: Budget) -> list[float]:
+        return [0.0] * len(self.qualities)
+
+
+def unsupported(task: Task, config: Config) -> str | None:
+    """A Pillow without the codec is refused."""
+    return pictures.unsupported("avif")
+
+
+def compress(task: Task, config: Config, run: Run) -> Iterator[Compressed]:
+    """One point per quality."""
+    return pictures.compressed(
+        task, "avif", [({"quality": q}, {"quality": q, "speed": 4, "subsampling": "4:2:0"}) for q in config.qualities]
+    )

@@ -1,0 +1,52 @@
+"""JPEG, by Pillow."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Annotated, TypeAlias
+
+from msgspec import Meta
+
+from methods.families import pictures
+from methods.families.limits import check_order
+from methods.interface import IMAGE_CODING, Budget, Card, Compressed, Run, Task
+
+CARD = Card(
+    key="jpeg",
+    title="JPEG",
+    authors=(),
+    venue="ISO/IEC 10918-1",
+    year=1992,
+    families=("image coding",),
+    fidelity="baseline",
+    kinds=(IMAGE_CODING,),
+)
+Quality: TypeAlias = Annotated[int, Meta(ge=1, le=100)]
+
+
+@dataclass(frozen=True)
+class Config:
+    """`qualities` are libjpeg's, one point each; colours at half the resolution (4:2:0), optimised Huffman tables."""
+
+    qualities: tuple[Quality, ...] = (95, 85, 70, 50, 30, 20, 10, 5)
+
+    def __post_init__(self) -> None:
+        check_order("qualities", self.qualities, rising=False)
+
+    def operating_points(self, budget: Budget) -> list[float]:
+        return [0.0] * len(self.qualities)
+
+
+def unsupported(task: Task, config: Config) -> str | None:
+    """A Pillow without the codec is refused."""
+    return pictures.unsupported("jpeg")
+
+
+def compress(task: Task, config: Config, run: Run) -> Iterator[Compressed]:
+    """One point per quality."""
+    return pictures.compressed(
+        task,
+        "jpeg",
+        [({"quality": q}, {"quality": q, "optimize": True, "subsampling": "4:2:0"}) for q in config.qualities],
+    )

@@ -1,0 +1,37 @@
+"""Image codecs of Pillow as methods: the picture itself is compressed, no network."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+from PIL import Image, features
+
+from benchmarks.bitstream.codecs import verbatim
+from benchmarks.networks.picture import FORMS
+from methods.interface import Compressed, Json, Task
+
+FEATURES = {"jpeg": "jpg", "jpeg2000": "jpg_2000", "webp": "webp", "avif": "avif"}  # what Pillow calls them
+
+
+def unsupported(form: str) -> str | None:
+    """A sentence if this Pillow was built without the codec."""
+    if features.check(FEATURES[form]):
+        return None
+    return f"Pillow has no {form} here: install a build of Pillow that has it"
+
+
+def compressed(
+    task: Task, form: str, points: list[tuple[Mapping[str, Json], Mapping[str, Any]]]
+) -> Iterator[Compressed]:
+    """One point for each (label, settings of Pillow's `save`)."""
+    height, width = (int(n) for n in task.arguments["size"])  # type: ignore[union-attr, misc, arg-type]
+    image = Image.fromarray(task.train.targets.view(height, width, 3).numpy().astype(np.uint8))
+    for label, settings in points:
+        buffer = io.BytesIO()
+        image.save(buffer, FORMS[form], **settings)
+        data = buffer.getvalue()
+        arguments = {"form": form, "size": [height, width], "length": len(data)}
+        yield Compressed("picture", arguments, (verbatim.part("data", data),), label)
