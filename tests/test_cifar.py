@@ -24,12 +24,8 @@ from benchmarks.tasks import cifar100
 KNOWN = [
     ("cifar_vgg", {"depth": 16}, 313.20e6, 14.72e6),  # HRank: 313.73 M with BatchNorm
     ("cifar_densenet", {"depth": 40}, 282.92e6, 1.06e6),  # HRank: 282.92 M
-    (
-        "cifar_preact_resnet",
-        {"depth": 20, "classes": 100},
-        41798.6e6 / 1024,
-        0.28e6,
-    ),  # bit operations of 32 bit by 32 bit
+    # From bit operations of 32 bit by 32 bit.
+    ("cifar_preact_resnet", {"depth": 20, "classes": 100}, 41798.6e6 / 1024, 0.278e6),
     ("cifar_preact_resnet", {"depth": 56, "classes": 100}, 128771.7e6 / 1024, 0.86e6),
     ("resnet", {"depth": 18, "classes": 10, "stem": "cifar"}, 11.108e8 / 2, 11.17e6),  # two FLOPs for each
     ("resnet", {"depth": 34, "classes": 10, "stem": "cifar"}, 23.188e8 / 2, 21.28e6),
@@ -65,7 +61,7 @@ def test_every_reference_without_a_checkpoint_has_a_recipe(monkeypatch: pytest.M
                 assert params.recipe(task, network) is not None, (task, network)
                 counted += 1
     assert counted > 30
-    recipe = params.recipe("cifar10", "resnet50")
+    recipe = params.recipe("cifar100", "resnet50")
     assert recipe is not None and recipe.made() == training.Recipe(
         300, 0.1, 128, training.SGD(0.9, 5e-4), training.Multistep((140, 200, 250)), decay_norm=False
     )
