@@ -8,7 +8,7 @@ from __future__ import annotations
 import shutil
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -76,8 +76,9 @@ def train(task_name: str, network: str, say: Say) -> Path:
     folder = file.parents[2] / ".work" / f"references--{task_name}--{network}--{key}"
     started, begin = datetime.now(UTC).isoformat(timespec="seconds"), time.perf_counter()
     made = initial(task)
-    fit(made, task, _Run(task, folder, say), recipe.made(), "reference")
-    tensors = {name: tensor.contiguous() for name, tensor in made.state_dict().items()}
+    part, seen = _trainable(made, task)
+    fit(part, seen, _Run(task, folder, say), recipe.made(), "reference")
+    tensors = {name: tensor.contiguous() for name, tensor in part.state_dict().items()}
     commit, dirty = environment.commit()
     note = {
         "recipe": settings,
@@ -104,6 +105,12 @@ def initial(task: Task) -> nn.Module:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seeds.derive("reference", task.name, task.network))
         return networks.build(task.architecture, task.arguments)
+
+
+def _trainable(network: nn.Module, task: Task) -> tuple[nn.Module, Task]:
+    """What is trained and kept: the network or, where the task says so, a part of it with the task as it sees it."""
+    of: Callable[[nn.Module, Task], tuple[nn.Module, Task]] | None = getattr(tasks.get(task.name), "trainable", None)
+    return of(network, task) if of else (network, task)
 
 
 def _validation(network: nn.Module, task: Task) -> dict[str, float]:
