@@ -7,6 +7,7 @@ E[σ′] = E[ξ σ]/τ, E[σ″] = E[(ξ² − 1) σ]/τ², and (σ²)″ is tha
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -89,8 +90,10 @@ def quadrature(sigma: Callable[[float], float], tau: float, breaks: Sequence[flo
         def density(xi: float) -> float:
             return weighted(xi, sigma(tau * xi)) * math.exp(-xi * xi / 2) / math.sqrt(2 * math.pi)
 
-        pieces = zip(places[:-1], places[1:], strict=True)
-        return sum(integrate.quad(density, low, high, epsabs=1e-12, epsrel=1e-12, limit=200)[0] for low, high in pieces)
+        pieces = itertools.pairwise(places)
+        return math.fsum(
+            integrate.quad(density, low, high, epsabs=1e-12, epsrel=1e-12, limit=200)[0] for low, high in pieces
+        )
 
     z = mean(lambda xi, s: s)
     return Moments(
@@ -104,32 +107,31 @@ def quadrature(sigma: Callable[[float], float], tau: float, breaks: Sequence[flo
 
 @dataclass(frozen=True)
 class Coefficients:
-    """a₁ to a₄ of the conjugate kernel and b₁ to b₃ of the neural tangent kernel after a layer; `kappa` is κ² of the latter.
+    """a₁ to a₄ of the conjugate kernel and b₁ to b₃ of the neural tangent kernel after a layer, and τ.
 
-    K ≈ a₁ XᵀX + V A Vᵀ + (τ² − τ₀² a₁ − τ₀⁴ a₃) I with A of a₂ and a₃ (Theorem 1); alike with b and κ (Theorem 2).
+    K ≈ a₁ XᵀX + V A Vᵀ + (τ² − τ₀² a₁ − τ₀⁴ a₃) I, with a₂ and a₃ in A (Theorem 1); alike with b (Theorem 2).
     """
 
     a: tuple[float, float, float, float]
     b: tuple[float, float, float]
     tau: float
-    kappa: float
 
 
 def coefficients(layers: Sequence[Callable[[float], Moments]], tau: float) -> Iterator[Coefficients]:
-    """Those after each layer, from its moments as a function of τ; the official code's recursion for b, not the preprint's (15).
+    """Those after each layer, from its moments as a function of τ; `tau` is τ₀.
 
-    κ² needs E[σ′²], which is not among the moments: it is that of E[(σ²)″] = 2 E[σ′²] + 2 E[σ σ″].
+    For b, the recursion of the official code: equation (15) of the preprint lacks the factors E[σ′]².
     """
-    a, b, kappa = (1.0, 0.0, 0.0, 1.0), (1.0, 0.0, 0.0), tau**2
+    a, b = (1.0, 0.0, 0.0, 1.0), (1.0, 0.0, 0.0)
     for moments in layers:
         m = moments(tau)
         first, second = m.first**2, m.second**2
-        new = (
-            first * a[0],
-            first * a[1] + second * a[3] ** 2 / 4,
-            first * a[2] + second * a[0] ** 2 / 2,
+        after = (
+            a[0] * first,
+            a[1] * first + a[3] ** 2 * second / 4,
+            a[2] * first + a[0] ** 2 * second / 2,
             a[3] * m.square / 2,
         )
-        b = (new[0] + b[0] * first, new[1] + b[1] * first, new[2] + b[2] * first + b[0] * a[0] * second)
-        a, tau = new, m.tau
-        yield Coefficients(a, b, tau, kappa)
+        b = (after[0] + b[0] * first, after[1] + b[1] * first, after[2] + b[2] * first + b[0] * a[0] * second)
+        a, tau = after, m.tau
+        yield Coefficients(a, b, tau)
