@@ -103,7 +103,7 @@ def _networks(task: Task, config: Config, run: Run) -> Iterator[Network]:
 def _readout(task: Task, network: Network, epochs: float, run: Run) -> Tensor:
     """The trained read-out (classes, d): Adam with a constant learning rate, as in the official code."""
     inputs, outputs = cast(Sequence[int], task.arguments["widths"])[-2:]
-    layer = nn.Linear(inputs, outputs, bias=False)
+    layer = nn.utils.skip_init(nn.Linear, inputs, outputs, bias=False)  # draws no random numbers
     stage = " ".join(f"{name} {value}" for name, value in network.point.items())
     nn.init.uniform_(layer.weight, -(inputs**-0.5), inputs**-0.5, run.generator("readout", task.network, stage))
     seen = Readout(task, lambda: in_batches(network.features, task, task.train.inputs))

@@ -109,7 +109,8 @@ def quadrature(sigma: Callable[[float], float], tau: float, breaks: Sequence[flo
 class Coefficients:
     """a₁ to a₄ of the conjugate kernel and b₁ to b₃ of the neural tangent kernel after a layer, and τ.
 
-    K ≈ a₁ XᵀX + V A Vᵀ + (τ² − τ₀² a₁ − τ₀⁴ a₃) I, with a₂ and a₃ in A (Theorem 1); alike with b (Theorem 2).
+    K ≈ a₁ XᵀX + V A Vᵀ + (τ² − τ₀² a₁) I, with a₂ and a₃ in A (Theorem 1); alike with b (Theorem 2). The preprint also
+    subtracts τ₀⁴ a₃ I: then the diagonals of both sides differ by a constant.
     """
 
     a: tuple[float, float, float, float]

@@ -78,22 +78,30 @@ def matched(task: Task, eps: float, last: Last, stored: Storage, run: Run) -> Ne
         "residuals": [list(one.residuals) for one in made],
     }
     scale = float(np.float32(magnitudes[0]))
-    return Network({"eps": eps}, part, edits, lambda x: ternary_features(x, tensors, scale, modules), notes)
+    return Network({"eps": eps}, part, edits, ternary_features(tensors, scale, modules), notes)
 
 
-@torch.no_grad()
-def ternary_features(x: Tensor, codes: Sequence[Tensor], scale: float, modules: Sequence[PiecewiseConstant]) -> Tensor:
-    """The features (N, d) of inputs (N, F): what the decoded network computes, with exact sums from the second layer on.
+def ternary_features(
+    codes: Sequence[Tensor], scale: float, modules: Sequence[PiecewiseConstant]
+) -> Callable[[Tensor], Tensor]:
+    """Computes the features (N, d) of inputs (N, F) as the decoded network does, with exact sums from the second layer on.
 
     The outputs of σ_T are l₀ + (l₁ − l₀) · b with b in {0, 1}: W · b is a product of int8, and l₀ adds a number for each row.
     """
-    sums = x @ codes[0].T.float()
-    for code, module in zip(codes[1:], modules, strict=False):
-        (inside,) = module.inside(sums * scale)
-        low, high = module.levels
-        sums = weights.product(inside.to(torch.int8), code) * (high - low) + low * code.sum(1)
-    found: Tensor = modules[-1](sums * scale)
-    return found
+    first = codes[0].T.float()
+    rows = [code.sum(1, dtype=torch.int32) for code in codes]
+
+    @torch.no_grad()
+    def compute(x: Tensor) -> Tensor:
+        sums = x @ first
+        for code, row, module in zip(codes[1:], rows[1:], modules, strict=False):
+            (inside,) = module.inside(sums * scale)
+            low, high = module.levels
+            sums = weights.product(inside.to(torch.int8), code) * (high - low) + low * row
+        found: Tensor = modules[-1](sums * scale)
+        return found
+
+    return compute
 
 
 def zeroed(task: Task, share: float, run: Run) -> Network:

@@ -108,6 +108,6 @@ def _read_magnitudes(data: bytes, count: int) -> npt.NDArray[np.float32]:
 
 
 CODECS = {
-    "packed": SimpleNamespace(encode=_encode_packed, decode=_decode_packed),
-    "seeded": SimpleNamespace(encode=_encode_seeded, decode=_decode_seeded),
+    "packed": SimpleNamespace(part=packed_part, encode=_encode_packed, decode=_decode_packed),
+    "seeded": SimpleNamespace(part=seeded_part, encode=_encode_seeded, decode=_decode_seeded),
 }

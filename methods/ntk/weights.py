@@ -13,8 +13,8 @@ _STEP = np.uint64(0x9E3779B97F4A7C15)
 
 
 def signs(size: int, eps: float) -> int:
-    """How many of `size` weights are 1, and how many are −1: a share `eps` is 0, up to rounding to half of the others."""
-    return round((1 - eps) / 2 * size)
+    """How many of `size` weights are 1, and as many are −1: a share `eps` is 0, up to rounding."""
+    return min(round((1 - eps) / 2 * size), size // 2)
 
 
 def scale(eps: float) -> float:
