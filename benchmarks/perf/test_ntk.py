@@ -35,7 +35,7 @@ def test_features_of_three_layers() -> None:
     dense = [code.float() * scale for code in codes]
     found = [one.steps for one in replacements(3, "four")]
     modules = [PiecewiseConstant(one.intervals, tuple(level * WIDTH**-0.5 for level in one.levels)) for one in found]
-    x = torch.from_numpy(generator.standard_normal((ITEMS, INPUTS), np.float32)) * INPUTS**-0.5
+    x: torch.Tensor = torch.from_numpy(generator.standard_normal((ITEMS, INPUTS), np.float32)) * INPUTS**-0.5
 
     def plain() -> torch.Tensor:
         h = x
