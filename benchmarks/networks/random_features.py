@@ -22,7 +22,8 @@ class CentredReLU(nn.Module):
         self.centre, self.scale = centre, width**-0.5
 
     def forward(self, x: Tensor) -> Tensor:
-        return (F.relu(x) - self.centre) * self.scale
+        found: Tensor = (F.relu(x) - self.centre) * self.scale
+        return found
 
 
 class RandomFeatures(nn.Module):

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Literal, TypeAlias, cast
 
+import torch
 from msgspec import Meta
 from torch import Tensor, nn
 
@@ -103,10 +104,13 @@ def _networks(task: Task, config: Config, run: Run) -> Iterator[Network]:
 def _readout(task: Task, network: Network, epochs: float, run: Run) -> Tensor:
     """The trained read-out (classes, d): Adam with a constant learning rate, as in the official code."""
     inputs, outputs = cast(Sequence[int], task.arguments["widths"])[-2:]
-    layer = nn.utils.skip_init(nn.Linear, inputs, outputs, bias=False)  # draws no random numbers
+    with torch.device("meta"):  # draws no random numbers
+        layer = nn.Linear(inputs, outputs, bias=False)
+    layer.to_empty(device="cpu")
     stage = " ".join(f"{name} {value}" for name, value in network.point.items())
     nn.init.uniform_(layer.weight, -(inputs**-0.5), inputs**-0.5, run.generator("readout", task.network, stage))
     seen = Readout(task, lambda: in_batches(network.features, task, task.train.inputs))
     recipe = Recipe(epochs, RATE, BATCH, AdamW(0.0), Multistep(()))
     fit(layer, cast(Task, seen), run, recipe, stage)
-    return layer.weight.detach()
+    found: Tensor = layer.weight.detach()
+    return found

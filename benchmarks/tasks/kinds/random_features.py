@@ -43,7 +43,8 @@ class Centred(Classification):
     def prepare(self, inputs: Tensor) -> Tensor:
         """uint8 images (N, C, H, W) as fp32 vectors (N, C · H · W)."""
         mean, spread = self._statistics
-        return (inputs.flatten(1).float() - mean.to(inputs.device)) / spread
+        found: Tensor = (inputs.flatten(1).float() - mean.to(inputs.device)) / spread
+        return found
 
 
 def sum_of(images: Tensor, power: int) -> Tensor:
