@@ -63,7 +63,7 @@ class CentredTest(ClassificationTest):
     def example(self) -> Tensor:
         """A random vector (1, C · H · W) of about unit length: nothing is loaded for it."""
         size = math.prod(self.shape)
-        return torch.randn(1, size, generator=torch.Generator().manual_seed(0)) * size**-0.5
+        return torch.randn(1, size, generator=torch.Generator().manual_seed(0)).div_(math.sqrt(size))
 
 
 @dataclass(frozen=True)
