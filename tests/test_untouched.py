@@ -29,6 +29,7 @@ NETWORKS: dict[str, tuple[dict[str, Any], tuple[int, int, int]]] = {
     "cifar_vgg": ({"depth": 16}, (3, 32, 32)),
     "lenet5": ({}, (1, 28, 28)),
     "mlp": ({"widths": [64, 16, 10]}, (1, 8, 8)),
+    "random_features": ({"widths": [64, 16, 12, 10]}, (1, 8, 8)),
     "mobilenet_v1": ({"width": 0.25, "classes": 10}, (3, 32, 32)),
     "mobilenet_v2": ({"classes": 10}, (3, 32, 32)),
     "resnet": ({"depth": 18, "classes": 10}, (3, 32, 32)),

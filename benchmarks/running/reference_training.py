@@ -8,7 +8,7 @@ from __future__ import annotations
 import shutil
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -94,16 +94,19 @@ def _train(group: Sequence[Task], recipe: Recipe | PictureRecipe, say: Say) -> N
     started, begin = datetime.now(UTC).isoformat(timespec="seconds"), time.perf_counter()
     commit, dirty = environment.commit()
     run, made = _Run(first, folder, say), [initial(task) for task in group]
+    kept = made
     if isinstance(recipe, PictureRecipe):
         splits = [task.train for task in group]
         found = fitting.fitted(made, splits[0].inputs[0], torch.cat([s.targets for s in splits]), recipe.made(), run)
         for network, state in zip(made, found, strict=True):
             network.load_state_dict(state)
     else:
-        fit(made[0], first, run, recipe.made(), "reference")
+        part, seen = _trainable(made[0], first)
+        kept = [part]
+        fit(part, seen, run, recipe.made(), "reference")
     seconds = round(time.perf_counter() - begin, 1)
-    for network, task in zip(made, group, strict=True):
-        tensors = {name: tensor.contiguous() for name, tensor in network.state_dict().items()}
+    for network, part, task in zip(made, kept, group, strict=True):
+        tensors = {name: tensor.contiguous() for name, tensor in part.state_dict().items()}
         note = {
             "recipe": settings,
             "validation": _validation(network, task),
@@ -130,6 +133,12 @@ def initial(task: Task) -> nn.Module:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seeds.derive("reference", task.name, task.network))
         return networks.build(task.architecture, task.arguments)
+
+
+def _trainable(network: nn.Module, task: Task) -> tuple[nn.Module, Task]:
+    """What is trained and kept: the network or, where the task says so, a part of it with the task as it sees it."""
+    of: Callable[[nn.Module, Task], tuple[nn.Module, Task]] | None = getattr(tasks.get(task.name), "trainable", None)
+    return of(network, task) if of else (network, task)
 
 
 def _validation(network: nn.Module, task: Task) -> dict[str, float]:

@@ -41,6 +41,9 @@ class TaskModule(Protocol):
     A task that trains its reference on this machine and keeps it in the cache folder also defines
     `cached_reference(network)`: its tensors by name, or None if it is not trained yet. Records of another reference are not
     valid. Without this function, the reference is trained to compare it.
+
+    A task whose references have layers that are not trained may also define `trainable(network, task)`. It sets these layers of
+    an untrained `network`, and gives the part that `ratebench train` trains and keeps, with the task as this part sees it.
     """
 
     METRICS: tuple[Metric, ...]  # networks are compared by the first

@@ -27,7 +27,7 @@ _MD5 = {
     "t10k-images-idx3-ubyte": "9fb629c4189551a2d022fa330f9573f3",
     "t10k-labels-idx1-ubyte": "ec29112dd5afa0611ce80d1b7f02629c",
 }
-_FILES = {name: RemoteFile(f"mnist/{name}.gz", f"{_ADDRESS}{name}.gz", f"md5:{md5}") for name, md5 in _MD5.items()}
+FILES = {name: RemoteFile(f"mnist/{name}.gz", f"{_ADDRESS}{name}.gz", f"md5:{md5}") for name, md5 in _MD5.items()}
 # JJGO/shrinkbench-models, as checked in at 5fc1ced.
 CHECKPOINT = RemoteFile(
     "mnistnet.pt",
@@ -40,16 +40,16 @@ NETWORKS: dict[str, tuple[str, Mapping[str, Json]]] = {  # architecture and its 
 }
 
 
-def _part(name: str, items: int) -> Split:
-    """Images uint8 (N, 1, 28, 28) and labels (N,) of one official part."""
-    images = idx.read(download.fetch(_FILES[f"{name}-images-idx3-ubyte"]), items, 28, 28)
-    labels = idx.read(download.fetch(_FILES[f"{name}-labels-idx1-ubyte"]), items)
+def official(name: str, items: int) -> Split:
+    """Images uint8 (N, 1, 28, 28) and labels (N,) of one official part: "train" or "t10k"."""
+    images = idx.read(download.fetch(FILES[f"{name}-images-idx3-ubyte"]), items, 28, 28)
+    labels = idx.read(download.fetch(FILES[f"{name}-labels-idx1-ubyte"]), items)
     return Split(images.unsqueeze(1), labels.long())
 
 
 @functools.cache
 def _splits() -> tuple[Split, Split]:
-    whole = _part("train", 60_000)
+    whole = official("train", 60_000)
     validation, train = cut(whole.inputs, whole.targets, VALIDATION, len(whole) - VALIDATION)
     return train, validation
 
@@ -82,11 +82,11 @@ def test(network: str) -> ClassificationTest:
 
 
 def files(network: str | None = None) -> list[RemoteFile]:
-    return [*_FILES.values(), *([CHECKPOINT] if network in (None, "lenet5") else [])]
+    return [*FILES.values(), *([CHECKPOINT] if network in (None, "lenet5") else [])]
 
 
 def provenance(network: str) -> dict[str, str]:
-    data = {name: file.known_hash for name, file in _FILES.items()}
+    data = {name: file.known_hash for name, file in FILES.items()}
     return data | ({"reference": CHECKPOINT.known_hash} if network == "lenet5" else trained.PROVENANCE)
 
 
@@ -96,4 +96,4 @@ def cached_reference(network: str) -> Mapping[str, Tensor] | None:
 
 @functools.cache
 def test_split() -> Split:
-    return _part("t10k", 10_000)
+    return official("t10k", 10_000)

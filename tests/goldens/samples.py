@@ -181,6 +181,23 @@ def _surp(mode: str, pruned: float) -> Compressed:
     return whole([codec.part(list(shapes), source, sizes, made, made.marks[0])])
 
 
+def _ntk(name: str) -> Compressed:
+    """Ternary kernels, packed or drawn from seeds, and activations of both kinds."""
+    codec, piecewise = codecs.get(f"ntk.{name}"), "ntk.piecewise_constant"
+    targets, shapes = ["3.weight", "7.weight", "12.weight"], [(8, 4, 3, 3), (8, 8, 3, 3), (10, 8)]
+    if name == "packed":
+        data = [integers(shape, -1, 2, salt) for salt, shape in enumerate(shapes)]
+    else:
+        data = [(144, 144, 1), (29, 28, 2**61 + 7), (0, 80, 12345)]
+    intervals = ((-1.5, 0.75), (-0.25, 0.125))
+    edits = {
+        "2": ModuleSpec(piecewise, {"intervals": intervals, "levels": (0.5, -0.25, 0.0625)}),
+        "5": ModuleSpec(piecewise, {"intervals": intervals[:1], "levels": (0.5, -0.25)}),
+        "9": ModuleSpec("ntk.centred_relu", {"centre": 0.375, "width": 16}),
+    }
+    return whole([codec.part(targets, data, [0.5, 1.25, 1.0])], edits)
+
+
 SAMPLES: dict[str, Callable[[], Compressed]] = {
     "codebook": _codebook,
     "constant": _constant,
@@ -189,6 +206,8 @@ SAMPLES: dict[str, Callable[[], Compressed]] = {
     "index": _index,
     "joined": _joined,
     "mask": _mask,
+    "ntk.packed": lambda: _ntk("packed"),
+    "ntk.seeded": lambda: _ntk("seeded"),
     "raw": _raw,
     "sparse": _sparse,
     "surp.rounds": lambda: _surp("rounds", 0.1),
