@@ -39,13 +39,19 @@ class Side:
 def side(results: Path, row: Row) -> Side | None:
     """The values of a row's items; None if those of a seed were not kept, or if it is not known that all are of one split.
 
+    In a mean over networks that have a single item each, the networks are the items.
+
     Raises RecordError if values do not match their record.
     """
-    metric, hashes = row.quality.metric, {r.provenance.data.get(ITEMS) for r in row.records}
+    metric, hashes = row.quality.metric, [r.provenance.data.get(ITEMS) for r in row.records]
     found = [items.read(results / f"{r.id}.json", metric, r.quality) for r in row.records]
     kept = [values.double().numpy() for values in found if values is not None]
-    of = hashes.pop()
-    if len(kept) < len(found) or hashes or of is None:
+    if len(kept) < len(found) or None in hashes:
+        return None
+    if row.over and all(len(values) == 1 for values in kept):  # pictures: each network has an item of its own
+        return Side(metric.scale * np.concatenate(kept), 0.0, " ".join(map(str, hashes)))
+    of, *others = {str(one) for one in hashes}
+    if others:
         return None
     means = [float(values.mean()) for values in kept]
     between = statistics.variance(means) / len(means) if len(means) > 1 else 0.0

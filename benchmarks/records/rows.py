@@ -6,7 +6,7 @@ import functools
 import itertools
 import json
 import statistics
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from benchmarks.records import comparable, described
@@ -18,16 +18,23 @@ from benchmarks.records.schema import ROLES, Record
 class Row:
     """One operating point of one method × config × budget × network: its records, one per seed, in the order of seeds.
 
-    `key` is stable and unique within a suite; links to the row contain it.
+    `key` is stable and unique within a suite; links to the row contain it. With `over`, the row is a mean over networks, which
+    that names, and has the records of all of them; what it says of seeds then holds for networks, too.
     """
 
     key: str
     records: tuple[Record, ...]
+    over: str = ""
 
     @property
     def first(self) -> Record:
         """The record of the lowest seed; values that all seeds share are read from it."""
         return self.records[0]
+
+    @property
+    def network(self) -> str:
+        """The network, or the name of those over which the row is a mean."""
+        return self.over or self.first.network
 
     def over_seeds(self, quantity: Callable[[Record], float]) -> Spread:
         return spread(map(quantity, self.records))
@@ -98,6 +105,20 @@ def aggregate(records: Sequence[Record]) -> list[Row]:
     return rows
 
 
+def means(rows: Iterable[Row], networks: Sequence[str], name: str) -> Iterator[Row]:
+    """A row of the mean over `networks`, called `name`, for each operating point that all of them have."""
+    found: dict[tuple[str, str, str, str], dict[str, Row]] = {}
+    for row in rows:
+        r = row.first
+        point = json.dumps([r.index, r.point], sort_keys=True)
+        found.setdefault((r.method, r.config_hash, r.budget, point), {})[r.network] = row
+    for own in found.values():
+        if networks and own.keys() >= set(networks):
+            one = own[networks[0]]
+            records = tuple(record for network in networks for record in own[network].records)
+            yield Row(f"{name}{one.key.removeprefix(one.first.network)}", records, name)
+
+
 def references(rows: Iterable[Row]) -> dict[str, Row]:
     """Network -> the row of the uncompressed network: a baseline's file that is not smaller than the fp32 tensors.
 
@@ -106,7 +127,7 @@ def references(rows: Iterable[Row]) -> dict[str, Row]:
     found: dict[str, Row] = {}
     for row in rows:
         if row.first.fidelity == "baseline" and row.ratio <= 1 and row.bits_per_weight is not None:
-            best = found.setdefault(row.first.network, row)
+            best = found.setdefault(row.network, row)
             if row.ratio > best.ratio:
-                found[row.first.network] = row
+                found[row.network] = row
     return found

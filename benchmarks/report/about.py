@@ -74,7 +74,7 @@ def _about(key: str, lines: list[Series], references: dict[str, Row], comparison
     card = described.card(key)
     own = [comparison for comparison in comparisons if comparison.method == key]
     measured = [comparison for comparison in own if not comparison.reported.is_accounting]
-    rows = [row for line in lines for row in line.rows if row.first.network in references]
+    rows = [row for line in lines for row in line.rows if row.network in references]
     return About(
         key=key,
         fidelity=lines[0].fidelity,
@@ -82,7 +82,7 @@ def _about(key: str, lines: list[Series], references: dict[str, Row], comparison
         url=_arxiv_url(card) if card else None,
         done=prose.docstring(key),
         details=prose.readme(key, card.title if card else ""),
-        accounts=[_account(row, references[row.first.network]) for row in rows],
+        accounts=[_account(row, references[row.network]) for row in rows],
         answered=[comparison for comparison in measured if comparison.measured],
         open=[comparison for comparison in measured if not comparison.measured],
         counted=[comparison for comparison in own if comparison.reported.is_accounting],
@@ -97,7 +97,7 @@ def _account(row: Row, reference: Row) -> Account:
         row.over_seeds(lambda r: r.counted.nonzero).mean,
     )
     point = {**row.first.point, "budget": row.first.budget}
-    return Account(row.first.network, point, row.ratio, whole / max(elements, 1), whole / max(nonzero, 1))
+    return Account(row.network, point, row.ratio, whole / max(elements, 1), whole / max(nonzero, 1))
 
 
 def _arxiv_url(known: Card) -> str | None:

@@ -60,9 +60,14 @@ class Answer:
 def taking_part(
     lines: Iterable[Series], references: Mapping[str, Row], current: Mapping[str, bool | None]
 ) -> Iterator[Series]:
-    """The lines of compressed networks, with their current rows alone; `current` is by the id of a record."""
+    """The lines of compressed networks, with their current rows alone; `current` is by the id of a record.
+
+    Where there is a mean over networks, it answers for them.
+    """
+    lines = list(lines)
+    means = [line for line in lines if line.rows[0].over]
     whole = {row.first.method for row in references.values()}
-    for line in lines:
+    for line in means or lines:
         rows = tuple(row for row in line.rows if line.method not in whole and not freshness.is_stale(row, current))
         if rows:
             yield replace(line, rows=rows)

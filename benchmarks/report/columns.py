@@ -124,7 +124,7 @@ _RATE = (
     ),
 )
 _POINT = (
-    _text("network", "network", "The reference network that was compressed", lambda row: row.first.network, False),
+    _text("network", "network", "The reference network that was compressed", lambda row: row.network, False),
     _text("config", "configuration", "Its name, or the settings that differ from the method's defaults", _config),
     _text("settings", "settings", "Settings that differ from the method's defaults", _settings, False),
     _text("budget", "budget", "How much training the method could spend on each operating point", _budget, False),
@@ -137,7 +137,7 @@ _POINT = (
         "operating point",
         "seeds",
         "",
-        "Runs with different seeds that the row averages",
+        "Runs that the row averages: of different seeds and, in a mean over networks, of all these networks",
         _count,
         lambda row: str(_count(row)),
     ),

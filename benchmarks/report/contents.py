@@ -69,6 +69,11 @@ class Contents:
         return list(dict.fromkeys(line.network for line in self.lines))
 
     @property
+    def mean(self) -> str:
+        """What the mean over the suite's networks is called; "" if there is none."""
+        return self.lines[0].rows[0].over
+
+    @property
     def kinds(self) -> list[str]:
         """The kinds of the figures; their file names begin with the kind."""
         return list(dict.fromkeys(kind for kind, _, _ in self.figures))
@@ -95,7 +100,7 @@ class Contents:
             better = [
                 other
                 for other in self.rows
-                if (other.first.network, other.first.method) == (row.first.network, row.first.method)
+                if (other.network, other.first.method) == (row.network, row.first.method)
                 and row.first.epochs != 0
                 and other.first.epochs == 0
                 and not {row.key, other.key} & stale

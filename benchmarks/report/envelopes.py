@@ -43,8 +43,7 @@ class Envelope:
     @property
     def place(self) -> tuple[str, str]:
         """Network and budget."""
-        first = self.rows[0].first
-        return first.network, first.budget
+        return self.line.network, self.rows[0].first.budget
 
     @property
     def series(self) -> Series:

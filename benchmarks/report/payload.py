@@ -85,6 +85,7 @@ def page(facts: Mapping[str, Any], contents: Contents) -> str:
         "axis": {"title": axis_title(metric), "view": view(metric), "pad": pad(metric), "least": least(metric)},
         "roles": ROLES,
         "columns": [_column(column) for column in known],
+        "mean": contents.mean,
         "networks": [_network(name, contents, places) for name in contents.networks],
         "lines": [
             {"id": name, **_line(line)} for name, line in zip(_names(contents.lines), contents.lines, strict=True)

@@ -16,7 +16,7 @@ from benchmarks.errors import RateBenchError
 from benchmarks.papers import answers as replications
 from benchmarks.papers import claimed
 from benchmarks.records import Record, described, history, latency, table
-from benchmarks.records.rows import aggregate, references
+from benchmarks.records.rows import aggregate, means, references
 from benchmarks.records.snapshot import snapshot
 from benchmarks.report import about, answers, boards, cells, costs, envelopes, figures, index, jinja, page, series
 from benchmarks.report.citation import Citation, addresses
@@ -75,7 +75,8 @@ def _contents(suite: str, results: Path, records: Sequence[Record]) -> tuple[Con
     rows, tasks = aggregate(records), {r.task for r in records}
     citation = _citation(suite, results, records)
     origin, caution = f"RateBench, suite {suite}, snapshot {citation.snapshot}", citation.caution
-    known, lines = references(rows), list(series.series(rows))
+    shown = [*means(rows, *params.averaged(suite)), *rows]
+    known, lines = references(shown), list(series.series(shown))
     metrics, first = described.all_metrics(records), cells.first_configs(suite, records)
     current = freshness.current(records)
     curves = list(envelopes.envelopes(lines, first))

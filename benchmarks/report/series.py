@@ -123,11 +123,14 @@ def families(method: str) -> tuple[str, ...]:
 
 
 def _line(row: Row) -> tuple[str | bool, ...]:
-    """The properties that the rows of a line share. Lines are sorted by them: papers and default configurations first."""
+    """The properties that the rows of a line share. Lines are sorted by them: means over networks, papers and default
+    configurations first.
+    """
     r = row.first
     changed = described.config_text(r) != "default"
     budget = described.budget_text(r.budget, r.epochs)
-    return r.network, r.fidelity == "baseline", r.method, r.fidelity, changed, r.config_hash, r.budget, budget
+    fidelity = (r.fidelity == "baseline", r.method, r.fidelity)
+    return not row.over, row.network, *fidelity, changed, r.config_hash, r.budget, budget
 
 
 def series(rows: Sequence[Row]) -> Iterator[Series]:
@@ -138,4 +141,4 @@ def series(rows: Sequence[Row]) -> Iterator[Series]:
         r = line[0].first
         own, symbol = families(r.method), symbols[r.method, r.config_hash]
         config, budget = names.config(r), described.budget_text(r.budget, r.epochs)
-        yield Series(r.network, r.method, r.fidelity, config, budget, own, colour_of(own), symbol, line)
+        yield Series(line[0].network, r.method, r.fidelity, config, budget, own, colour_of(own), symbol, line)

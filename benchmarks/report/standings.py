@@ -138,7 +138,7 @@ class Standings:
         """`numbers` are the positions of the envelopes on the page."""
         self._items, self._envelopes, self._numbers = paired.reader(results), envelopes, numbers
         protocols, row = {one.line.budget for one in envelopes}, envelopes[0].rows[0]
-        self.network, self.budget, self.metric = row.first.network, row.first.budget, row.quality.metric
+        self.network, self.budget, self.metric = row.network, row.first.budget, row.quality.metric
         self.protocol = protocols.pop() if len(protocols) == 1 else described.budget_text(self.budget, None)
         self.uncompressed = row.first.rate.uncompressed_bytes
 

@@ -42,7 +42,8 @@ class Suite(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A task, the networks and methods to compare, the seeds for random methods, and the budgets that `dvc repro` runs.
 
     `configs` replace the common ones for the methods that they name. `caution` is a warning that is shown wherever the
-    suite's numbers are.
+    suite's numbers are. `average` says in the plural what the networks are, if their results are averaged: the page then also
+    shows the mean over all of them.
     """
 
     task: str
@@ -52,6 +53,7 @@ class Suite(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     budgets: tuple[str, ...] = ("post-training",)
     configs: Configs = {}
     caution: str = ""
+    average: str = ""
 
 
 Rates: TypeAlias = dict[str, dict[str, Annotated[float, Meta(gt=0, le=10)]]]  # learning rates by network and method
@@ -90,6 +92,14 @@ def suite(name: str) -> Suite:
 def caution(name: str) -> str:
     """The suite's caution, or "" if there is no params.yaml or if it does not have the suite."""
     return suite(name).caution if PARAMS.exists() and name in names() else ""
+
+
+def averaged(name: str) -> tuple[list[str], str]:
+    """(the networks over which results of the suite are averaged, what the mean is called); none if they are not."""
+    known = suite(name) if PARAMS.exists() and name in names() else None
+    if known is None or not known.average:
+        return [], ""
+    return known.networks, f"mean of {len(known.networks)} {known.average}"
 
 
 def budget(name: str, network: str = "", key: str = "") -> Budget:

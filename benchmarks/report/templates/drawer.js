@@ -32,9 +32,15 @@ function named(values) {
   return Object.entries(values).map(([name, one]) => `${name}=${typeof one === "string" ? one : JSON.stringify(one)}`).join(", ") || "–";
 }
 
+// What tells a record from the others of a row: its seed and, in a mean over networks, its network.
+function runOf(record, own) {
+  const seeds = new Set(own.map(({ seed }) => seed)).size > 1, networks = new Set(own.map(({ network }) => network)).size > 1;
+  return [networks ? record.network : "", seeds || !networks ? `seed ${record.seed}` : ""].filter(Boolean).join(", ");
+}
+
 function details(own) {
   const facts = document.createElement("table"), head = cell("tr", cell("td", ""));
-  head.append(...own.map((record) => cell("th", `seed ${record.seed}`, { scope: "col" })));
+  head.append(...own.map((record) => cell("th", runOf(record, own), { scope: "col" })));
   facts.createTHead().append(head);
   const rows = FACTS.map(([name, fact, forCopying]) => {
     const texts = own.map(fact), wrap = (words) => (forCopying ? cell("code", words) : words);
@@ -48,10 +54,10 @@ function details(own) {
 }
 
 // What the run of a record's cell said; of those measured before logs were kept there is none.
-function log(record, said) {
+function log(record, own, said) {
   const text = said[record.id.replace(/\/[^/]*$/, "")];
-  if (text === undefined) return cell("p", `No log was kept of seed ${record.seed}'s run.`, { className: "note" });
-  const folded = cell("details", cell("summary", `log of seed ${record.seed}'s run`), { className: "log" });
+  if (text === undefined) return cell("p", `No log was kept of ${runOf(record, own)}'s run.`, { className: "note" });
+  const folded = cell("details", cell("summary", `log of ${runOf(record, own)}'s run`), { className: "log" });
   folded.append(cell("pre", text, { tabIndex: 0 }));
   return folded;
 }
@@ -78,7 +84,7 @@ function toggle(row, open = !row.drawer) {
     Promise.all([records, logs]).then(
       ([all, said]) => {
         const own = row.records.map((index) => all[index]);
-        inside.replaceChildren(drawerActions(row), reproduction(own), details(own), cell("p", `By role: ${roleText(row)}.`, { className: "note" }), ...own.map((record) => log(record, said)));
+        inside.replaceChildren(drawerActions(row), reproduction(own), details(own), cell("p", `By role: ${roleText(row)}.`, { className: "note" }), ...own.map((record) => log(record, own, said)));
       },
       () => inside.replaceChildren("This browser can't unpack the records: they are in records.csv beside this page."),
     );

@@ -70,9 +70,9 @@ function networkSize(network = state.network) {
 }
 
 // The geometric mean of a method's ratios at one loss over all networks of the budget, as a cell; none for one network. It may be
-// larger still where a curve ends.
+// larger still where a curve ends. Where the page has a mean over networks, that stands for them.
 function overNetworks({ method, protocol }, words) {
-  if (page.networks.length === 1) return [];
+  if (page.networks.length === 1 || page.networks[0].name === page.mean) return [];
   const boards = page.boards.filter((board) => board.budget === state.budget && board.losses.length);
   const found = boards.map((board) => board.losses.find((lost) => lost.words === words)?.methods.find(({ at }) => page.curves[at[0]].method === method && page.curves[at[0]].protocol === protocol));
   if (!found.every(Boolean)) return [number("–")];
