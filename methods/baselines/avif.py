@@ -1,4 +1,8 @@
-"""AVIF, by Pillow."""
+"""AVIF, by Pillow.
+
+A key frame of the video codec AV1 (Han et al., A Technical Overview of AV1, Proceedings of the IEEE 2021). The picture itself
+is coded, and no network.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,8 @@
-"""JPEG, by Pillow."""
+"""JPEG, by Pillow.
+
+The discrete cosine transform of blocks of 8 × 8 pixels, quantised and Huffman coded (Wallace, Communications of the ACM
+1991). The picture itself is coded, and no network.
+"""
 
 from __future__ import annotations
 

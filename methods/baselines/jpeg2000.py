@@ -1,4 +1,8 @@
-"""JPEG 2000, by Pillow."""
+"""JPEG 2000, by Pillow.
+
+A wavelet transform whose bit planes are coded arithmetically (Skodras, Christopoulos, Ebrahimi, IEEE Signal Processing
+Magazine 2001). The picture itself is coded, and no network.
+"""
 
 from __future__ import annotations
 

@@ -15,13 +15,11 @@ import torch
 from msgspec import Meta
 from torch import Tensor, nn
 
-from benchmarks.bitstream.codecs import sparse, uniform
 from benchmarks.training import Recipe, control_variate, fit
-from methods.families import grid, storage
+from methods.families import sparse_grid, storage
 from methods.families.budget import epochs_per_point, learning_rate, trains
 from methods.families.grid import OnGrid
 from methods.families.limits import Images, check_order
-from methods.families.norms import norm_parts
 from methods.interface import CLASSIFICATION, IMAGE_CODING, REGRESSION, Budget, Card, Compressed, Run, Task
 
 CARD = Card(
@@ -88,7 +86,8 @@ def compress(task: Task, config: Config, run: Run) -> Iterator[Compressed]:
             fit(network, task, run, recipe, f"sparsity {sparsity}", masks, OnGrid(network, BITS))
         else:
             control_variate.correct(network, task, config.recalibrate, known)
-        yield describe(network, task, {"sparsity": sparsity})
+        parts = sparse_grid.parts(network, BITS)
+        yield Compressed(task.architecture, task.arguments, parts, {"sparsity": sparsity})
 
 
 @torch.no_grad()
@@ -115,15 +114,3 @@ def _score(weight: Tensor, score: str) -> Tensor:
     squares, order = weight.flatten().double().square().sort()
     at_least = squares.flip(0).cumsum(0).flip(0).clamp_min(torch.finfo(torch.float64).tiny)
     return torch.empty_like(squares).scatter_(0, order, squares / at_least).view_as(weight)
-
-
-@torch.no_grad()
-def describe(network: nn.Module, task: Task, point: dict[str, float]) -> Compressed:
-    """Sparse weights on a grid of 2^BITS − 1 levels per tensor; BatchNorm as scale and shift, which are in fp16 like biases."""
-    found = storage.tensors(network)
-    weights = storage.matrices(found)
-    steps = [float(grid.step(values, BITS)) for values in weights.values()]
-    codes = [uniform.quantise(values, step)[0] for values, step in zip(weights.values(), steps, strict=True)]
-    others = {name: values for name, values in found.items() if name not in weights}
-    parts = (sparse.part(list(weights), codes, "weights", steps=steps), *norm_parts(network, others))
-    return Compressed(task.architecture, task.arguments, parts, point)

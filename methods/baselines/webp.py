@@ -1,4 +1,8 @@
-"""WebP, lossy, by Pillow."""
+"""WebP, lossy, by Pillow.
+
+The prediction, transform and arithmetic coding of key frames of the video codec VP8 (RFC 9649). The picture itself is coded,
+and no network.
+"""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ of the lottery ticket hypothesis, or one-shot pruning by the magnitudes of the f
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Annotated, Literal, TypeAlias
 
 import torch
@@ -18,9 +18,8 @@ from torch import Tensor, nn
 
 from benchmarks import networks
 from benchmarks.training import SGD, Recipe, fit
-from methods.baselines.magnitude import BITS, describe
-from methods.families import storage
-from methods.families.budget import epochs_per_point
+from methods.families import sparse_grid, storage
+from methods.families.budget import epochs_per_point, learning_rate
 from methods.families.grid import OnGrid
 from methods.families.limits import Count, NotNegative, Positive, Share, ShareOrAll
 from methods.interface import CLASSIFICATION, REGRESSION, Budget, Card, Compressed, Json, Run, Task
@@ -40,6 +39,7 @@ CARD = Card(
     note="Index, bound, loop and settings are those of the official code. The text of the paper was not available.",
     kinds=(CLASSIFICATION, REGRESSION),
 )
+BITS = 8  # of stored weights
 Rounds: TypeAlias = Annotated[int, Meta(ge=1, le=100)]
 
 
@@ -95,13 +95,18 @@ def compress(task: Task, config: Config, run: Run) -> Iterator[Compressed]:
         with torch.no_grad():
             for name, mask in masks.items():
                 parameters[name].mul_(mask)
-        recipe, rounding = Recipe(epochs, config.lr, config.batch, SGD(nesterov=True)), OnGrid(network, BITS)
+        recipe, rounding = _recipe(epochs, config, run), OnGrid(network, BITS)
         fit(network, task, run, recipe, f"round {number}", masks, rounding)
         exact: dict[str, Tensor] = rounding.state_dict()["exact"]  # before rounding
         trained = {name: exact[name].cpu() for name in names}
         first = first or trained
-        yield replace(describe(network, task, {"round": number}), notes=notes(trained, masks, config))
+        parts, known = sparse_grid.parts(network, BITS), notes(trained, masks, config)
+        yield Compressed(task.architecture, task.arguments, parts, {"round": number}, notes=known)
         prune(first if config.mode == "one_shot" else trained, masks, config.rule, config.scope)
+
+
+def _recipe(epochs: float, config: Config, run: Run) -> Recipe:
+    return Recipe(epochs, learning_rate(run.budget, config.lr), config.batch, SGD(nesterov=True))
 
 
 def initial(task: Task, run: Run) -> nn.Module:
