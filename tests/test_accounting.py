@@ -72,7 +72,14 @@ def test_accounting_is_no_part_of_a_fingerprint() -> None:
     assert files and all(parsed(file.read_text("utf-8")).content == "" for file in files)
 
 
-def test_every_accounting_row_of_jsvd_is_counted() -> None:
+@pytest.mark.parametrize("key", [key for key in methods.names() if any(row.is_accounting for row in reported.of(key))])
+def test_every_accounting_row_of_papers_is_counted(key: str) -> None:
+    """FLOPs are compared in the tests of the tables."""
+    for row in (row for row in reported.of(key) if row.is_accounting and row.metric != "flops"):
+        assert accounting.judged(key, row)[1].outcome in ("accounting matched", "accounting differs"), row
+
+
+def test_the_accounting_rows_of_jsvd_are_these() -> None:
     """The small ones here; all printed FLOPs are compared in the tests of the tables."""
     rows = [row for row in reported.of("jsvd") if row.is_accounting]
     assert {row.metric for row in rows} == {"params", "cf", "flops"} and not any(row.comparable for row in rows)

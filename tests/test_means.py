@@ -76,6 +76,7 @@ def test_pictures_are_compared_picture_by_picture(tmp_path: Path, monkeypatch: p
         [True, False, False],
         [False] * 3,
     ]
+    assert paired.apart(rows["alpha"]) == 23  # without items: 24 photographs, not a single value
     low, high = rows["alpha"].quality.interval
     half = metrics.Z95 * levels.std(ddof=1) / 24**0.5
     assert (low, high) == pytest.approx((levels.mean() - half, levels.mean() + half), rel=1e-6)

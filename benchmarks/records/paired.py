@@ -48,14 +48,23 @@ def side(results: Path, row: Row) -> Side | None:
     kept = [values.double().numpy() for values in found if values is not None]
     if len(kept) < len(found) or None in hashes:
         return None
-    if row.over and all(len(values) == 1 for values in kept):  # pictures: each network has an item of its own
-        return Side(metric.scale * np.concatenate(kept), 0.0, " ".join(map(str, hashes)))
+    if _networks_are_items(row):
+        values = [
+            np.mean([one for r, one in zip(row.records, kept, strict=True) if r.network == network])
+            for network in row.networks
+        ]
+        return Side(metric.scale * np.array(values), 0.0, " ".join(sorted(map(str, set(hashes)))))
     of, *others = {str(one) for one in hashes}
     if others:
         return None
     means = [float(values.mean()) for values in kept]
     between = statistics.variance(means) / len(means) if len(means) > 1 else 0.0
     return Side(metric.scale * np.mean(kept, axis=0), metric.scale**2 * between, of)
+
+
+def _networks_are_items(row: Row) -> bool:
+    """Whether a row is a mean over networks with one item each: pictures."""
+    return bool(row.over) and row.quality.scores[0].items == 1
 
 
 def reader(results: Path) -> Callable[[Row], Side | None]:
@@ -101,6 +110,8 @@ def apart(row: Row) -> float:
     All rows have as many items. Infinite for proportions, whose standard error follows from their mean.
     """
     quality = row.quality
+    if _networks_are_items(row):
+        return len(row.networks) - 1
     return math.inf if quality.metric.kind == "proportion" else quality.scores[0].items - 1
 
 

@@ -36,6 +36,11 @@ class Row:
         """The network, or the name of those over which the row is a mean."""
         return self.over or self.first.network
 
+    @property
+    def networks(self) -> list[str]:
+        """The network, or those over which the row is a mean."""
+        return list(dict.fromkeys(r.network for r in self.records))
+
     def over_seeds(self, quantity: Callable[[Record], float]) -> Spread:
         return spread(map(quantity, self.records))
 
