@@ -149,8 +149,8 @@ def test_a_rewrite_that_gives_the_same_files_is_accepted_with_its_evidence(
     repository.edit(CODEC, QUANTISED, REWRITTEN)
     assert repository.to_run() == {"magnitude", "uniform"}
     said = ratebench("accept", "HEAD", "--why", 'The codes have a "name".')[0]
-    assert "kinds of cell with records that are affected: 2; small cells to run under both versions: 2" in said
-    assert "accepted: 3 artefacts of 2 cells are the same; commit benchmarks/equivalents.toml" in said
+    assert "affected: 2; to compare under both versions, small cells: 2, networks of a task: 0" in said
+    assert "accepted: 3 results in 2 comparisons are the same; commit benchmarks/equivalents.toml" in said
     (one,) = repository.accepted
     assert one["why"] == 'The codes have a "name".' and one["since"] == repository.git("rev-parse", "HEAD")
     assert [row["files"] for row in one["same"]] == [[CODEC]]
@@ -336,7 +336,7 @@ def test_all_that_changed_takes_part_in_a_small_cell(repository: Repository, cho
     repository.edit("benchmarks/bitstream/codecs/sparse.py", "    masks = [", "    masks = []\n    masks = [")
     on_digits = ["accept-digits/digits_cnn/magnitude/post-training-s0"] * 2
     assert chosen(*known) == [*on_digits, "accept-digits/digits_cnn/magnitude/short-s0"]
-    repository.edit("benchmarks/tasks/cifar10.py", "VALIDATION = 5_000", "VALIDATION = 5_000 + 0")
+    repository.edit("benchmarks/data/cifar.py", "torch.tensor(data.targets)", "torch.tensor([*data.targets])")
     on_cifar = [f"accept-cifar10/resnet20/magnitude/{label}" for label in ("post-training-s0",) * 2 + ("short-s0",)]
     assert chosen(*known) == [*on_cifar, "accept-cifar10/resnet20/reference/post-training-s0"]
 
@@ -354,7 +354,7 @@ def test_a_paper_budget_is_shown_by_its_own_schedule(repository: Repository, cho
     known = [recorded("surp", "resnet20", budget="short"), recorded("surp", "resnet20", budget="paper")]
     repository.edit("methods/surp/__init__.py", "MILESTONES = 0.01, 20, ", "MILESTONES = 0.01, 21, ")
     assert chosen(*known) == [f"accept-digits/digits_cnn/surp/{budget}-s0" for budget in ("paper", "short")]
-    repository.edit("benchmarks/tasks/cifar10.py", "VALIDATION = 5_000", "VALIDATION = 5_000 + 0")
+    repository.edit("benchmarks/data/cifar.py", "torch.tensor(data.targets)", "torch.tensor([*data.targets])")
     sentence = (
         "^no small cell uses all the changed code of surp on cifar10 at the paper budget, whose schedule can't be made"
     )
@@ -372,3 +372,28 @@ def test_a_file_that_some_cells_used_before_may_be_shared(
     assert repository.to_run() == {"magnitude", "uniform"}
     accepted()
     assert repository.to_run() == set()
+
+
+def test_where_only_a_task_changed_what_it_gives_is_compared(
+    repository: Repository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another network in the task's list leaves its records valid, without running a cell; other items do not."""
+    monkeypatch.setattr(small.Version, "run", lambda *_: pytest.fail("a cell was run"))
+    monkeypatch.setattr(accept, "ROOT", repository.root)
+    monkeypatch.setattr(small.task_values, "__file__", str(repository.root / "benchmarks/running/task_values.py"))
+    monkeypatch.setenv("PYTHONPATH", python_path(TESTS))
+
+    def accepted() -> list[Evidence]:
+        with repository.at_hand():
+            return accept.accept("HEAD", "It has one more.", repository.results, [].append)
+
+    task, first = "benchmarks/tasks/digits.py", '    "digits_resnet": ('
+    repository.edit(task, first, f'    "wide": ("digits_cnn", {{"width": 64, "classes": 10}}),\n{first}')
+    assert repository.to_run() == {"magnitude", "uniform"}
+    (found,) = accepted()
+    assert (found.cell, found.points) == ("digits/digits_cnn", 10) and repository.to_run() == set()
+    repository.commit("a network")
+    repository.edit(task, "SIZES = (1197, 200, 400)", "SIZES = (1196, 201, 400)")
+    with pytest.raises(RateBenchError, match=r"gives other results: digits/digits_cnn, .* more; nothing was"):
+        accepted()
+    assert repository.to_run() == {"magnitude", "uniform"}

@@ -18,7 +18,7 @@ from benchmarks.errors import TaskError
 from benchmarks.evaluation import measure
 from benchmarks.fingerprint import ROOT
 from benchmarks.running import params, references
-from benchmarks.tasks import cifar100
+from benchmarks.tasks import cifar10, cifar100
 
 # Multiply-accumulates of convolutions and linear layers, as papers print them, and parameters.
 KNOWN = [
@@ -111,6 +111,15 @@ def test_cifar100_has_the_fine_labels_and_its_images(few_images: dict[str, Any])
     assert {name: values.tolist() for name, values in found.items()} == {"top-1": [True, False], "top-5": [True, False]}
 
 
-def test_a_reference_that_is_not_trained_is_named() -> None:
-    with pytest.raises(TaskError, match="`ratebench train cifar100 vgg19` trains it"):
-        tasks.load("cifar100", "vgg19").reference()
+@pytest.mark.parametrize(("task", "network"), [("cifar100", "vgg19"), ("cifar10", "resnet34")])
+def test_a_reference_that_is_not_trained_is_named(task: str, network: str) -> None:
+    with pytest.raises(TaskError, match=f"`ratebench train {task} {network}` trains it"):
+        tasks.load(task, network).reference()
+
+
+def test_cifar10_has_public_references_and_those_that_are_trained_here() -> None:
+    """Only the former are downloaded."""
+    assert [len(cifar10.files(network)) for network in ("resnet20", "densenet40")] == [2, 1]
+    assert cifar10.provenance("resnet20")["reference"].startswith("sha256:")
+    assert "ratebench train" in cifar10.provenance("vgg16")["reference"]
+    assert [references.trained_here("cifar10", network) for network in ("resnet110", "resnet50")] == [False, True]

@@ -196,5 +196,5 @@ def accept(
         say("no record depends on the change: there is nothing to accept")
         return
     points = sum(one.points for one in evidence)
-    compared = f"{counted(points, 'artefact')} of {counted(len(evidence), 'cell')}"
+    compared = f"{counted(points, 'result')} in {counted(len(evidence), 'comparison')}"
     say(f"accepted: {compared} {'is' if points == 1 else 'are'} the same; commit benchmarks/equivalents.toml")

@@ -2,7 +2,8 @@
 
 Records depend on the contents of files (fingerprint.py). For every kind of cell (method, configuration, budget) that has a
 record and whose contents differ between an earlier revision and the working tree, a small cell is run under both. It uses the
-embedded digits if this covers all changed code, otherwise the record's task. The change is written to equivalents.toml only
+embedded digits if this covers all changed code, otherwise the record's task. If of a task only its own file changed, and
+nothing else, no cell is run: what the task gives is compared (task_values.py). The change is written to equivalents.toml only
 if all artefacts and all recorded values except times are equal.
 """
 
@@ -26,7 +27,7 @@ from benchmarks.errors import RateBenchError
 from benchmarks.fingerprint import ROOT, Code
 from benchmarks.records import Record, described
 from benchmarks.running import small
-from benchmarks.running.cell import Cell, code
+from benchmarks.running.cell import SCORING, Cell, code
 from benchmarks.running.small import Evidence, Kind, Version
 from methods.interface import BudgetName
 
@@ -47,6 +48,13 @@ class _Trees:
         then = self._before(package) if package.is_relative_to(ROOT) else package
         before = self.old.contents(code(self.old, then, task, network)) if then else frozenset[str]()
         return before, self.now.contents(code(self.now, package, task, network))
+
+    def only_task(self, kind: Kind, changed: Contents) -> bool:
+        """Whether all that changed is the file of the kind's task, and which files it imports."""
+        before, now = changed
+        own = self.old.module(f"benchmarks.tasks.{kind.task}")
+        elsewhere = self.now.contents(self.now.sources(methods.source(kind.method), *SCORING))
+        return own is not None and before - now <= self.old.contents([own]) and not (now - before) & elsewhere
 
     def _before(self, package: Path) -> Path | None:
         """The path that a method's file or folder had in the earlier revision; it may have been moved since."""
@@ -72,9 +80,14 @@ def accept(revision: str, why: str, results: Path, say: Say, jobs: int = 1) -> l
         found = {kind: trees.contents(kind.method, kind.task, kind.network) for kind in _kinds(known, trees)}
         if not found:
             return []
-        rows, cells = _rows(found.values(), trees), _small_cells(found, trees)
+        by_task = {kind: trees.only_task(kind, changed) for kind, changed in found.items()}
+        touched = {kind.task for kind, whether in by_task.items() if whether}
+        given = dict.fromkeys((r.task, r.network) for r in known if r.task in touched)
+        rows = _rows(found.values(), trees)
+        cells = _small_cells({kind: changed for kind, changed in found.items() if not by_task[kind]}, trees)
         say(
-            f"kinds of cell with records that are affected: {len(found)}; small cells to run under both versions: {len(cells)}"
+            f"kinds of cell with records that are affected: {len(found)}; to compare under both versions, small cells: "
+            f"{len(cells)}, networks of a task: {len(given)}"
         )
         versions = Version("before", old, Path(scratch, "before")), Version("now", ROOT, Path(scratch, "now"))
         for version in versions:
@@ -82,7 +95,7 @@ def accept(revision: str, why: str, results: Path, say: Say, jobs: int = 1) -> l
                 together = list(members)
                 say(f"{version.name}: {', '.join(_place(together[0]))} (cells: {len(together)})")
                 version.run(together, jobs)
-        evidence = list(small.compare(*versions, cells))
+        evidence = [*small.compare(*versions, cells), *small.compare_tasks(*versions, given)]
         _write(why, commit, trees, rows, evidence)
         return evidence
 

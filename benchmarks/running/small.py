@@ -1,4 +1,4 @@
-"""Small cells that represent kinds of recorded cells. They are run under two versions of the code and compared."""
+"""Small cells that represent kinds of recorded cells, and what tasks give, compared under two versions of the code."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from benchmarks.configuration import plain
 from benchmarks.errors import RateBenchError
 from benchmarks.fingerprint import json_hash
 from benchmarks.records import Record
+from benchmarks.running import task_values
 from benchmarks.running.cell import Cell, changes
 from methods.interface import Budget, BudgetName
 
@@ -53,7 +54,10 @@ class Kind:
 
 @dataclass(frozen=True)
 class Evidence:
-    """A small cell that was run under both versions: the number of its artefacts, and a hash of their recorded values."""
+    """A small cell that was run under both versions: the number of its artefacts, and a hash of their recorded values.
+
+    Or a task's network, as "task/network": the number of the values that the task gives, and a hash of them.
+    """
 
     cell: str
     points: int
@@ -76,9 +80,7 @@ class Version:
         if (pins := self.tree / "data.dvc").exists():
             shutil.copy(pins, place)
         command = [*RATEBENCH, "run", suite, "--all-configs", "--budget", budget.name, "--jobs", str(jobs)]
-        places = os.pathsep.join((str(self.tree), *filter(None, [os.environ.get("PYTHONPATH")])))
-        environment = os.environ | {"PYTHONPATH": places}
-        done = subprocess.run(command, cwd=place, env=environment, capture_output=True, text=True, check=False)
+        done = subprocess.run(command, cwd=place, env=self._environment, capture_output=True, text=True, check=False)
         if done.returncode != 0:
             self.said += done.stderr.strip().splitlines()[-1:]
 
@@ -96,6 +98,24 @@ class Version:
             return {}
         known = [records.read(path) for path in records.points(self.folder(cell))]
         return {f"p{r.index:02d}": _results(r) for r in known}
+
+    def given(self, task: str, network: str) -> dict[str, str]:
+        """Hashes of what a task gives for a network. Raises RateBenchError with the last line of what the code says."""
+        command = [sys.executable, "-P", task_values.__file__, task, network]
+        done = subprocess.run(
+            command, cwd=self.tree, env=self._environment, capture_output=True, text=True, check=False
+        )
+        if done.returncode != 0:
+            said = (done.stderr.strip().splitlines() or ["it stopped"])[-1]
+            msg = f"{task}/{network} can't be compared with the code {self.name}: {said}; nothing was accepted"
+            raise RateBenchError(msg)
+        found: dict[str, str] = json.loads(done.stdout)
+        return found
+
+    @property
+    def _environment(self) -> dict[str, str]:
+        places = os.pathsep.join((str(self.tree), *filter(None, [os.environ.get("PYTHONPATH")])))
+        return os.environ | {"PYTHONPATH": places}
 
     def reason(self, cell: Cell) -> str | None:
         """Why a cell is not complete, if that is known."""
@@ -124,9 +144,23 @@ def compare(before: Version, now: Version, cells: Sequence[Cell]) -> Iterator[Ev
             raise RateBenchError(msg)
         different += [f"{cell.id}/{name}" for name in sorted(one | two) if one.get(name) != two.get(name)]
         yield Evidence(cell.id, len(two), json_hash(two))
+    _refuse(different, "records of these methods")
+
+
+def compare_tasks(before: Version, now: Version, networks: Iterable[tuple[str, str]]) -> Iterator[Evidence]:
+    """Compare what tasks give for (task, network) under both versions; raises RateBenchError that names what differs."""
+    different: list[str] = []
+    for task, network in networks:
+        one, two = before.given(task, network), now.given(task, network)
+        different += [f"{task}/{network}, {name}" for name in sorted(one | two) if one.get(name) != two.get(name)]
+        yield Evidence(f"{task}/{network}", len(two), json_hash(two))
+    _refuse(different, "records of these tasks")
+
+
+def _refuse(different: Sequence[str], stale: str) -> None:
     if different:
         named = ", ".join(different[:5]) + (f" and {len(different) - 5} more" if len(different) > 5 else "")
-        msg = f"the change gives other results: {named}; nothing was accepted, the records of these methods are stale"
+        msg = f"the change gives other results: {named}; nothing was accepted, the {stale} are stale"
         raise RateBenchError(msg)
 
 

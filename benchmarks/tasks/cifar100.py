@@ -8,12 +8,9 @@ from __future__ import annotations
 import functools
 from collections.abc import Mapping
 
-import numpy as np
-import torch
 from torch import Tensor
 
-from benchmarks import storage
-from benchmarks.data import download
+from benchmarks.data import cifar
 from benchmarks.data.download import RemoteFile
 from benchmarks.tasks.kinds import metrics, trained
 from benchmarks.tasks.kinds.classification import Classification, ClassificationTest, cut
@@ -45,20 +42,10 @@ NETWORKS: dict[str, tuple[str, Mapping[str, Json]]] = {  # architecture and its 
 }
 
 
-def _part(train: bool) -> Split:
-    """Images uint8 (N, 3, 32, 32) and fine labels (N,) of one official part, read by torchvision."""
-    from benchmarks.data.vision import datasets
-
-    download.fetch(ARCHIVE)
-    data = datasets.CIFAR100(str(storage.cache_folder()), train=train)
-    images = torch.from_numpy(np.ascontiguousarray(data.data.transpose(0, 3, 1, 2)))
-    return Split(images, torch.tensor(data.targets))
-
-
 @functools.cache
 def _splits() -> tuple[Split, Split]:
-    whole = _part(train=True)
-    validation, train = cut(whole.inputs, whole.targets, VALIDATION, len(whole) - VALIDATION)
+    images, labels = cifar.part(ARCHIVE, "CIFAR100", train=True)
+    validation, train = cut(images, labels, VALIDATION, len(labels) - VALIDATION)
     return train, validation
 
 
@@ -97,4 +84,4 @@ def cached_reference(network: str) -> Mapping[str, Tensor] | None:
 
 @functools.cache
 def test_split() -> Split:
-    return _part(train=False)
+    return Split(*cifar.part(ARCHIVE, "CIFAR100", train=False))
