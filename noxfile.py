@@ -112,6 +112,7 @@ def kodak(session: nox.Session) -> None:
         return
     run(session, "ratebench", "train", "kodak", "kodim??_short")
     run(session, "ratebench", "run", "kodak", *arguments)
+    run(session, "ratebench", "draw", "kodak", "192")
     run(session, "ratebench", "report", "kodak")
 
 

@@ -152,15 +152,16 @@ def test_numbers_are_shown_in_the_metrics_unit(errors: Path, images: Path) -> No
     assert [column["key"] for column in data["columns"] if column["group"] == "rate" and column["shown"]] == [
         "bytes",
         "ratio",
+        "bits",
     ]
     first, other = keys.index("quality"), keys.index("quality.ssim")
     assert other == first + 1 and (data["columns"][other]["shown"], data["columns"][other]["unit"]) == (False, "")
     texts = {data["lines"][row["line"]]["method"]: row["texts"] for row in data["rows"][::-1]}
     assert [texts[method][other] for method in ("alpha", "beta", "gamma")] == ["0.8500", "–", "–"]
-    assert texts["gamma"][first] == "31.00" and texts["gamma"][keys.index("bits")] == "–"
-    assert data["networks"] == [
-        {"name": "net", "budget": "post-training", "reference": None, "bytes": None, "row": None}
-    ]
+    assert texts["gamma"][first] == "31.00"
+    assert all(row["values"][keys.index("bits")] == 24 / row["values"][keys.index("ratio")] for row in data["rows"])
+    whole = {"budget": "post-training", "reference": None, "bytes": 40_000, "row": None}
+    assert data["networks"] == [{"name": "net", **whole}]
     assert data["boards"][0]["losses"] == []
     assert data["axis"]["title"] == "psnr, dB"
 
@@ -287,7 +288,7 @@ def test_verdicts_and_claims_follow_the_metric(opened: Open, errors: Path) -> No
 
 def test_a_row_says_all_its_metrics(opened: Open, images: Path) -> None:
     page = opened(images)
-    assert not page.locator("input[name=x][value=bits]").count()
+    assert page.locator("input[name=x][value=bits] + span").text_content() == "bits per pixel"
     assert "rmse" not in page.content() and "31.00 dB" in page.evaluate("hover(page.rows.at(-1))")
     assert "bits per weight" not in page.evaluate("hover(page.rows[0])")
     page.evaluate("change({ columns: ['quality', 'quality.ssim'] })")

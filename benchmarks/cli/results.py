@@ -1,4 +1,4 @@
-"""Commands about existing results: `show`, `verify`, `report`, `compare`, `snapshot`, `time`, `decode` and `accept`."""
+"""Commands about existing results: `show`, `verify`, `report`, `compare`, `snapshot`, `time`, `draw`, `decode` and `accept`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from benchmarks.cli.tables import Column, Table
 from benchmarks.errors import RateBenchError, UnknownName
 from benchmarks.evaluation import drawing
 from benchmarks.evaluation.verify import verify as verified
-from benchmarks.records import comparable, described, history, latency
+from benchmarks.records import comparable, described, history, latency, pictures
 from benchmarks.running import environment, params, timing
 from methods.interface import Metric
 
@@ -145,6 +145,20 @@ def time(suite: Suite, network: Networks = None, results: Results = Path("result
         artefacts = sum(len(one.artefacts) for one in found.architectures)
         path = latency.write(results, found)
         say(f"{counted(len(found.architectures), 'architecture')} of {counted(artefacts, 'artefact')}: wrote {path}")
+
+
+@app.command()
+def draw(
+    suite: Suite,
+    ratio: Annotated[float, typer.Argument(min=1, help="Of each method, the file with the closest ratio is drawn.")],
+    results: Results = Path("results"),
+) -> None:
+    """Draw small pictures of a suite of image coding: originals, and each method's file at a ratio; the report shows them."""
+    from benchmarks.running import small_pictures
+
+    found = small_pictures.draw(suite, results, ratio, warn)
+    drawn = f"{counted(len(found.artefacts), 'file')} of {counted(len(found.originals), 'picture')}"
+    say(f"{drawn}: wrote {pictures.write(results, found)}")
 
 
 @app.command()

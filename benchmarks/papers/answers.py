@@ -118,17 +118,17 @@ def comparisons(
     `planned` are the cells of the suite, which numbers without a record are looked up in.
     """
     for key in methods.names():
-        for wanted in _reported(key):
+        for wanted in reported_by(key):
             if wanted.task in on and not wanted.context:
                 yield compare(key, wanted, rows, references, planned)
 
 
 def context(key: str, on: set[str]) -> list[Reported]:
     """Numbers of other methods in the paper, on the tasks `on` and on tasks that are not installed."""
-    shown = [row for row in _reported(key) if row.context]
+    shown = [row for row in reported_by(key) if row.context]
     return [row for row in shown if row.task in on or row.task not in tasks.names()]
 
 
-def _reported(key: str) -> list[Reported]:
+def reported_by(key: str) -> list[Reported]:
     """The reported rows of a method; empty if its module can't be imported: the page lists that as a missing result."""
     return reported.of(key) if described.card(key) else []

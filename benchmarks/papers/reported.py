@@ -44,7 +44,8 @@ class Reported(_Strict, frozen=True, kw_only=True):
     never compared. `last_digit` is the value of one unit of the last printed digit (1e6 for 3.42E8): it marks an accounting
     number, which follows from a structure (`benchmarks.papers.accounting`). `comparable` is a reason why the number can't be
     compared, `known_gap` a reason why a difference is expected. `context` marks a number of a method that is not in this
-    suite: it is shown in a separate table, without records.
+    suite: it is shown in a separate table, without records. Points of one printed curve share the name `curve`: it can be a
+    baseline for the curves of this suite, on a page of the mean over `mean_of` networks.
     """
 
     task: str
@@ -65,6 +66,8 @@ class Reported(_Strict, frozen=True, kw_only=True):
     known_gap: str = ""
     comparable: str = ""
     context: bool = False
+    curve: str = ""
+    mean_of: Annotated[int, Meta(ge=1)] = 1
     claim: str = ""
 
     @property

@@ -16,6 +16,7 @@ from benchmarks.report.standings import AtQuality, AtRate, each, losses
 from benchmarks.running import freshness
 
 RATIOS = (10, 20)
+OF_PICTURES = (48, 192)  # half a bit and an eighth of a bit per pixel
 LOSS = 1  # the position among the losses
 
 
@@ -57,6 +58,11 @@ class Answer:
     best: Mapping[int, Best | None]
 
 
+def ratios(has_weights: bool) -> tuple[int, ...]:
+    """The two ratios at which networks or, where there is no reference network, coded pictures are compared."""
+    return RATIOS if has_weights else OF_PICTURES
+
+
 def taking_part(
     lines: Iterable[Series], references: Mapping[str, Row], current: Mapping[str, bool | None]
 ) -> Iterator[Series]:
@@ -83,7 +89,8 @@ def answers(results: Path, envelopes: Sequence[Envelope], references: Mapping[st
         lost = losses(standings.metric, references.get(standings.network))
         within, score = lost[LOSS] if lost else ("", 0.0)
         smallest = _smallest(list(standings.at_quality(score)), names, standings.uncompressed) if lost else None
-        best = {ratio: _best(list(standings.at_rate(standings.uncompressed / ratio)), names) for ratio in RATIOS}
+        asked = ratios(envelopes[0].rows[0].bits_per_weight is not None)
+        best = {ratio: _best(list(standings.at_rate(standings.uncompressed / ratio)), names) for ratio in asked}
         if smallest or any(best.values()):
             yield Answer(standings.network, standings.protocol, within, smallest, best)
 

@@ -11,7 +11,7 @@ from benchmarks.report.envelopes import Envelope
 from benchmarks.report.standings import AtQuality, AtRate, each, losses
 from benchmarks.report.view import near
 
-RATIOS = (1, 2, 4, 6, 8, 10, 12, 16, 20, 24, 32, 48, 64)
+RATIOS = (1, 2, 4, 6, 8, 10, 12, 16, 20, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512)
 
 
 @dataclass(frozen=True)

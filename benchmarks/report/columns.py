@@ -12,6 +12,7 @@ from benchmarks.report import names
 from methods.interface import Metric
 
 Value = float | int | str | None
+WHOLE = {"/weight": 32, "/pixel": 24}  # bits before compression
 
 
 @dataclass(frozen=True)
@@ -112,16 +113,23 @@ _RATE = (
         lambda row: f"{row.ratio:,.2f}",
         best=1,
     ),
-    Column(
-        "bits",
-        "rate",
-        "bits",
-        "/weight",
-        "Bits of the file / values of the reference network",
-        lambda row: row.bits_per_weight,
-        lambda row: "–" if row.bits_per_weight is None else f"{row.bits_per_weight:,.3f}",
-        best=-1,
-    ),
+)
+_PER_WEIGHT = Column(
+    "bits",
+    "rate",
+    "bits",
+    "/weight",
+    "Bits of the file / values of the reference network",
+    lambda row: row.bits_per_weight,
+    lambda row: "–" if row.bits_per_weight is None else f"{row.bits_per_weight:,.3f}",
+    best=-1,
+)
+_PER_PIXEL = replace(
+    _PER_WEIGHT,
+    unit="/pixel",
+    help="Bits of the file / pixels of the picture",
+    value=lambda row: WHOLE["/pixel"] / row.ratio,
+    text=lambda row: f"{WHOLE['/pixel'] / row.ratio:,.3f}",
 )
 _POINT = (
     _text("network", "network", "The reference network that was compressed", lambda row: row.network, False),
@@ -189,14 +197,14 @@ _COST = (
 def columns(metrics: Sequence[Metric], has_weights: bool, timed: Mapping[str, Timed]) -> tuple[Column, ...]:
     """All columns of a suite with these metrics. Of several metrics, only the first one's column is `shown`.
 
-    Bits per weight and BatchNorm are not `shown` if there is no reference network. There are columns of latencies if
-    architectures were `timed` (by artefact).
+    Without a reference network, bits are counted per pixel: what is coded is a picture. BatchNorm is not `shown` then. There
+    are columns of latencies if architectures were `timed` (by artefact).
     """
     scores = (_score(metric, position) for position, metric in enumerate(metrics))
     latencies = (_latency(timed, batch) for batch in BATCHES if timed)
     return tuple(
-        replace(column, shown=column.shown and (has_weights or column.key not in ("bits", "batchnorm")))
-        for column in (*_RATE, *scores, *_POINT, *_COST, *latencies)
+        replace(column, shown=column.shown and (has_weights or column.key != "batchnorm"))
+        for column in (*_RATE, _PER_WEIGHT if has_weights else _PER_PIXEL, *scores, *_POINT, *_COST, *latencies)
     )
 
 

@@ -17,6 +17,7 @@ from benchmarks.report.boards import Board
 from benchmarks.report.cells import Gap
 from benchmarks.report.citation import Citation
 from benchmarks.report.envelopes import Envelope
+from benchmarks.report.gallery import Gallery
 from benchmarks.report.series import Series
 from benchmarks.running import freshness
 from methods.interface import Metric
@@ -50,6 +51,7 @@ class Contents:
     logs: Mapping[str, str]
     comparisons: Sequence[Comparison]
     methods: Sequence[About]
+    gallery: Gallery | None
     claims: Sequence[Judged]
     observations: Sequence[Observed]
     figures: Mapping[tuple[str, str, str], bytes]
@@ -80,7 +82,7 @@ class Contents:
 
     @property
     def has_weights(self) -> bool:
-        """Whether bits can be counted per weight: a task may have no reference network."""
+        """Whether bits are counted per weight: a task may have no reference network, but pictures."""
         return any(row.bits_per_weight is not None for row in self.rows)
 
     @property

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import importlib.metadata
 import urllib.parse
 
@@ -36,6 +37,11 @@ def image_url(svg: bytes) -> str:
     return "data:image/svg+xml," + urllib.parse.quote(svg, safe=" !$()*+,-./:;=?@[]_|~'")
 
 
+def picture_url(webp: bytes) -> str:
+    """A WebP file as a data URL."""
+    return "data:image/webp;base64," + base64.b64encode(webp).decode()
+
+
 def with_code(text: str) -> Markup:
     """Text as escaped HTML; parts between backticks become code."""
     return Markup(MarkdownIt("zero").enable("backticks").renderInline(text))
@@ -58,6 +64,7 @@ def environment() -> jinja2.Environment:
         "named": described.named,
         "budget": lambda name: described.budget_text(name, None),
         "image": image_url,
+        "picture": picture_url,
         "with_code": with_code,
     }
     return made

@@ -14,7 +14,7 @@ from benchmarks.papers import claimed, scoreboard
 from benchmarks.papers.reported import CLAIM, Reported, beside
 from benchmarks.records import described
 from benchmarks.records.table import plain_json
-from benchmarks.report import boards, jinja, latex, ledger, payload
+from benchmarks.report import answers, boards, jinja, latex, ledger, payload
 from benchmarks.report.cells import Gap
 from benchmarks.report.columns import columns
 from benchmarks.report.contents import Contents
@@ -124,7 +124,7 @@ def render(contents: Contents) -> bytes:
         ],
         losses=list(dict.fromkeys(lost.words for board in contents.boards for lost in board.losses)),
         fidelities=_pairs(line.fidelity for line in contents.lines),
-        ratios=boards.RATIOS,
+        ratios=[ratio for ratio in boards.RATIOS if any(board.rates[ratio] for board in contents.boards)],
         symbols=SYMBOLS,
         claim_groups=claimed.grouped(contents.claims),
         observation_groups=claimed.grouped(contents.observations),
@@ -132,6 +132,7 @@ def render(contents: Contents) -> bytes:
         scoreboard=scoreboard.scoreboard(contents.comparisons, [*contents.claims, *contents.observations]),
         outcomes={"measured": scoreboard.MEASURED, "counted": scoreboard.COUNTED, "claimed": scoreboard.CLAIMED},
         answers=contents.answers,
+        asked=answers.ratios(contents.has_weights),
         gap_counts=_cells(contents.gaps),
         ledger=ledger.ledger(contents.records),
         snapshot=citation.snapshot,

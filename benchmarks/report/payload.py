@@ -13,13 +13,14 @@ import msgspec
 from plotly.offline import get_plotlyjs
 
 from benchmarks.papers.answers import Comparison
+from benchmarks.papers.curves import curves
 from benchmarks.records import Record
 from benchmarks.records.latency import BATCHES, Timed, of_row
 from benchmarks.records.rows import Row
 from benchmarks.records.schema import ROLES
 from benchmarks.records.table import plain_json
 from benchmarks.report.boards import Board
-from benchmarks.report.columns import Column, columns, significant
+from benchmarks.report.columns import WHOLE, Column, columns, significant
 from benchmarks.report.contents import Contents
 from benchmarks.report.envelopes import labels
 from benchmarks.report.series import Series, grouped
@@ -84,6 +85,7 @@ def page(facts: Mapping[str, Any], contents: Contents) -> str:
         "metrics": [_metric(one) for one in contents.metrics],
         "axis": {"title": axis_title(metric), "view": view(metric), "pad": pad(metric), "least": least(metric)},
         "roles": ROLES,
+        "whole": {column.key: WHOLE[column.unit] for column in known if column.unit in WHOLE},
         "columns": [_column(column) for column in known],
         "mean": contents.mean,
         "networks": [_network(name, contents, places) for name in contents.networks],
@@ -106,6 +108,9 @@ def page(facts: Mapping[str, Any], contents: Contents) -> str:
         ],
         "boards": [_board(board, places) for board in contents.boards],
         "timed": {artefact: _timed(one) for artefact, one in contents.timed.items()},
+        "printed": [
+            {"name": one.name, "network": one.network, "points": one.points} for one in curves(contents.rows, metric)
+        ],
         "reported": [point for one in contents.comparisons if (point := _reported(one, metric)) is not None],
     }
     return packed(plain_json(whole))
@@ -141,12 +146,11 @@ def _column(column: Column) -> dict[str, Any]:
 def _network(name: str, contents: Contents, places: Mapping[str, int]) -> dict[str, Any]:
     """`row` is the place of the reference's row, and `budget` the first one with more than the reference."""
     reference, here = contents.references.get(name), [line for line in contents.lines if line.network == name]
-    found = next((line for line in here if reference not in line.rows), here[0])
-    known = {"name": name, "budget": found.rows[0].first.budget}
+    found = next((line for line in here if reference not in line.rows), here[0]).rows[0].first
+    known = {"name": name, "budget": found.budget, "bytes": found.rate.uncompressed_bytes}
     if reference is None:
-        return {**known, "reference": None, "bytes": None, "row": None}
-    size = reference.first.rate.uncompressed_bytes
-    return {**known, "reference": reference.quality.value, "bytes": size, "row": places[reference.key]}
+        return {**known, "reference": None, "row": None}
+    return {**known, "reference": reference.quality.value, "row": places[reference.key]}
 
 
 def _board(board: Board, places: Mapping[str, int]) -> dict[str, Any]:

@@ -15,10 +15,23 @@ from benchmarks import storage
 from benchmarks.errors import RateBenchError
 from benchmarks.papers import answers as replications
 from benchmarks.papers import claimed
-from benchmarks.records import Record, described, history, latency, table
+from benchmarks.records import Record, described, history, latency, pictures, table
 from benchmarks.records.rows import aggregate, means, references
 from benchmarks.records.snapshot import snapshot
-from benchmarks.report import about, answers, boards, cells, costs, envelopes, figures, index, jinja, page, series
+from benchmarks.report import (
+    about,
+    answers,
+    boards,
+    cells,
+    costs,
+    envelopes,
+    figures,
+    gallery,
+    index,
+    jinja,
+    page,
+    series,
+)
 from benchmarks.report.citation import Citation, addresses
 from benchmarks.report.contents import Contents
 from benchmarks.report.headline import headline
@@ -111,6 +124,7 @@ def _contents(suite: str, results: Path, records: Sequence[Record]) -> tuple[Con
         logs=cells.logs(results, suite),
         comparisons=comparisons,
         methods=about.about([line for line in lines if line.identity in first], known, comparisons),
+        gallery=gallery.gallery(rows, pictures.load(results, suite)),
         claims=list(claimed.judged(rows, tasks, results)),
         observations=list(claimed.observed(rows, tasks)),
         figures={key: made.pop("page") for key, made in drawn.items()},

@@ -8,13 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Annotated, TypeAlias
-
-from msgspec import Meta
 
 from methods.families import pictures
-from methods.families.limits import check_order
-from methods.interface import IMAGE_CODING, Budget, Card, Compressed, Run, Task
+from methods.interface import IMAGE_CODING, Card, Compressed, Run, Task
 
 CARD = Card(
     key="avif",
@@ -26,20 +22,13 @@ CARD = Card(
     fidelity="baseline",
     kinds=(IMAGE_CODING,),
 )
-Quality: TypeAlias = Annotated[int, Meta(ge=0, le=100)]
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(pictures.Qualities):
     """`qualities` are libavif's, one point each, at speed 4; colours at half the resolution (4:2:0)."""
 
-    qualities: tuple[Quality, ...] = (85, 70, 55, 40, 30, 20, 10, 0)
-
-    def __post_init__(self) -> None:
-        check_order("qualities", self.qualities, rising=False)
-
-    def operating_points(self, budget: Budget) -> list[float]:
-        return [0.0] * len(self.qualities)
+    qualities: tuple[pictures.Quality, ...] = (85, 70, 55, 40, 30, 20, 10, 0)
 
 
 def unsupported(task: Task, config: Config) -> str | None:

@@ -13,8 +13,7 @@ from typing import Annotated, TypeAlias
 from msgspec import Meta
 
 from methods.families import pictures
-from methods.families.limits import check_order
-from methods.interface import IMAGE_CODING, Budget, Card, Compressed, Run, Task
+from methods.interface import IMAGE_CODING, Card, Compressed, Run, Task
 
 CARD = Card(
     key="jpeg",
@@ -30,16 +29,10 @@ Quality: TypeAlias = Annotated[int, Meta(ge=1, le=100)]
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(pictures.Qualities):
     """`qualities` are libjpeg's, one point each; colours at half the resolution (4:2:0), optimised Huffman tables."""
 
     qualities: tuple[Quality, ...] = (95, 85, 70, 50, 30, 20, 10, 5)
-
-    def __post_init__(self) -> None:
-        check_order("qualities", self.qualities, rising=False)
-
-    def operating_points(self, budget: Budget) -> list[float]:
-        return [0.0] * len(self.qualities)
 
 
 def unsupported(task: Task, config: Config) -> str | None:

@@ -8,13 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Annotated, TypeAlias
-
-from msgspec import Meta
 
 from methods.families import pictures
-from methods.families.limits import check_order
-from methods.interface import IMAGE_CODING, Budget, Card, Compressed, Run, Task
+from methods.interface import IMAGE_CODING, Card, Compressed, Run, Task
 
 CARD = Card(
     key="webp",
@@ -26,20 +22,13 @@ CARD = Card(
     fidelity="baseline",
     kinds=(IMAGE_CODING,),
 )
-Quality: TypeAlias = Annotated[int, Meta(ge=0, le=100)]
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(pictures.Qualities):
     """`qualities` are libwebp's, one point each, with its slowest search (method 6)."""
 
-    qualities: tuple[Quality, ...] = (95, 85, 70, 50, 30, 15, 5, 0)
-
-    def __post_init__(self) -> None:
-        check_order("qualities", self.qualities, rising=False)
-
-    def operating_points(self, budget: Budget) -> list[float]:
-        return [0.0] * len(self.qualities)
+    qualities: tuple[pictures.Quality, ...] = (95, 85, 70, 50, 30, 15, 5, 0)
 
 
 def unsupported(task: Task, config: Config) -> str | None:

@@ -4,16 +4,33 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator, Mapping
-from typing import Any
+from dataclasses import dataclass
+from typing import Annotated, Any, TypeAlias
 
 import numpy as np
+from msgspec import Meta
 from PIL import Image, features
 
 from benchmarks.bitstream.codecs import verbatim
 from benchmarks.networks.picture import FORMS
-from methods.interface import Compressed, Json, Task
+from methods.families.limits import check_order
+from methods.interface import Budget, Compressed, Json, Task
 
+Quality: TypeAlias = Annotated[int, Meta(ge=0, le=100)]
 FEATURES = {"jpeg": "jpg", "jpeg2000": "jpg_2000", "webp": "webp", "avif": "avif"}  # what Pillow calls them
+
+
+@dataclass(frozen=True)
+class Qualities:
+    """One point for each of `qualities`, on the encoder's own scale, the best one first."""
+
+    qualities: tuple[Quality, ...]
+
+    def __post_init__(self) -> None:
+        check_order("qualities", self.qualities, rising=False)
+
+    def operating_points(self, budget: Budget) -> list[float]:
+        return [0.0] * len(self.qualities)
 
 
 def unsupported(form: str) -> str | None:

@@ -70,7 +70,7 @@ function possible() {
   return {
     network: page.networks.map((network) => network.name), budget: page.boards.map((board) => board.budget), x: Object.keys(AXES).filter((axis) => axis in page.place), y: ["near", "all"],
     configs: ["best", "all"], range: ["pair", "common"], ...Object.fromEntries(CHOICES.map((name) => [name, [...element(name).options].map((option) => option.value)])),
-    baseline: ["", ...lines], hide: lines, columns: page.columns.map((column) => column.key), row: ["", ...page.rowByKey.keys()],
+    baseline: ["", ...lines, ...page.printed.map((curve) => curve.id)], hide: lines, columns: page.columns.map((column) => column.key), row: ["", ...page.rowByKey.keys()],
   };
 }
 
@@ -149,6 +149,11 @@ function boardHere() {
   return page.boards.find((board) => board.network === state.network && board.budget === state.budget);
 }
 
+// The curves of other methods that papers report.
+function printedHere() {
+  return page.printed.filter((curve) => curve.network === state.network);
+}
+
 // Lines that are neither filtered nor hidden, and their rows.
 function shownLines() {
   return visibleLines().filter((line) => !state.hide.includes(line.id));
@@ -170,6 +175,8 @@ async function loadData() {
     row.searched = [row.line.name, ...row.texts].join(" ").toLowerCase();
   }
   page.curves = page.envelopes.map(({ line, rows, others, name, label, protocol, largest }, envelope) => ({ ...page.lines[line], name, label, protocol, largest, envelope, others: others.length, rows: rows.map((row) => page.rows[row]) }));
+  const row = (known) => ({ values: page.columns.map(({ key }) => known[key] ?? null) });
+  page.printed = page.printed.map((curve) => ({ ...curve, id: `reported.${curve.name}`, rows: curve.points.map(([bytes, quality]) => row({ bytes, quality })) }));
   page.rowByKey = new Map(page.rows.map((row) => [row.key, row]));
   [records, logs] = ["records", "logs"].map((id) => inflate(id).then(JSON.parse));
   for (const promise of [records, logs]) promise.catch(() => {}); // who opens a row's details is told

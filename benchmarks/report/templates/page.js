@@ -16,7 +16,7 @@ function drawControls() {
   for (const name of CHOICES) element(name).value = state[name];
   for (const input of document.querySelectorAll("input[name=column]")) input.checked = state.columns.includes(input.value);
   if (element("query").value !== state.query) element("query").value = state.query;
-  element("reported").closest("label").hidden = !reportedHere().length;
+  element("reported").closest("label").hidden = !reportedHere().length && !printedHere().length;
   element("at").options[0].text = `automatic: ${boardHere().start}×`;
   element("loss").options[0].text = `automatic: ${boardHere().losses.length ? lossHere().words : "–"}`;
   for (const input of document.querySelectorAll("input[name=budget]")) input.disabled = !page.boards.some((board) => board.network === state.network && board.budget === input.value);
@@ -26,9 +26,9 @@ function drawControls() {
 
 // The legend, and the lines that others can be compared with.
 function drawLines() {
-  const lines = visibleLines();
-  element("baseline").replaceChildren(new Option("none", ""), ...lines.map((line) => new Option(line.name, line.id)));
-  element("baseline").value = lines.some((line) => line.id === state.baseline) ? state.baseline : "";
+  const lines = visibleLines(), baselines = [...lines, ...printedHere()];
+  element("baseline").replaceChildren(new Option("none", ""), ...baselines.map((line) => new Option(line.name, line.id)));
+  element("baseline").value = baselines.some((line) => line.id === state.baseline) ? state.baseline : "";
   element("lines").replaceChildren(...lines.map(lineButton));
 }
 

@@ -11,7 +11,7 @@ async function loadPlotly() {
 const AXES = {
   bytes: { title: "bytes of the whole file (fewer is better)", tickformat: "~s" },
   ratio: { title: "ratio: uncompressed bytes / bytes of the file (more is better)", tickformat: "~g" },
-  bits: { title: "bits per weight (fewer is better)", tickformat: "~g" },
+  bits: { title: "bits (fewer is better)", tickformat: "~g" },
   macs: { title: "multiply-accumulates for one item (fewer is better)", tickformat: "~s", unit: "million multiply-accumulates" },
   latency1: { title: "milliseconds for a batch of 1 (fewer is better)", tickformat: "~g", unit: "ms for a batch of 1" },
   latency128: { title: "milliseconds for a batch of 128 (fewer is better)", tickformat: "~g", unit: "ms for a batch of 128" },
@@ -22,9 +22,14 @@ function plain(words) {
   return String(words).replace(/&/g, "&amp;").replace(/</g, "&lt;").replace(/>/g, "&gt;");
 }
 
+// "per weight", or of a picture "per pixel".
+function perUnit() {
+  return page.columns[page.place.bits].unit.replace("/", "per ");
+}
+
 function hover(row) {
   const seeds = row.records.length, { unit } = AXES[state.x], range = ends(row.qualityRange, page.metric, " to ");
-  const bits = value(row, "bits") === null ? "" : ` · ${text(row, "bits")} bits per weight`;
+  const bits = value(row, "bits") === null ? "" : ` · ${text(row, "bits")} bits ${perUnit()}`;
   return `<b>${plain(row.line.name)}</b><br>${plain(text(row, "point"))}<br>` +
     `${text(row, "bytes")} bytes · ${text(row, "ratio")}×${bits}<br>` +
     (unit ? `${text(row, state.x)} ${unit}<br>` : "") +
@@ -90,12 +95,24 @@ function frontTrace(rows, ink, crowded) {
   };
 }
 
+// From a ratio to the place on the axis of rate; null on axes of cost.
+function placing() {
+  const { bytes } = networkHere();
+  return { ratio: (ratio) => ratio, bytes: (ratio) => bytes / ratio, bits: (ratio) => page.whole.bits / ratio }[state.x] ?? null;
+}
+
 // Papers' own points of the methods in view, each with its place on the axis; there is none on axes of cost.
 function reportedHere() {
-  const { bytes } = networkHere(), methods = new Set(shownLines().map((line) => line.method));
-  const place = { ratio: (ratio) => ratio, bytes: (ratio) => bytes / ratio, bits: (ratio) => 32 / ratio }[state.x];
-  if (!place || bytes === null) return [];
+  const methods = new Set(shownLines().map((line) => line.method)), place = placing();
+  if (!place) return [];
   return page.reported.filter((one) => one.network === state.network && methods.has(one.method)).map((one) => ({ ...one, place: place(one.ratio) }));
+}
+
+// A reported curve of another method, without markers.
+function printedTrace(curve, ink) {
+  const ratios = curve.rows.map((row) => networkHere().bytes / value(row, "bytes")), y = curve.rows.map((row) => value(row, "quality"));
+  const words = ratios.map((ratio, i) => `<b>${plain(curve.name)}</b><br>${plain(scored(y[i]))} at ${rounded(ratio, 2)}×`);
+  return { type: "scatter", mode: "lines", x: ratios.map(placing()), y, hovertext: words, hoverinfo: "text", line: { color: ink, dash: "dot", width: 1.25 } };
 }
 
 // They are hollow, each joined to the measured point that answers it.
@@ -192,7 +209,7 @@ function layout(rows, reported, colour, ahead) {
     margin: { l: 60, r: 16, t: 12, b: 56 },
     hoverlabel: { bgcolor: colour("--raised"), bordercolor: colour("--rule"), font: { color: colour("--ink") }, align: "left" },
     modebar: { bgcolor: "rgba(0,0,0,0)", color: colour("--soft"), activecolor: colour("--accent") },
-    xaxis: { ...axis, type: "log", ...steps(Math.max(...places) / Math.min(...places)), tickformat: AXES[state.x].tickformat, title: { text: AXES[state.x].title, font: { size: 13 } }, ...(places.length ? { range: span(places) } : {}) },
+    xaxis: { ...axis, type: "log", ...steps(Math.max(...places) / Math.min(...places)), tickformat: AXES[state.x].tickformat, title: { text: AXES[state.x].title.replace("bits", `bits ${perUnit()}`), font: { size: 13 } }, ...(places.length ? { range: span(places) } : {}) },
     yaxis: { ...axis, title: { text: plain(page.axis.title), font: { size: 13 } }, ...(limit === null ? {} : { range: qualityRange(rows, limit) }) },
     shapes: reference === null ? [] : [{ type: "line", xref: "paper", x0: 0, x1: 1, y0: reference, y1: reference, line: { dash: "dot", width: 1.5, color: colour("--soft") } }],
     annotations: reference === null ? labels : [...labels, { xref: "paper", x: ratio ? 1 : 0, xanchor: ratio ? "right" : "left", y: reference, yanchor: "bottom", showarrow: false, text: `reference ${plain(scored(reference))}`, font: { size: 12, color: colour("--soft") } }],
@@ -208,6 +225,7 @@ function plotNotes(rows) {
     rows.length > CROWD ? `${rows.length} points are too many to tell apart: only those on the front have markers and intervals.` : "",
     beyond ? `${beyond} of ${rows.length} points ${beyond === 1 ? "lies" : "lie"} more than ${`${page.axis.view} ${differenceUnit}`.trim()} ${better > 0 ? "below" : "above"} the reference, out of view.` : "",
     missing ? `${missing} of the shown points ${lacking}.` : "",
+    state.reported && placing() && printedHere().length ? "Dotted: curves that papers report for other methods. Each can also be the baseline of BD-rates." : "",
     timed ? `${page.columns[page.place[state.x]].help}. Measured on: ${rows[0].machine}.` : "",
   ].filter(Boolean).join(" ");
 }
@@ -240,6 +258,7 @@ function scene(colour) {
   const crowded = rows.length > CROWD, drawn = traces(lines, { unbeaten, ahead, grey: colour("--behind") }, crowded);
   if (state.front) drawn.push(frontTrace(best, colour("--ink"), crowded));
   drawn.push(...reported.map((one) => reportedTrace(one, lines, colour("--soft"))));
+  if (state.reported && placing()) drawn.push(...printedHere().map((curve) => printedTrace(curve, colour("--soft"))));
   return { data: drawn, layout: layout(rows, reported, colour, ahead) };
 }
 

@@ -104,7 +104,7 @@ function drawAtQuality() {
 }
 
 function drawBd() {
-  const lines = shownLines(), baseline = lines.find((line) => line.id === state.baseline) ?? null;
+  const lines = shownLines(), baseline = [...lines, ...printedHere()].find((line) => line.id === state.baseline) ?? null;
   element("bd-part").hidden = !baseline;
   if (!baseline) return;
   const common = state.range === "common" ? overlap(lines.filter((line) => overlap([line, baseline]))) : undefined;
