@@ -35,7 +35,8 @@ def test_params_have_the_rates_that_were_chosen() -> None:
         for known in learning_rates.read(file):
             cell = learning_rates.cell(suite, [known.method, *known.methods], network, known.budget)
             assert (known.epochs, known.config) == (cell.budget.epochs, cell.config), (network, known.methods)
-            assert known.scores.keys() == {f"{rate:g}" for rate in learning_rates.GRID}, "the trial is not at its end"
+            tried = {f"{rate:g}" for rate in learning_rates.wanted(known)}
+            assert known.scores.keys() == tried, "the trial is not at its end"
             for key in known.methods:
                 rate = found.setdefault((known.budget, network, key), known.chosen)
                 assert rate == known.chosen, "two suites chose different rates"
@@ -107,6 +108,23 @@ def test_families_are_tried_at_the_same_time(few: None, tmp_path: Path, monkeypa
     found = learning_rates.read(tmp_path / "digits" / "digits_cnn" / learning_rates.FILE)
     assert [one.methods for one in found] == [["l1_filter"], ["magnitude", "fpgm"], ["sfp"]]
     assert all(one.scores == {"0.001": 0.001, "0.01": 0.01} for one in found)
+
+
+@pytest.mark.parametrize(("better", "more"), [(1, 0.1), (-1, 0.0001), (0, None)])
+def test_one_rate_beyond_an_end_is_tried(
+    better: int, more: float | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """If the best one of the grid is at that end, and only then."""
+    monkeypatch.chdir(ROOT)
+
+    def score(cell: Any, *rest: Any) -> float:
+        rate: float = cell.budget.learning_rate
+        return better * rate if better else -abs(rate - 0.003)
+
+    monkeypatch.setattr(learning_rates, "_score", score)
+    found = run(tmp_path, "magnitude")
+    assert [*found.scores] == [f"{rate:g}" for rate in (*learning_rates.GRID, *filter(None, [more]))]
+    assert found.chosen == (more or 0.003)
 
 
 def test_training_that_diverges_has_no_score(few: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

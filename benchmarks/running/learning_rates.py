@@ -2,7 +2,8 @@
 
 One method is tried for its family, with its first configuration and only the middle of each of its grids; a point that
 usually starts from the one before is made in one step. Its file is decoded and scored on the task's validation items. The rate
-with the best score is chosen, the lowest one of equals. Test items play no part. Methods that train from random weights keep
+with the best score is chosen, the lowest one of equals. If it is at an end of the grid, one rate beyond this end is tried, too.
+Test items play no part. Methods that train from random weights keep
 their own rates.
 
 The validation items may be among those on which a public reference was trained: this favours rates that leave a network as it
@@ -31,6 +32,7 @@ from benchmarks.running.state import WORK
 from methods.interface import Budget
 
 GRID = (0.0003, 0.001, 0.003, 0.01, 0.03)
+BEYOND = {GRID[0]: 0.0001, GRID[-1]: 0.1}  # by the end of the grid
 FILE = "learning_rates.json"  # in the folder of a suite's network
 __fingerprint__ = False  # what it chooses is in params.yaml
 
@@ -104,17 +106,23 @@ def tried(cell: Cell, keys: Sequence[str], results: Path, say: Say) -> Trial:
     for known in read(file):
         if (known.fingerprint, known.method, known.methods) == (trial.fingerprint, trial.method, trial.methods):
             trial = known
-    for rate in GRID:
-        if _name(rate) not in trial.scores:
-            score = _score(replace(cell, budget=replace(cell.budget, learning_rate=rate)), results, say)
-            say(
-                f"{cell.network}, {cell.method}, learning rate {rate:g}: {'diverged' if score is None else f'{score:.4f}'}"
-            )
-            trial = msgspec.structs.replace(trial, scores={**trial.scores, _name(rate): score})
-            _note(trial, file, results / WORK / f"{cell.suite}--{cell.network}--{FILE}.lock")
-    if trial.chosen in (GRID[0], GRID[-1]):
-        say(f"{cell.network}, {cell.method}: {trial.chosen:g} is at an end of the grid")
+    while rate := next((one for one in wanted(trial) if _name(one) not in trial.scores), None):
+        score = _score(replace(cell, budget=replace(cell.budget, learning_rate=rate)), results, say)
+        say(f"{cell.network}, {cell.method}, learning rate {rate:g}: {'diverged' if score is None else f'{score:.4f}'}")
+        trial = msgspec.structs.replace(trial, scores={**trial.scores, _name(rate): score})
+        _note(trial, file, results / WORK / f"{cell.suite}--{cell.network}--{FILE}.lock")
+    if trial.chosen in BEYOND.values():
+        say(f"{cell.network}, {cell.method}: {trial.chosen:g} is the last rate that is tried")
     return trial
+
+
+def wanted(trial: Trial) -> tuple[float, ...]:
+    """The rates that a trial needs, as far as its scores tell: GRID, and one beyond the end at which the best of these is."""
+    first = {_name(rate): trial.scores[_name(rate)] for rate in GRID if _name(rate) in trial.scores}
+    if len(first) < len(GRID) or not any(score is not None for score in first.values()):
+        return GRID
+    best = msgspec.structs.replace(trial, scores=first).chosen
+    return (*GRID, *filter(None, [BEYOND.get(best)]))
 
 
 def _note(trial: Trial, file: Path, lock: Path) -> None:
