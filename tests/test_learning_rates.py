@@ -29,7 +29,7 @@ def test_the_best_rate_is_chosen_and_the_lowest_of_equals() -> None:
 
 def test_params_have_the_rates_that_were_chosen() -> None:
     """Each rate of params.yaml has one trial that chose it, with the epochs and the configuration that are there now."""
-    found: dict[tuple[str, str, str], float] = {}
+    found: dict[tuple[str, str, str, str], float] = {}
     for file in (ROOT / "results").glob(f"*/*/{learning_rates.FILE}"):
         suite, network = file.parts[-3:-1]
         for known in learning_rates.read(file):
@@ -38,11 +38,12 @@ def test_params_have_the_rates_that_were_chosen() -> None:
             tried = {f"{rate:g}" for rate in learning_rates.wanted(known)}
             assert known.scores.keys() == tried, "the trial is not at its end"
             for key in known.methods:
-                rate = found.setdefault((known.budget, network, key), known.chosen)
+                rate = found.setdefault((known.budget, cell.task, network, key), known.chosen)
                 assert rate == known.chosen, "two suites chose different rates"
     listed = {
-        (budget, network, key): rate
-        for budget, networks in params._params().rates.items()
+        (budget, task, network, key): rate
+        for budget, tasks in params._params().rates.items()
+        for task, networks in tasks.items()
         for network, by_method in networks.items()
         for key, rate in by_method.items()
     }
@@ -156,14 +157,20 @@ BUDGETS = "budgets: {post-training: {epochs: 0%s}, short: {epochs: 1%s}}\n"
 @pytest.mark.parametrize(
     ("untrained", "trained", "why"),
     [
-        ("", ", learning_rates: {digits_cn: {magnitude: 0.003}}", "digits_cn"),
-        ("", ", learning_rates: {digits_cnn: {magnitud: 0.003}}", "magnitud"),
+        ("", ", learning_rates: {digit: {digits_cnn: {magnitude: 0.003}}}", "'digit'"),
+        ("", ", learning_rates: {cifar10: {digits_cnn: {magnitude: 0.003}}}", "'cifar10'"),
+        ("", ", learning_rates: {digits: {digits_cn: {magnitude: 0.003}}}", "digits_cn"),
+        ("", ", learning_rates: {digits: {digits_cnn: {magnitud: 0.003}}}", "magnitud"),
         (
             "",
-            ", learning_rates: {digits_cnn: {uniform: 0.003}}",
+            ", learning_rates: {digits: {digits_cnn: {uniform: 0.003}}}",
             "uniform has no short recipe, so it has no learning rate",
         ),
-        (", learning_rates: {digits_cnn: {magnitude: 0.003}}", "", "post-training: it has no number of epochs"),
+        (
+            ", learning_rates: {digits: {digits_cnn: {magnitude: 0.003}}}",
+            "",
+            "post-training: it has no number of epochs",
+        ),
     ],
 )
 def test_rates_without_effect_are_refused(
@@ -183,7 +190,9 @@ def test_rates_without_effect_are_refused(
 def test_cells_have_the_rate_of_their_network_and_method(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "params.yaml").write_text(
         "own: {task: digits, networks: [digits_cnn, digits_resnet], methods: [magnitude, l1_filter], seeds: [0]}\n"
-        "budgets: {post-training: {epochs: 0}, short: {epochs: 1, learning_rates: {digits_cnn: {magnitude: 0.003}}}}\n"
+        "budgets:\n"
+        "  post-training: {epochs: 0}\n"
+        "  short: {epochs: 1, learning_rates: {digits: {digits_cnn: {magnitude: 0.003}}}}\n"
         "configs: {}\n"
     )
     monkeypatch.setattr(params, "PARAMS", tmp_path / "params.yaml")

@@ -56,7 +56,7 @@ class Suite(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     average: str = ""
 
 
-Rates: TypeAlias = dict[str, dict[str, Annotated[float, Meta(gt=0, le=10)]]]  # learning rates by network and method
+Rates: TypeAlias = dict[str, dict[str, dict[str, Annotated[float, Meta(gt=0, le=10)]]]]  # by task, network and method
 
 
 class _Spent(msgspec.Struct, forbid_unknown_fields=True):
@@ -68,7 +68,7 @@ class _Spent(msgspec.Struct, forbid_unknown_fields=True):
 class _Params:
     suites: dict[str, Suite]
     budgets: dict[str, Budget]
-    rates: dict[str, Rates]  # by budget
+    rates: dict[str, Rates]  # learning rates by budget
     configs: Configs
     recipes: Recipes
 
@@ -102,12 +102,12 @@ def averaged(name: str) -> tuple[list[str], str]:
     return known.networks, f"mean of {len(known.networks)} {known.average}"
 
 
-def budget(name: str, network: str = "", key: str = "") -> Budget:
-    """The budget called `name`, with the learning rate of a method on a network; raises UnknownName."""
+def budget(name: str, task: str = "", network: str = "", key: str = "") -> Budget:
+    """The budget called `name`, with the learning rate of a method on a task's network; raises UnknownName."""
     known = _params().budgets
     if name not in known:
         raise UnknownName("budget", name, known)
-    return replace(known[name], learning_rate=_params().rates[name].get(network, {}).get(key))
+    return replace(known[name], learning_rate=_params().rates[name].get(task, {}).get(network, {}).get(key))
 
 
 def recipe(task: str, network: str) -> Recipe | PictureRecipe | None:
@@ -192,14 +192,20 @@ def _budgets(entry: Any) -> Iterator[tuple[str, _Spent]]:
 def _check_rates(budget_name: str, rates: Rates, suites: Iterable[Suite]) -> None:
     """Raise RateBenchError for a learning rate that no cell would have."""
     where = f"{PARAMS}, {_BUDGETS}, {budget_name}, learning_rates"
-    checks.known("network", rates, dict.fromkeys(network for suite in suites for network in suite.networks), where)
-    for network, by_method in rates.items():
-        checks.known("method", by_method, methods.names(), f"{where}, {network}")
-        for key in by_method:
-            with contextlib.suppress(BrokenModule):
-                if budget_name not in methods.get(key).CARD.budgets:
-                    msg = f"{where}, {network}: {key} has no {budget_name} recipe, so it has no learning rate"
-                    raise RateBenchError(msg)
+    used: dict[str, list[str]] = {}
+    for suite in suites:
+        used.setdefault(suite.task, []).extend(suite.networks)
+    checks.known("task", rates, used, where)
+    for task, networks in rates.items():
+        checks.known("network", networks, used[task], f"{where}, {task}")
+        for network, by_method in networks.items():
+            place = f"{where}, {task}, {network}"
+            checks.known("method", by_method, methods.names(), place)
+            for key in by_method:
+                with contextlib.suppress(BrokenModule):
+                    if budget_name not in methods.get(key).CARD.budgets:
+                        msg = f"{place}: {key} has no {budget_name} recipe, so it has no learning rate"
+                        raise RateBenchError(msg)
 
 
 def _suite(name: str, entry: Any, budgets: Iterable[str]) -> Suite:

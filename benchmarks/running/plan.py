@@ -27,7 +27,7 @@ def cells(
     found = []
     for network in _choose(f"network of suite {suite_name!r}", chosen_networks, suite.networks):
         for key in keys:
-            spent = params.budget(budget_name, network, key)
+            spent = params.budget(budget_name, suite.task, network, key)
             for config in params.configs(suite_name, key, budget_name):
                 random = spent.epochs != 0 or getattr(typed(key, config), "random", False)
                 used = list(dict.fromkeys(seeds or suite.seeds))[: None if random else 1]
