@@ -22,7 +22,7 @@ from benchmarks.bitstream.codecs import uniform
 from benchmarks.errors import MethodError
 from benchmarks.training import SGD, Recipe, control_variate, fit
 from benchmarks.training.batchnorm import affine, conv_bn_pairs, reestimate
-from methods.baselines.rdoq.training import OnSteps, Rate, Start
+from methods.baselines.rdoq.training import OnSteps, Start, Terms
 from methods.families import curvature, feedback, rounding, storage
 from methods.families.budget import epochs_per_point, learning_rate, trains
 from methods.families.curvature import Curvature
@@ -57,7 +57,7 @@ class Config:
     improve on that. `rate` weighs the cost of magnitudes, in squared steps for a bit. `batchnorm` says how statistics are
     corrected, `coder` how integers are coded. The covariances of the inputs come from `items` unlabelled images, which also
     correct BatchNorm, and are damped by a share of the mean variance. Training adds `price` nats to the loss for a bit of each
-    weight.
+    weight and, where the task is classification, the divergence from the reference.
     """
 
     steps: tuple[Positive, ...] = (0.3, 0.5, 0.75, 1.0, 1.3, 1.6, 2.0, 2.5, 3.2)
@@ -108,7 +108,9 @@ def compress(task: Task, config: Config, run: Run) -> Iterator[Compressed]:
             quantised = OnSteps(network, _starts(layers, codes, relative * rms))
             rate = learning_rate(run.budget, LEARNING_RATE)
             recipe = Recipe(epochs, rate, optimiser=SGD(weight_decay=0.0))
-            fit(quantised, task, run, recipe, f"step {relative}", None, Rate(quantised, config.price))
+            teacher = task.reference().to(run.device) if task.kind == CLASSIFICATION else None
+            terms = Terms(quantised, config.price, teacher)
+            fit(quantised, task, run, recipe, f"step {relative}", None, terms)
             codes, common = quantised.codes(), list(quantised.steps)
             if min(common) <= 0:
                 raise MethodError("a step became negative in training: train with a lower learning rate")

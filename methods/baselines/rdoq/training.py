@@ -1,6 +1,7 @@
 """Quantisation-aware training with an entropy term: passes use rounded weights, and the steps of the grids are learned.
 
 Gradients of rounding are taken for 1 (straight-through), and those of steps are scaled as in LSQ (Esser et al., ICLR 2020).
+Classes are also learned from the reference's outputs (Hinton, Vinyals, Dean, 2015).
 """
 
 from __future__ import annotations
@@ -13,8 +14,11 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.training import Callback
+from benchmarks.training.layout import channels_last
+from benchmarks.training.loop import bf16_is_fast
 from methods.families import feedback
 
+TEMPERATURE = 4.0  # divides the outputs before they are compared with the reference's
 EVERY = 10  # training steps between two estimates of the rates
 INSIDE = 0.499  # of a step: the largest distance of a weight from its integer before training
 
@@ -86,21 +90,42 @@ class OnSteps(nn.Module):
         return found
 
 
-class Rate(Callback):
-    """Adds `price` times the mean number of bits of a weight to the loss. Bits per unit of magnitude count as constants."""
+def divergence(outputs: Tensor, wanted: Tensor) -> Tensor:
+    """T² KL(softmax(wanted / T) ‖ softmax(outputs / T)) of logits (n, classes), in nats, the mean over items."""
+    logs = [(logits / TEMPERATURE).log_softmax(1) for logits in (outputs, wanted)]
+    return TEMPERATURE**2 * nn.functional.kl_div(*logs, reduction="batchmean", log_target=True)
 
-    def __init__(self, network: OnSteps, price: float) -> None:
-        self._network, self._price, self._done = network, price, 0
+
+class Terms(Callback):
+    """Adds `price` times the mean number of bits of a weight to the loss, and the divergence from a `reference` if given.
+
+    Bits per unit of magnitude count as constants. The reference, in eval mode, gives the logits of classes.
+    """
+
+    def __init__(self, network: OnSteps, price: float, reference: nn.Module | None = None) -> None:
+        self._network, self._price, self._reference, self._done = network, price, reference, 0
         self._bits: list[Tensor] = []
+        if reference is not None:
+            channels_last(reference)
 
     def before_epoch(self, epoch: int, optimiser: torch.optim.Optimizer) -> None:
         self._done, self._bits = 0, self._network.bits_per_unit()
 
     def loss_term(self, inputs: Tensor, outputs: Tensor, targets: Tensor) -> Tensor | None:
-        if not self._price:
-            return None
+        terms = [self._rate()] if self._price else []
+        if self._reference is not None:
+            with (
+                torch.no_grad(),
+                torch.autocast(inputs.device.type, torch.bfloat16, enabled=bf16_is_fast(inputs.device)),
+            ):
+                wanted = self._reference(inputs).float()
+            terms.append(divergence(outputs, wanted))
+        return torch.stack(terms).sum() if terms else None
+
+    def _rate(self) -> Tensor:
         pairs = list(zip(self._bits, self._network.scaled(), strict=True))
-        return self._price * sum((bits * own.abs()).sum() for bits, own in pairs) / sum(own.numel() for _, own in pairs)
+        bits = torch.stack([(bits * own.abs()).sum() for bits, own in pairs]).sum()
+        return self._price * bits / sum(own.numel() for _, own in pairs)
 
     def after_step(self) -> None:
         self._done += 1
