@@ -163,6 +163,18 @@ def test_points_meet_where_both_have_the_label(monkeypatch: pytest.MonkeyPatch, 
     assert not judged(monkeypatch, other, rows(), {"digits"})
 
 
+def test_rows_of_other_epochs_do_not_meet(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Wrong code that this finds: one side of an earlier protocol, with 2.5 epochs at the same budget, and one of today's."""
+    (tmp_path / "claims.toml").write_text(FILE)
+    (claim,) = claims.read(tmp_path / "claims.toml").claim
+    one, other = rows(epochs=1.0), rows()
+    mixed = [row for row in one if row.first.method == "alpha"] + [row for row in other if row.first.method == "beta"]
+    assert not judged(monkeypatch, claim, mixed, {"digits"})
+    alike = [row for row in one if row.first.method == "beta" and row.first.index == 0]
+    found = judged(monkeypatch, claim, [*mixed, *alike], {"digits"})
+    assert [j.place for j in found] == ["target 8"]
+
+
 def test_curves_meet_at_equal_bytes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Between 1,000 bytes at 80 % and 4,000 at 90 %, a curve gives 85 % for 2,000 bytes; outside it gives nothing."""
     (tmp_path / "claims.toml").write_text(

@@ -76,7 +76,13 @@ def judged(rows: Sequence[Row], tasks: set[str], results: Path) -> Iterator[Judg
         for claim in known.claim:
             if claim.task in tasks:
                 better, worse = (_fitting(side, claim, rows, claim.at) for side in (claim.better, claim.worse))
-                yield from _judged(key, claim, list(meetings(claim, better, worse)), items)
+                yield from _judged(key, claim, list(_equally_trained(claim, better, worse)), items)
+
+
+def _equally_trained(claim: Claim, better: Sequence[Row], worse: Sequence[Row]) -> Iterator[Meeting]:
+    """All points at which both sides can be compared, between rows that were trained for as many epochs."""
+    for epochs in dict.fromkeys(row.first.epochs for row in better):
+        yield from meetings(claim, *([row for row in side if row.first.epochs == epochs] for side in (better, worse)))
 
 
 def _judged(key: str, claim: Claim, found: Sequence[Meeting], items: Items) -> Iterator[Judged]:
