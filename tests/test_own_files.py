@@ -260,7 +260,7 @@ def test_a_download_that_was_damaged_in_the_cache_is_never_used(
     file = RemoteFile("small.th", "", f"sha256:{digest}")
     monkeypatch.setenv("RATEBENCH_CACHE", str(cache))
     monkeypatch.setenv("RATEBENCH_MIRROR", str(mirror))
-    monkeypatch.setitem(cifar10.NETWORKS, "resnet20", cifar10.Checkpoint(20, file))
+    monkeypatch.setitem(cifar10.NETWORKS, "resnet20", cifar10.Reference("cifar_resnet", {"depth": 20}, file))
     expected = tasks.load("cifar10", "resnet20").reference().state_dict()
     whole = (cache / "small.th").read_bytes()
     if not repaired:
