@@ -1,4 +1,4 @@
-"""The points of CIFAR-10 as the files of the results have them: JSON and bits alone, without the suite's own code."""
+"""The points of a suite as the files of the results have them: JSON and bits alone, without the suite's own code."""
 
 from __future__ import annotations
 
@@ -41,9 +41,10 @@ class Place:
         return float(np.mean([4 * known["counted"]["nonzero"] for known in self.files])) + mask
 
 
-def places() -> list[Place]:
+def places(suite: str = SUITE) -> list[Place]:
+    """Of a suite whose networks classify ITEMS images: CIFAR-10, MNIST."""
     found = defaultdict(list)
-    for path in sorted((RESULTS / SUITE).glob("*/*/*/p*.json")):
+    for path in sorted((RESULTS / suite).glob("*/*/*/p*.json")):
         known = json.loads(path.read_text("utf-8"))
         place = (
             *(known[name] for name in ("network", "method", "config_hash", "budget", "index")),

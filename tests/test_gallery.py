@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 from pathlib import Path
 from typing import Any
@@ -141,6 +142,11 @@ def test_the_gallery_has_what_was_drawn(opened: Open, page_of_pictures: Path) ->
     assert serious(page) == "[]"
 
 
+def with_artefact(known: Record, data: bytes) -> Record:
+    digest = hashlib.sha256(data).hexdigest()
+    return replace(known, provenance=replace(known.provenance, artefact_sha256=digest))
+
+
 def test_files_are_drawn_at_one_ratio(laboratory: Laboratory, capsys: pytest.CaptureFixture[str]) -> None:
     """Of each method the closest one, decoded from the file itself and reduced; the original beside it."""
     results, task = laboratory.folder / "results", tasks.load("thumbnails", "china")
@@ -151,12 +157,14 @@ def test_files_are_drawn_at_one_ratio(laboratory: Laboratory, capsys: pytest.Cap
         point("far", "china", 0, WHOLE // 100, 30.0, "thumbnails"),
         point("webp", "china", 0, WHOLE // 9, 30.0, "thumbnails"),
     ]
+    known = [with_artefact(one, data) for one, data in zip(known, [*coded, *coded[:2]], strict=True)]
     store(results, known)
-    for one, data in zip(known, coded, strict=False):
+    for one, data in zip(known[:3], coded, strict=True):
         (results / f"{one.id}.rbn").write_bytes(data)
+    (results / f"{known[4].id}.rbn").write_bytes(b"of another run")
     assert laboratory.ratebench("draw", "invented", "12", "--results", str(results)) == 0
     said = capsys.readouterr()
-    assert said.out.startswith("1 file of 1 picture: wrote ") and "files not at hand: 1" in said.err
+    assert said.out.startswith("1 file of 1 picture: wrote ") and "not at hand: 1 of 2, first " in said.err
     found = pictures.load(results, "invented")
     assert found is not None and found.ratio == 12 and [*found.artefacts] == [known[1].provenance.artefact_sha256]
     small = [
@@ -167,6 +175,8 @@ def test_files_are_drawn_at_one_ratio(laboratory: Laboratory, capsys: pytest.Cap
     errors = [((one - whole) ** 2).mean() for one in small]
     assert errors[0] < 60 and errors[0] < errors[1] < 400
 
+    assert laboratory.ratebench("draw", "invented", "100", "--results", str(results)) == 1
+    assert "not at hand: 1 of 1, first " in capsys.readouterr().err and pictures.load(results, "invented") == found
     assert laboratory.ratebench("draw", "invented", "2000", "--results", str(results)) == 1
     assert "no file of 'invented' has a ratio near 2000" in capsys.readouterr().err
     assert laboratory.ratebench("draw", "nothing", "10", "--results", str(results)) == 1
@@ -177,7 +187,9 @@ def test_files_are_drawn_at_one_ratio(laboratory: Laboratory, capsys: pytest.Cap
 
 
 def test_a_suite_of_networks_has_no_pictures(laboratory: Laboratory, capsys: pytest.CaptureFixture[str]) -> None:
-    results = store(laboratory.folder / "results", [made(network="digits_cnn"), reference("digits_cnn")])
+    known = made(network="digits_cnn")
+    results = store(laboratory.folder / "results", [known, reference("digits_cnn")])
+    (results / f"{known.id}.rbn").write_bytes(b"a file")
     assert laboratory.ratebench("draw", "invented", "4", "--results", str(results)) == 1
     assert "the networks of the task digits draw no pictures" in capsys.readouterr().err
     assert not (results / "invented" / "pictures.json").exists()

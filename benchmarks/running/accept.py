@@ -82,7 +82,9 @@ def accept(revision: str, why: str, results: Path, say: Say, jobs: int = 1) -> l
             return []
         by_task = {kind: trees.only_task(kind, changed) for kind, changed in found.items()}
         touched = {kind.task for kind, whether in by_task.items() if whether}
-        given = dict.fromkeys((r.task, r.network) for r in known if r.task in touched)
+        given = dict.fromkeys(
+            (r.task, r.network) for r in known if r.task in touched and r.network in tasks.get(r.task).NETWORKS
+        )
         rows = _rows(found.values(), trees)
         cells = _small_cells({kind: changed for kind, changed in found.items() if not by_task[kind]}, trees)
         say(

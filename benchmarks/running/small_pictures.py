@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import math
 from collections.abc import Callable, Mapping
@@ -24,8 +25,8 @@ FACTOR = 1.5  # files whose ratio differs by more are not shown
 def draw(suite: str, results: Path, ratio: float, say: Callable[[str], None]) -> Pictures:
     """The pictures of a suite whose ratio is closest to `ratio`, of each photograph and method.
 
-    Files that are not at hand are left out, and said. Raises RateBenchError if the suite has no records, codes no pictures,
-    or has no file near the ratio.
+    Files that are not at hand, or not those of their records, are left out, and said. Raises RateBenchError if the suite has no
+    records, codes no pictures, or has no file near the ratio, or if none of these is at hand.
     """
     known = records.stored(results, suite)
     if not known:
@@ -35,18 +36,22 @@ def draw(suite: str, results: Path, ratio: float, say: Callable[[str], None]) ->
     if not chosen:
         msg = f"no file of {suite!r} has a ratio near {ratio:g}: see `ratebench show {suite}`"
         raise RateBenchError(msg)
-    missing = [path for path in chosen if not path.with_suffix(".rbn").exists()]
-    if missing:
-        say(
-            f"files not at hand: {len(missing)}, {missing[0].with_suffix('.rbn')} first; `ratebench run` makes them again"
-        )
-    artefacts = {
-        r.provenance.artefact_sha256: _small(drawn(bitstream.decode(path.with_suffix(".rbn").read_bytes())))
-        for path, r in chosen.items()
-        if path not in missing
-    }
     networks = sorted({(r.task, r.network) for r in chosen.values()})
     originals = {network: _small(_original(task, network)) for task, network in networks}
+    files = {path.with_suffix(".rbn"): r.provenance.artefact_sha256 for path, r in chosen.items()}
+    at_hand = {file: data for file, digest in files.items() if (data := _bytes(file, digest)) is not None}
+    missing = [file for file in files if file not in at_hand]
+    lacking = (
+        f"files of the records that are not at hand: {len(missing)} of {len(files)}, first {missing[0]}: "
+        f"`ratebench run {suite} --results FOLDER` makes them elsewhere"
+        if missing
+        else ""
+    )
+    if not at_hand:
+        raise RateBenchError(lacking)
+    if lacking:
+        say(lacking)
+    artefacts = {files[file]: _small(drawn(bitstream.decode(data))) for file, data in at_hand.items()}
     return Pictures(suite=suite, ratio=ratio, width=WIDTH, originals=originals, artefacts=artefacts)
 
 
@@ -57,6 +62,12 @@ def _nearest(known: Mapping[Path, Record], ratio: float) -> dict[Path, Record]:
         if (away := abs(math.log(r.rate.ratio / ratio))) <= math.log(FACTOR):
             groups.setdefault((r.network, r.method), []).append((away, path))
     return {path: known[path] for _, path in map(min, groups.values())}
+
+
+def _bytes(file: Path, digest: str) -> bytes | None:
+    """The content of a file; None unless it is there and has this SHA-256."""
+    data = file.read_bytes() if file.exists() else b""
+    return data if hashlib.sha256(data).hexdigest() == digest else None
 
 
 def _original(name: str, network: str) -> Tensor:
