@@ -12,6 +12,7 @@ from msgspec import Meta
 from benchmarks import tasks, training
 from benchmarks.running import checks
 from benchmarks.training.fitting import Fit
+from benchmarks.training.meta_learning import Learning
 from methods.interface import IMAGE_CODING
 
 Positive: TypeAlias = Annotated[float, Meta(gt=0)]
@@ -50,8 +51,25 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return training.Recipe(self.epochs, self.lr, self.batch, optimiser, schedule, self.decay_norm)
 
 
+class StartRecipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Of initial weights that are learned on other pictures: the fields of `benchmarks.training.meta_learning.Learning`."""
+
+    steps: Steps
+    lr: Positive = Learning.lr
+    inner: Steps = Learning.inner
+    rate: Positive = Learning.rate
+    every: Steps = Learning.every
+    patience: Steps = Learning.patience
+
+    def made(self) -> Learning:
+        return Learning(self.steps, self.lr, self.inner, self.rate, self.every, self.patience)
+
+
 class PictureRecipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Of a network that is fitted to a picture: `source`, and the fields of `benchmarks.training.fitting.Fit`."""
+    """Of a network that is fitted to a picture: `source`, and the fields of `benchmarks.training.fitting.Fit`.
+
+    With `start`, it is fitted from learned initial weights.
+    """
 
     source: str
     steps: Steps
@@ -60,6 +78,8 @@ class PictureRecipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     share: Annotated[float, Meta(gt=0, le=1)] = Fit.share
     patience: Steps = Fit.patience
     stop: Steps = Fit.stop
+    warmup: Annotated[int, Meta(ge=0)] = Fit.warmup
+    start: StartRecipe | None = None
 
     @property
     def epochs(self) -> float:
@@ -67,7 +87,7 @@ class PictureRecipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return self.steps * self.share
 
     def made(self) -> Fit:
-        return Fit(self.steps, self.lr, self.penalty, self.share, self.patience, self.stop)
+        return Fit(self.steps, self.lr, self.penalty, self.share, self.patience, self.stop, self.warmup)
 
 
 def checked(entry: Any, where: str) -> Recipes:

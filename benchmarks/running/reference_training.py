@@ -6,53 +6,25 @@ The last epoch counts; validation and test items choose nothing. Training contin
 from __future__ import annotations
 
 import shutil
-import sys
-import time
-from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import msgspec
-import safetensors.torch
 import torch
 from torch import nn
 
-from benchmarks import networks, seeds, storage, tasks
+from benchmarks import networks, seeds, tasks
 from benchmarks.errors import RateBenchError
 from benchmarks.evaluation import scoring
 from benchmarks.fingerprint import code_hash, json_hash, sources
-from benchmarks.running import environment, params
-from benchmarks.running.contents import tensors_hash
+from benchmarks.running import environment, params, starting
 from benchmarks.running.lent import Say
 from benchmarks.running.recipes import PictureRecipe, Recipe
 from benchmarks.running.speed import speed
+from benchmarks.running.training_run import TrainingRun
 from benchmarks.tasks.kinds import trained
 from benchmarks.training import fit, fitting
-from methods.interface import Budget, Task
-
-START_OVER = "remove it to begin this training again"
-
-
-class _Run:
-    """Satisfies `methods.interface.Run`: a checkpoint after each epoch in `folder`, which belongs to this training alone."""
-
-    def __init__(self, task: Task, folder: Path, say: Say) -> None:
-        self.seed, self.device, self.budget = 0, environment.device(), Budget("paper", None)
-        self._names, self._folder, self._say = ("reference", task.name, task.network), folder, say
-
-    def generator(self, *names: str | int) -> torch.Generator:
-        return seeds.generator(*self._names, *names)
-
-    def progress(self, message: str) -> None:
-        self._say(f"{self._names[1]}, {self._names[2]}: {message}")
-
-    def checkpoint(self, stage: str, state: Mapping[str, Any]) -> None:
-        storage.save_tensors(self._folder / f"{stage}.pt", state)
-
-    def restore(self, stage: str) -> dict[str, Any] | None:
-        file = self._folder / f"{stage}.pt"
-        return storage.load_own(file, START_OVER) if file.exists() else None
+from methods.interface import Task
 
 
 def train(task_name: str, network: str, say: Say) -> Path:
@@ -89,43 +61,31 @@ def _train(group: Sequence[Task], recipe: Recipe | PictureRecipe, say: Say) -> N
     first, names, settings = group[0], [task.network for task in group], msgspec.to_builtins(recipe)
     code = code_hash(sources(f"benchmarks.tasks.{first.name}", f"benchmarks.networks.{first.architecture}"))
     key = json_hash([settings, code, *([] if len(group) == 1 else [names])])[:16]
-    path = trained.path(first.name, first.network)
-    folder = path.parents[2] / ".work" / f"references--{first.name}--{first.network}--{key}"
-    started, begin = datetime.now(UTC).isoformat(timespec="seconds"), time.perf_counter()
-    commit, dirty = environment.commit()
-    run, made = _Run(first, folder, say), [initial(task) for task in group]
+    work = trained.path(first.name, first.network).parents[2] / ".work"
+    folder = work / f"references--{first.name}--{first.network}--{key}"
+    run = TrainingRun(folder, ("reference", first.name, first.network), say)
+    made = [initial(task) for task in group]
     kept = made
     if isinstance(recipe, PictureRecipe):
         splits = [task.train for task in group]
-        found = fitting.fitted(made, splits[0].inputs[0], torch.cat([s.targets for s in splits]), recipe.made(), run)
+        start = starting.start(first, recipe.start, say) if recipe.start else None
+        colours = torch.cat([split.targets for split in splits])
+        found = fitting.fitted(made, splits[0].inputs[0], colours, recipe.made(), run, start)
         for network, state in zip(made, found, strict=True):
             network.load_state_dict(state)
     else:
         part, seen = _trainable(made[0], first)
         kept = [part]
         fit(part, seen, run, recipe.made(), "reference")
-    seconds = round(time.perf_counter() - begin, 1)
+    seconds = run.seconds()
     for network, part, task in zip(made, kept, group, strict=True):
-        tensors = {name: tensor.contiguous() for name, tensor in part.state_dict().items()}
         note = {
             "recipe": settings,
             "validation": _validation(network, task),
-            "tensors": tensors_hash(tensors),
-            "commit": commit,
-            "dirty": dirty,
-            "command": f"ratebench {' '.join(sys.argv[1:])}",
-            "started": started,
-            "seconds": seconds,
             **({"together": len(group)} if len(group) > 1 else {}),
-            "versions": environment.versions(),
-            "cpu": environment.cpu(),
-            "gpu": environment.gpu(),
         }
-        file = trained.path(task.name, task.network)
-        storage.write(file.with_suffix(".json"), msgspec.json.format(msgspec.json.encode(note), indent=1) + b"\n")
-        storage.write(file, safetensors.torch.save(tensors))
-        say(f"{task.name}, {task.network}: trained, {file}")
-    shutil.rmtree(folder, ignore_errors=True)
+        run.keep(trained.path(task.name, task.network), part.state_dict(), note, seconds)
+    shutil.rmtree(run.folder, ignore_errors=True)
 
 
 def initial(task: Task) -> nn.Module:

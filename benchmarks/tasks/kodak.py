@@ -1,8 +1,9 @@
 """`kodak`: the 24 photographs of the Kodak suite, 768 × 512 pixels or upright. A file is one photograph.
 
 The networks `kodim01` … `kodim24` are sine networks of hidden width 32, fitted to one photograph each as in the paper;
-`kodim01_48` is one of width 48. `kodim01_short` is fitted in less time, `kodim01_tiny` only to check that everything runs: the
-recipes are in params.yaml. Results are averaged over photographs, as is usual: the mean of their PSNR.
+`kodim01_48` is one of width 48. `kodim01_short` is fitted in less time, `kodim01_tiny` only to check that everything runs,
+`kodim01_meta` and `kodim01_meta_48` from weights that are learned on DIV2K: the recipes are in params.yaml. Results are
+averaged over photographs, as is usual: the mean of their PSNR.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import torch
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
-from benchmarks.data import download, kodak
+from benchmarks.data import div2k, download, kodak
 from benchmarks.data.download import RemoteFile
 from benchmarks.errors import TaskError
 from benchmarks.tasks.kinds import pictures, trained
@@ -29,6 +30,10 @@ WIDTHS = {
     "_128": 128,
     "_short": 32,
     "_tiny": 32,
+    "_meta": 32,
+    "_meta_48": 48,
+    "_meta_64": 64,
+    "_meta_128": 128,
 }  # hidden, by the end of a network's name
 FREQUENCIES = 16
 UPRIGHT = {4, 9, 10, 17, 18, 19}
@@ -77,6 +82,7 @@ def task(network: str) -> Picture:
         FREQUENCIES,
         lambda: _pixels(network),
         lambda: trained.state("kodak", network),
+        div2k.photographs if "_meta" in network else None,
     )
 
 

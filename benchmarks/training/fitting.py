@@ -1,7 +1,7 @@
 """Sine networks fitted to pictures, all at the same time: their tensors are stacked (Strümpler et al., ECCV 2022, section 3.2).
 
 Every network has its own learning rate, plateau rule, early stop and best state. The encoding of the coordinates is shared. The
-paper uses fp16 with scaled gradients; here everything is fp32.
+paper uses fp16 with scaled gradients; here everything is fp32. Networks may begin from learned initial weights (section 3.3).
 """
 
 from __future__ import annotations
@@ -30,7 +30,8 @@ class Fit:
 
     A step sees the `share` of the pixels, each pixel once in 1/share steps; 1 is the paper's. The learning rate is halved
     after `patience` steps without a loss that is lower than the lowest one by a ten-thousandth; a network stops after `stop`
-    steps without a new lowest loss. That loss is the exponential mean over about the last 1/share steps.
+    steps without a new lowest loss. That loss is the exponential mean over about the last 1/share steps. In the first `warmup`
+    steps the rate rises linearly. With learned initial weights θ₀, the penalty is that of θ − θ₀.
     """
 
     steps: int
@@ -39,13 +40,38 @@ class Fit:
     share: float = 1.0
     patience: int = 500
     stop: int = 5000
+    warmup: int = 0
+
+
+@dataclass(frozen=True)
+class Start:
+    """Learned initial weights (D,) of a sine network, in the order of its parameters, and the learning rates (K, D) of the K
+    inner steps with which it adapts to a picture (`meta_learning`)."""
+
+    weights: Tensor
+    rates: Tensor
+
+    def to(self, device: torch.device) -> Start:
+        return Start(self.weights.to(device), self.rates.to(device))
+
+
+def adapted(start: Start, shapes: Sequence[torch.Size], encoded: Tensor, targets: Tensor) -> Tensor:
+    """The weights (N, D) after the inner steps, of gradient descent on the squared error of each of N pictures."""
+    theta = start.weights.expand(len(targets), -1)
+    for rate in start.rates:
+        theta = theta - rate * gradients(theta, shapes, encoded, targets, None)[1]
+    return theta
 
 
 class _State:
-    """The stacked networks: `theta` (N, D), Adam's moments, and for each network (N, 1) what the rules need."""
+    """The stacked networks: `theta` (N, D), Adam's moments, and for each network (N, 1) what the rules need.
 
-    def __init__(self, theta: Tensor, lr: float) -> None:
+    `centre` (D,) is where the penalty is zero.
+    """
+
+    def __init__(self, theta: Tensor, centre: Tensor, lr: float) -> None:
         count = len(theta)
+        self.centre = centre
         self.theta, self.first, self.second = theta, torch.zeros_like(theta), torch.zeros_like(theta)
         self.best = theta.clone()
         self.lr = torch.full((count, 1), lr)
@@ -75,30 +101,35 @@ class _State:
         self.bad = torch.where(gained, 0, self.bad + 1)
         halved = self.bad > recipe.patience
         self.step += 1
-        gradient = gradient + recipe.penalty * self.theta.sign()
+        gradient = gradient + recipe.penalty * (self.theta - self.centre).sign()
         self.first = torch.lerp(gradient, self.first, BETAS[0])
         self.second = torch.lerp(gradient.square(), self.second, BETAS[1])
         scale = (self.second / (1 - BETAS[1] ** self.step)).sqrt_().add_(EPSILON)
-        self.theta = self.theta - active * self.lr / (1 - BETAS[0] ** self.step) * self.first / scale
+        warm = min(1.0, self.step / recipe.warmup) if recipe.warmup else 1.0
+        self.theta = self.theta - active * warm * self.lr / (1 - BETAS[0] ** self.step) * self.first / scale
         self.lr = torch.where(halved, FACTOR * self.lr, self.lr)
         self.bad = torch.where(halved, 0, self.bad)
 
 
 def fitted(
-    networks: Sequence[nn.Module], inputs: Tensor, colours: Tensor, recipe: Fit, run: Run
+    networks: Sequence[nn.Module], inputs: Tensor, colours: Tensor, recipe: Fit, run: Run, start: Start | None = None
 ) -> list[dict[str, Tensor]]:
     """The tensors of each network, fitted to its picture; all networks have one shape.
 
-    `inputs` (P, 2) are the coordinates of all pixels, `colours` uint8 (N, P, 3) the pictures. Continues from the run's last
-    checkpoint.
+    `inputs` (P, 2) are the coordinates of all pixels, `colours` uint8 (N, P, 3) the pictures. With a `start`, each network
+    begins from what its inner steps make of the learned weights. Continues from the run's last checkpoint.
     """
     shapes = [parameter.shape for parameter in networks[0].parameters()]
-    start = torch.stack([nn.utils.parameters_to_vector(network.parameters()).detach() for network in networks])
-    state = _State(start, recipe.lr)
-    vars(state).update(run.restore(STAGE) or {})
-    state.to(run.device)
     encoded = cast(SineNetwork, networks[0]).encoding(inputs.to(run.device))
     targets = colours.to(run.device) / 127.5 - 1
+    first = torch.stack([nn.utils.parameters_to_vector(network.parameters()).detach() for network in networks])
+    state = _State(first, torch.zeros_like(first[0]), recipe.lr)
+    if (saved := run.restore(STAGE)) is not None:
+        vars(state).update(saved)
+    elif start is not None:
+        own = start.to(run.device)
+        state = _State(adapted(own, shapes, encoded, targets), own.weights, recipe.lr)
+    state.to(run.device)
     pixels = len(inputs)
     batch = max(1, round(recipe.share * pixels))
     steps_per_pass = -(-pixels // batch)
@@ -109,7 +140,7 @@ def fitted(
             order = torch.randperm(pixels, generator=run.generator("pixels", number)).to(run.device)
         chosen = None if order is None else order[place * batch : (place + 1) * batch]
         error, gradient = gradients(state.theta, shapes, encoded, targets, chosen)
-        penalty = recipe.penalty * state.theta.abs().sum(1, keepdim=True)
+        penalty = recipe.penalty * (state.theta - state.centre).abs().sum(1, keepdim=True)
         state.advance(gradient, error[:, None] + penalty, recipe)
         if state.step % OFTEN == 0 or state.step == recipe.steps:
             run.checkpoint(STAGE, vars(state))

@@ -24,37 +24,52 @@ SHARP, SOFT = 20.0, 2.0  # its exponent falls from the first to the second
 RATE = 1e-3  # Adam's
 
 
-def rounded(layers: nn.Sequential, grids: Sequence[tuple[Grid, Grid]], inputs: Tensor, iterations: int) -> list[Tensor]:
+def rounded(
+    layers: nn.Sequential,
+    known: Sequence[tuple[Tensor, Tensor]],
+    grids: Sequence[tuple[Grid, Grid]],
+    inputs: Tensor,
+    iterations: int,
+) -> list[Tensor]:
     """The integers of each weight of a network of linear layers and sines, for encoded coordinates `inputs` (P, F).
 
-    `grids` has those of the weight and the bias of each linear layer. Biases are rounded to nearest.
+    What is coded is the difference from the `known` weight and bias of each linear layer, on its `grids`. Biases are rounded to
+    nearest.
     """
     linear = [layer for layer in layers if isinstance(layer, nn.Linear)]
     after: list[Step] = [Sine()] * (len(linear) - 1) + [nn.Identity()]
     found, float_inputs, quantised_inputs = [], inputs, inputs
-    for layer, activation, (grid, bias_grid) in zip(linear, after, grids, strict=True):
+    for layer, activation, (base, base_bias), (grid, bias_grid) in zip(linear, after, known, grids, strict=True):
         with torch.no_grad():
             target = activation(layer(float_inputs))
-            bias = bias_grid.nearest(layer.bias)
-        codes = _learned(layer.weight.detach(), bias, grid, quantised_inputs, target, activation, iterations)
+            bias = base_bias + bias_grid.nearest(layer.bias - base_bias)
+        difference = layer.weight.detach() - base
+        codes = _learned(difference, base, bias, grid, quantised_inputs, target, activation, iterations)
         with torch.no_grad():
             float_inputs = target
-            quantised_inputs = activation(F.linear(quantised_inputs, codes * grid.step, bias))
+            quantised_inputs = activation(F.linear(quantised_inputs, base + codes * grid.step, bias))
         found.append(codes)
     return found
 
 
 def _learned(
-    weight: Tensor, bias: Tensor, grid: Grid, inputs: Tensor, target: Tensor, activation: Step, iterations: int
+    weight: Tensor,
+    base: Tensor,
+    bias: Tensor,
+    grid: Grid,
+    inputs: Tensor,
+    target: Tensor,
+    activation: Step,
+    iterations: int,
 ) -> Tensor:
-    """The integers of a weight (out, in); those of rounding to nearest if the learned ones are no better."""
+    """The integers of a weight (out, in), to which `base` is added; those of rounding to nearest if they are no worse."""
     floor = (weight / grid.step).floor()
     share = (weight / grid.step - floor).clamp(0, 1)
     chosen = torch.logit((share + OFFSET) / WIDER).requires_grad_()
     optimiser = torch.optim.Adam([chosen], RATE)
 
     def error(codes: Tensor) -> Tensor:
-        outputs = activation(F.linear(inputs, codes.clamp(grid.low, grid.high) * grid.step, bias))
+        outputs = activation(F.linear(inputs, base + codes.clamp(grid.low, grid.high) * grid.step, bias))
         return F.mse_loss(outputs, target)
 
     for iteration in range(iterations):

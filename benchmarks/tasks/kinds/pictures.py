@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from torch import Tensor, nn
 
@@ -27,16 +28,21 @@ PSNR = Metric(
 METRICS, ITEMS = (PSNR,), (1, 1)
 LEAST = 1e-10  # of the mean squared error, so that an exact picture has a finite ratio: 100 dB
 ARCHITECTURE = "sine"
+LearnFrom: TypeAlias = Callable[[], tuple[tuple[int, int], Tensor, Tensor]]
 
 
 @dataclass(frozen=True, eq=False)
 class Picture(Classification):
     """Satisfies `methods.interface.Task`: inputs are coordinates fp32 (1, P, 2), targets colours uint8 (1, P, 3).
 
-    P counts the pixels, row by row. The reference is a sine network that was fitted to the picture.
+    P counts the pixels, row by row. The reference is a sine network that was fitted to the picture, from the learned initial
+    weights `start` (`starts`) or, if that is empty, from random ones. `learn_from` gives the size
+    (height, width) of other pictures, those from which initial weights are learned, uint8 (N, P, 3), and such for validation.
     """
 
     kind: str = IMAGE_CODING
+    start: str = ""
+    learn_from: LearnFrom | None = None
 
     @property
     def size(self) -> tuple[int, int]:
@@ -100,10 +106,12 @@ def picture(
     frequencies: int,
     load: Callable[[], Tensor],
     load_state: Callable[[], Mapping[str, Tensor]],
+    learn_from: LearnFrom | None = None,
 ) -> Picture:
     """A task of one picture: `load` gives its pixels uint8 (height, width, 3), `load_state` the tensors of the reference.
 
-    `width` and `frequencies` are those of the reference (`benchmarks.networks.sine`).
+    `width` and `frequencies` are those of the reference (`benchmarks.networks.sine`). With `learn_from` (`Picture`), it is
+    fitted from learned initial weights: one set for the pictures of a task and a width.
     """
 
     @functools.cache
@@ -122,4 +130,6 @@ def picture(
         augmentation=Augmentation(),
         load_splits=splits,
         load_state=load_state,
+        start=f"{name}_{width}" if learn_from else "",
+        learn_from=learn_from,
     )
