@@ -30,6 +30,7 @@ TRAINED = {
 WITH: dict[tuple[str, str], dict[str, Any]] = {("aq", "keep"): {"pruned": 0.5}}  # a setting on which a choice depends
 SAME = {  # choices that may give the same files here
     ("hierarchical", "rank"): "it decides about an estimate, which is a note",
+    ("sparse_opt", "solver"): "it acts on weights that change",
     **dict.fromkeys([("psap", name) for name in ("schedule", "mode", "statistic")], "it acts on weights that change"),
 }
 
