@@ -219,6 +219,16 @@ def close(chains: Gated, closed: Tensor) -> None:
         gate[mask] = 0
 
 
+def test_a_chain_with_fewer_values_but_more_multiply_accumulates_is_not_used() -> None:
+    """Before a stride, the first convolution of the chain sees four times as many pixels."""
+    network = seeded(small)
+    ranks = ranks_of(network, gated(network), drawn(1, 3, 16, 16))
+    counts = torch.tensor([8, 9, 1, 1, 1], dtype=torch.float64)
+    assert float(ranks.chain_costs(counts, "values")[0]) < network[2].weight.numel()
+    assert float(ranks.chain_costs(counts, "macs")[0]) > 64 * network[2].weight.numel()
+    assert ranks.chains(counts).tolist() == [False, True, True]
+
+
 def test_gates_that_a_goal_needs() -> None:
     """Against one gate after the other."""
     network, x = seeded(small), drawn(1, 3, 16, 16)

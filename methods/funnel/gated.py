@@ -96,7 +96,9 @@ def _chain(layer: nn.Conv2d, path: str, balanced: bool) -> nn.Sequential:
         GatedConv2d(kernel, window.get("stride", 1), window.get("padding", 0), window.get("dilation", 1))
         for kernel, window in zip(first, windows(layer), strict=False)
     ]
-    restore = nn.utils.skip_init(nn.Conv2d, last.shape[1], len(last), 1, bias=layer.bias is not None)
+    restore = nn.utils.skip_init(  # type: ignore[no-untyped-call]
+        nn.Conv2d, last.shape[1], len(last), 1, bias=layer.bias is not None
+    )
     assert isinstance(restore, nn.Conv2d)
     restore.weight.copy_(last)
     if layer.bias is not None and restore.bias is not None:
