@@ -27,7 +27,10 @@ TRAINED = {
     ("svd", "start"),
     ("tucker", "start"),
 }  # need labels or training
-WITH: dict[tuple[str, str], dict[str, Any]] = {("aq", "keep"): {"pruned": 0.5}}  # a setting on which a choice depends
+WITH: dict[tuple[str, str], dict[str, Any]] = {  # a setting on which a choice depends
+    ("aq", "keep"): {"pruned": 0.5},
+    ("tensor_reordering", "schedule"): {"points": ((4, 1.5), (8, 4.0))},
+}
 SAME = {  # choices that may give the same files here
     ("hierarchical", "rank"): "it decides about an estimate, which is a note",
     ("sparse_opt", "solver"): "it acts on weights that change",

@@ -264,8 +264,11 @@ def test_the_full_replication_runs_what_papers_report_of_imagenet(monkeypatch: p
         return any(
             row.budget in ("", cell.budget.name)
             and matching.has(cell.config, row.config)
-            and row.point.get("rate")
-            in (None, *cell.config.get("paper_rates" if cell.budget.epochs is None else "rates", ()))
+            and (
+                row.point.get("rate")
+                in (None, *cell.config.get("paper_rates" if cell.budget.epochs is None else "rates", ()))
+                or [row.point.get("groups"), row.point["rate"]] in map(list, cell.config.get("points", ()))
+            )
             and row.point.get("ratio") in (None, *cell.config.get("ratios", ()))
             for cell in found
         )

@@ -19,7 +19,9 @@ from torch import nn
 from benchmarks.bitstream import blueprint, codecs
 from benchmarks.bitstream.codecs import codebook, constant, index, mask, raw, sparse, uniform, verbatim
 from benchmarks.bitstream.modules import batch_norm2d, conv2d, gather, identity, joined_conv2d, linear, sequential
+from methods.approxconv.bases import Approximation
 from methods.interface import Compressed, ModuleSpec, Part
+from methods.tensor_reordering.transform import Reordered
 
 FOLDER = Path(__file__).parent
 ARCHITECTURE, ARGUMENTS = "digits_cnn", {"width": 4}
@@ -198,7 +200,45 @@ def _ntk(name: str) -> Compressed:
     return whole([codec.part(targets, data, [0.5, 1.25, 1.0])], edits)
 
 
+def _approxconv(name: str) -> Compressed:
+    """Kernels of coefficients of both kinds of basis, or a layer that mixes filtered channels."""
+    kernels, minifloat = codecs.get("approxconv.kernels"), codecs.get("approxconv.minifloat")
+    if name == "minifloat":
+        arguments = {"in_channels": 4, "out_channels": 8, "size": 3, "order": 2, "kind": "cosine", "padding": (1, 1)}
+        values = [floats((8, 4, 2, 2)) - 1, floats((10, 8), 1) * 2.0**-9]
+        part = minifloat.part(["3.coefficients", "12.weight"], values, 4, "weights")
+        return whole([part], {"3": ModuleSpec("approxconv.basis_conv2d", arguments)})
+    coefficients = integers((8, 4, 2, 2), -9, 10)
+    inner = uniform.part(["3.weight"], [coefficients], [np.float32(0.125)], "weights")
+    series = kernels.part(["3.weight"], [Approximation(coefficients, "chebyshev", 3)], inner)
+    values = floats((8, 8, 1, 1), 1) - 1
+    own = raw.part(["7.weight"], [values], "weights", "float16")
+    stored = kernels.part(["7.weight"], [Approximation(values, "pca", 3, floats((1, 9), 2) - 1)], own)
+    return whole([series, stored])
+
+
+def _reordered() -> Compressed:
+    """Two weights with permuted columns and one with the given order."""
+    codec = codecs.get("tensor_reordering.reordered")
+    shapes = {"3.weight": (8, 4, 3, 3), "7.weight": (8, 8, 3, 3), "12.weight": (10, 8)}
+    found = [
+        Reordered(
+            floats((groups, kept), salt) - 1,
+            np.argsort(integers((math.prod(shape) // groups,), 0, 2**20, salt), kind="stable") if salt < 2 else None,
+            shape,
+        )
+        for salt, (shape, groups, kept) in enumerate(zip(shapes.values(), (4, 8, 4), (40, 1, 20), strict=True))
+    ]
+    parts = []
+    for own in (slice(2), slice(2, None)):
+        names, some = list(shapes)[own], found[own]
+        parts.append(codec.part(names, some, raw.part(names, [f.coefficients for f in some], "weights")))
+    return whole(parts)
+
+
 SAMPLES: dict[str, Callable[[], Compressed]] = {
+    "approxconv.kernels": lambda: _approxconv("kernels"),
+    "approxconv.minifloat": lambda: _approxconv("minifloat"),
     "codebook": _codebook,
     "constant": _constant,
     "context": _context,
@@ -213,6 +253,7 @@ SAMPLES: dict[str, Callable[[], Compressed]] = {
     "surp.rounds": lambda: _surp("rounds", 0.1),
     "surp.sequential": lambda: _surp("sequential", 0.0),
     "surp.sequential-pruned": lambda: _surp("sequential", 0.1),
+    "tensor_reordering.reordered": _reordered,
     "tied": _tied,
     "uniform": _uniform,
     "verbatim": _verbatim,
