@@ -231,6 +231,25 @@ def test_the_answers_are_those_of_the_records(tmp_path: Path) -> None:
     assert size != pytest.approx(sizes[first]) and middle not in (size, largest)
 
 
+@pytest.mark.parametrize("budget", ["short", "paper"])
+def test_an_answer_with_training_names_what_is_ahead_without_it(tmp_path: Path, budget: str) -> None:
+    """Wrong code that this finds: untrained methods that are behind, budgets that are met before the untrained one."""
+    untrained = [*curve("alpha", [9000, 5000, 3000], [948, 930, 900]), reference()]
+    behind, ahead = ([9000, 6000, 3000], [948, 930, 800]), ([9000, 2500, 1800], [948, 940, 910])
+    for (sizes, right), named in ((behind, True), (ahead, False)):
+        trained = [
+            made("beta", index=i, budget=budget, epochs=1.0, file_bytes=size, correct=count)
+            for i, (size, count) in enumerate(zip(sizes, right, strict=True))
+        ]
+        without, answer = sorted(asked(tmp_path, [*untrained, *trained]), key=lambda one: one.budget != "post-training")
+        assert without.smaller is None and not without.better
+        assert answer.smallest is not None and answer.smallest.methods == ("beta",)
+        assert (answer.smaller is not None) == named
+        assert (10 in answer.better) == named
+        if named:
+            assert answer.smaller == without.smallest and answer.better[10] == without.best[10]
+
+
 @pytest.mark.parametrize("gap", [12, 2])
 def test_a_smaller_file_is_one_that_the_items_tell_apart(tmp_path: Path, gap: int) -> None:
     """Both points of the other curve are right on `gap` items of 1,000 less, all in one direction.

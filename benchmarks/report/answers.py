@@ -6,18 +6,20 @@ Uncompressed networks and measurements of earlier code take no part: a curve has
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from benchmarks.records.rows import Row
 from benchmarks.report.envelopes import Envelope, labels
 from benchmarks.report.series import Series
-from benchmarks.report.standings import AtQuality, AtRate, each, losses
+from benchmarks.report.standings import AtQuality, AtRate, Standings, each, losses
 from benchmarks.running import freshness
+from methods.interface import Metric
 
 RATIOS = (10, 20)
 OF_PICTURES = (48, 192)  # half a bit and an eighth of a bit per pixel
 LOSS = 1  # the position among the losses
+UNTRAINED = "post-training"
 
 
 @dataclass(frozen=True)
@@ -49,13 +51,18 @@ class Best:
 
 @dataclass(frozen=True)
 class Answer:
-    """One network at one budget, in words; `within` is the loss at which `smallest` is, and `best` is by ratio."""
+    """One network at one budget, in words; `within` is the loss at which `smallest` is, and `best` is by ratio.
+
+    `smaller` and `better` are what is ahead of them without training, by the numbers alone; only at a budget with training.
+    """
 
     network: str
     budget: str
     within: str
     smallest: Smallest | None
     best: Mapping[int, Best | None]
+    smaller: Smallest | None = None
+    better: Mapping[int, Best] = field(default_factory=dict)
 
 
 def ratios(has_weights: bool) -> tuple[int, ...]:
@@ -85,14 +92,37 @@ def answers(results: Path, envelopes: Sequence[Envelope], references: Mapping[st
     `results` holds the values of single test items.
     """
     names = labels(envelopes)
-    for standings in each(results, envelopes):
-        lost = losses(standings.metric, references.get(standings.network))
-        within, score = lost[LOSS] if lost else ("", 0.0)
-        smallest = _smallest(list(standings.at_quality(score)), names, standings.uncompressed) if lost else None
-        asked = ratios(envelopes[0].rows[0].bits_per_weight is not None)
-        best = {ratio: _best(list(standings.at_rate(standings.uncompressed / ratio)), names) for ratio in asked}
-        if smallest or any(best.values()):
-            yield Answer(standings.network, standings.protocol, within, smallest, best)
+    found = [(one, _answer(one, envelopes, references, names)) for one in each(results, envelopes)]
+    untrained = {standings.network: one for standings, one in found if standings.budget == UNTRAINED}
+    for standings, one in found:
+        if one.smallest or any(one.best.values()):
+            yield _beside(one, untrained.get(standings.network), standings.metric)
+
+
+def _answer(
+    standings: Standings, envelopes: Sequence[Envelope], references: Mapping[str, Row], names: Sequence[str]
+) -> Answer:
+    lost = losses(standings.metric, references.get(standings.network))
+    within, score = lost[LOSS] if lost else ("", 0.0)
+    smallest = _smallest(list(standings.at_quality(score)), names, standings.uncompressed) if lost else None
+    asked = ratios(envelopes[0].rows[0].bits_per_weight is not None)
+    best = {ratio: _best(list(standings.at_rate(standings.uncompressed / ratio)), names) for ratio in asked}
+    return Answer(standings.network, standings.protocol, within, smallest, best)
+
+
+def _beside(one: Answer, untrained: Answer | None, metric: Metric) -> Answer:
+    """The answer with what is ahead of it without training."""
+    if untrained is None or untrained is one:
+        return one
+    smaller = untrained.smallest
+    if smaller and one.smallest and smaller.bytes >= one.smallest.bytes:
+        smaller = None
+    better = {}
+    for ratio, best in one.best.items():
+        other, sign = untrained.best[ratio], 1 if metric.more_is_better else -1
+        if other and (best is None or sign * other.score > sign * best.score):
+            better[ratio] = other
+    return replace(one, smaller=smaller, better=better)
 
 
 def _smallest(found: Sequence[AtQuality], names: Sequence[str], whole: int) -> Smallest | None:

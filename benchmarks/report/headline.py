@@ -23,7 +23,11 @@ def _sentence(answer: Answer) -> str:
     most = _most(found.next_ends)
     behind = f"; the next is {found.next} with {most}{found.times:.2f} times the bytes" if found.next else ""
     near = f"within {answer.within} of the reference, the smallest file is {size} by {first}{tied}"
-    return f"{answer.network}, {answer.budget}: {near}{behind}."
+    other = answer.smaller
+    ahead = (
+        f"; without training it has {_most(other.ends)}{other.bytes:,.0f} bytes, by {other.methods[0]}" if other else ""
+    )
+    return f"{answer.network}, {answer.budget}: {near}{behind}{ahead}."
 
 
 def _at_rate(answer: Answer, metric: Metric) -> str:
