@@ -230,7 +230,11 @@ def test_the_group_step_is_the_best_point_of_a_grid() -> None:
     for value in ([1.5, -0.7], [0.2, 0.1], [0.0, 0.0]):
         x = stepped(torch.tensor([value]), torch.zeros(1, 2))
         GroupProxSG(
-            [{"params": [x], "lr": 0.5}], Units({x: torch.zeros(1, dtype=torch.int64)}, 1), 1.0, torch.ones(1), 0.0
+            [{"params": [x], "lr": 0.5}],
+            Units({x: torch.zeros(1, dtype=torch.int64)}, 1),
+            1.0,
+            torch.ones(1),
+            momentum=0.0,
         ).step()
         best = grid[((grid - torch.tensor(value)).square().sum(1) / 2 + 0.5 * grid.norm(dim=1)).argmin()]
         assert torch.allclose(x[0], best, atol=1e-2)

@@ -15,6 +15,7 @@ from torch import Tensor
 from methods.sparse_opt.cap import Cap
 from methods.sparse_opt.units import Units
 
+MOMENTUM = 0.9
 SMALL = 1e-6  # added to norms in the subgradient
 RISE, MOST, STALLED = 0.1, 0.999, 0.01  # ε rises by RISE up to MOST if the share of zero units has not grown by STALLED
 
@@ -26,11 +27,18 @@ class GroupOptimiser(torch.optim.Optimizer):
     """
 
     def __init__(
-        self, groups: list[dict[str, Any]], units: Units, strength: float, alive: Tensor, momentum: float
+        self,
+        groups: list[dict[str, Any]],
+        units: Units,
+        strength: float,
+        alive: Tensor,
+        cap: Cap | None,
+        momentum: float,
     ) -> None:
         super().__init__(groups, {"momentum": momentum})
         device = self.param_groups[0]["params"][0].device
         self._units, self._strength = units.to(device), strength
+        self._cap = None if cap is None else cap.to(device)
         self._first = self.param_groups[0]["params"][0]  # its state is also that of the optimiser
         self._rate = self.param_groups[0]["lr"]
         for group in self.param_groups:
@@ -74,15 +82,37 @@ class GroupOptimiser(torch.optim.Optimizer):
 
 
 class GroupProxSG(GroupOptimiser):
-    """The proximal method: x_u ← v_u · max(0, 1 − lr λ / ‖v_u‖), with v = x − lr · g."""
+    """The proximal method: x_u ← v_u · max(0, 1 − lr l / ‖v_u‖), with v = x − lr · the momentum buffer.
+
+    l is λ through the same momentum as the gradients, so that a point that stays where it is minimises the same objective with
+    any momentum. `cap` says how many units may become zero (None: all); the others take the step without the penalty.
+    """
+
+    def __init__(
+        self,
+        groups: list[dict[str, Any]],
+        units: Units,
+        strength: float,
+        alive: Tensor,
+        cap: Cap | None = None,
+        momentum: float = MOMENTUM,
+    ) -> None:
+        super().__init__(groups, units, strength, alive, cap, momentum)
+        self.state[self._first]["penalty"] = self.alive.new_zeros(())
 
     def _move(self, xs: list[Tensor], squares: Tensor, penalty: float, done: int) -> None:
         self._momentum()
         self._descend()
+        pull = self.state[self._first]["penalty"]
+        pull.mul_(self.param_groups[0]["momentum"]).add_(penalty)
         reached = self._units.products(xs, xs).sqrt()
-        threshold = self.param_groups[0]["lr"] * penalty
-        shrunk = (1 - threshold / reached.clamp_min(torch.finfo(reached.dtype).tiny)).clamp_min(0) * self.alive
-        torch._foreach_mul_(xs, self._units.spread(shrunk, 1.0))
+        threshold = self.param_groups[0]["lr"] * pull
+        factors = (1 - threshold / reached.clamp_min(torch.finfo(reached.dtype).tiny)).clamp_min(0)
+        if self._cap is not None:
+            present = (squares > 0).to(self.alive)
+            wanted = (factors == 0) & (squares > 0)
+            factors[wanted & ~self._cap.permitted(wanted, present, squares)] = 1
+        torch._foreach_mul_(xs, self._units.spread(factors * self.alive, 1.0))
 
 
 class HSPG(GroupOptimiser):
@@ -101,12 +131,11 @@ class HSPG(GroupOptimiser):
         first: int,
         every: int = 0,
         cap: Cap | None = None,
-        momentum: float = 0.9,
+        momentum: float = MOMENTUM,
         epsilon: float = 0.0,
     ) -> None:
-        super().__init__(groups, units, strength, alive, momentum)
+        super().__init__(groups, units, strength, alive, cap, momentum)
         self._begin, self._every = first, every
-        self._cap = None if cap is None else cap.to(self.alive.device)
         own = {"epsilon": self.alive.new_tensor(epsilon), "zeros": 1 - self.alive.mean()}
         self.state[self._first].update(own)
 

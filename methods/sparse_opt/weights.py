@@ -9,48 +9,46 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from benchmarks.training import SGD, Optimise, Recipe, fit
+from benchmarks.training import Optimise, fit
 from benchmarks.training.scratch import initialise
 from methods.families import sparse_grid, storage
 from methods.families.grid import OnGrid
-from methods.families.structured.soft import soft_recipe
+from methods.families.structured.curve import recipe
 from methods.interface import Compressed, Run, Task
-from methods.sparse_opt.channels import stepwise
 from methods.sparse_opt.config import Config
 from methods.sparse_opt.orthant import OBProxSG
+from methods.sparse_opt.stages import planned
 
 
 def curve(task: Task, config: Config, run: Run) -> Iterator[Compressed]:
-    """One point per sparsity, each from the point before; `zeros` is the share of zeros that the solver found itself."""
+    """One point per sparsity, each from the point before, whose zeros are final: only the first point has proximal steps.
+
+    `zeros` is the share of zeros that the solver found itself, with those of the points before.
+    """
     storage.check_names(task)
     network = task.reference()
     if config.start == "scratch":
         initialise(network, run.generator("init"))
     names = [f"{path}.weight" for path in storage.layers(network)]
-    for sparsity in config.sparsities:
-        recipe, steps, _ = soft_recipe(task, config, run)
-        fit(network, task, run, stepwise(recipe, _solver(config, steps)), f"obprox, {sparsity:g} zeros")
+    for point, sparsity in enumerate(config.sparsities):
+        training, first, _ = planned(task, config, run)
+        solver = _solver(config.strength, 0 if point else first)
+        fit(network, task, run, replace(training, optimiser=solver), f"obprox, {sparsity:g} zeros")
         zeros, masks = _kept(network, names, sparsity)
-        fit(network, task, run, _afterwards(recipe, config), f"{sparsity:g} zeros", masks, OnGrid(network, config.bits))
+        afterwards = recipe(config, run, config.hard)
+        fit(network, task, run, afterwards, f"{sparsity:g} zeros", masks, OnGrid(network, config.bits))
         parts = sparse_grid.parts(network, config.bits)
         label, notes = {"sparsity": sparsity}, {"zeros": round(zeros, 4)}
         yield Compressed(task.architecture, task.arguments, parts, label, notes=notes)
 
 
-def _solver(config: Config, steps: int) -> Optimise:
-    """OBProx-SG+: no proximal step after the first orthant step."""
+def _solver(strength: float, prox: int) -> Optimise:
+    """OBProx-SG+: `prox` proximal steps, and none after the first orthant step."""
 
     def optimise(groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
-        return OBProxSG(groups, config.strength, prox=max(1, round(config.first * steps)))
+        return OBProxSG(groups, strength, prox)
 
     return optimise
-
-
-def _afterwards(recipe: Recipe, config: Config) -> Recipe:
-    """The recipe of the epochs after the solver's, without the penalty: as for channels."""
-    return replace(
-        recipe, epochs=recipe.epochs / (1 - config.hard) * config.hard, optimiser=SGD(weight_decay=config.weight_decay)
-    )
 
 
 @torch.no_grad()
