@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import itertools
+import math
 from typing import Any
 
 import pytest
@@ -14,13 +15,17 @@ from torch import Tensor, nn
 from benchmarks import networks, tasks
 from benchmarks.evaluation import measure
 from benchmarks.perf.test_sparse_opt import Loop, with_gradients
+from benchmarks.running import plan
+from benchmarks.training import SGD
 from benchmarks.training.layout import channels_last
 from methods import sparse_opt
 from methods.families.structured import Prunable, channels, cost
 from methods.interface import Budget
+from methods.sparse_opt import channels as solving
 from methods.sparse_opt.cap import Cap
 from methods.sparse_opt.halfspace import HSPG, GroupProxSG
 from methods.sparse_opt.orthant import OBProxSG, orthant_step, prox_step
+from methods.sparse_opt.stages import planned
 from methods.sparse_opt.units import Units, flat, sizes, units
 
 torch.set_num_threads(1)
@@ -240,6 +245,35 @@ def test_the_group_step_is_the_best_point_of_a_grid() -> None:
         assert torch.allclose(x[0], best, atol=1e-2)
 
 
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+def test_proximal_steps_with_momentum_solve_the_same_problem(momentum: float) -> None:
+    """½ ‖x − a‖² + λ Σ ‖x_u‖ is smallest at a_u · max(0, 1 − λ / ‖a_u‖). Wrong code that this finds: λ without momentum."""
+    target, strength = drawn(6, 4), 1.8
+    x = nn.Parameter(drawn(6, 4, seed=1))
+    known = Units({x: torch.arange(6)}, 6)
+    optimiser = GroupProxSG([{"params": [x], "lr": 0.05}], known, strength, torch.ones(6), momentum=momentum)
+    for _ in range(600):
+        x.grad = (x - target).detach()
+        optimiser.step()
+    best = target * (1 - strength / target.norm(dim=1, keepdim=True)).clamp_min(0)
+    assert torch.allclose(x, best, atol=1e-4) and 0 < int(best.any(1).sum()) < 6
+
+
+def test_both_solvers_of_channels_have_the_same_momentum(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the method makes them: a comparison of the two says nothing about momentum. Both have the cap."""
+    seen: list[tuple[float, bool]] = []
+
+    def started(network: Any, task: Any, run: Any, recipe: Any, *_: Any) -> None:
+        if not isinstance(recipe.optimiser, SGD):
+            made = recipe.optimiser([{"params": [*network.parameters()], "lr": 0.1}])
+            seen.append((made.param_groups[0]["momentum"], made._cap is not None))
+
+    monkeypatch.setattr(solving, "fit", started)
+    for solver in ("hspg", "prox"):
+        made(solver, 0.1, targets=(0.3,))
+    assert seen == [(0.9, True)] * 2
+
+
 def alive_after(lr: float, epsilon: float, strength: float = 0.5, steps: int = 1) -> Tensor:
     network, groups = network_with_units(16)
     optimiser = optimiser_of(network, groups, lr, epsilon=epsilon, strength=strength)
@@ -294,7 +328,8 @@ def test_the_cap_counts_like_the_cost_model() -> None:
         assert float(cap.macs(cap.counts(flat(prunable.groups, keep)))) == prunable.macs(keep)
 
 
-def test_an_infinite_penalty_removes_what_the_cap_permits() -> None:
+@pytest.mark.parametrize("solver", ["hspg", "prox"])
+def test_an_infinite_penalty_removes_what_the_cap_permits(solver: str) -> None:
     """All but the largest channel of each group, or just enough for the goal; then ε falls to 0."""
     task = tasks.load("digits", "digits_cnn")
     prunable = found(task)
@@ -303,20 +338,25 @@ def test_an_infinite_penalty_removes_what_the_cap_permits() -> None:
         before = sizes(network, prunable.groups)
         goal = 0.0 if removed is None else prunable.goal(removed + 1e-9)
         cap = Cap(prunable.groups, prunable.cost, goal, torch.Generator().manual_seed(0))
-        optimiser = optimiser_of(network, prunable.groups, strength=1e9, cap=cap, epsilon=0.5, every=1)
+        optimiser: Any
+        if solver == "hspg":
+            optimiser = optimiser_of(network, prunable.groups, strength=1e9, cap=cap, epsilon=0.5, every=1)
+        else:
+            known = units(network, prunable.groups)
+            params = [{"params": [*network.parameters()], "lr": 0.5}]
+            optimiser = GroupProxSG(params, known, 1e9, torch.ones(known.count), cap)
         with_gradients(network)
         optimiser.step()
-        alive = optimiser.alive.split([g.size for g in prunable.groups])
-        keep = {g.name: part > 0 for g, part in zip(prunable.groups, alive, strict=True)}
+        keep = {name: size > 0 for name, size in sizes(network, prunable.groups).items()}
         if removed is None:
             assert {name: mask.nonzero()[:, 0].tolist() for name, mask in keep.items()} == {
                 name: [int(size.argmax())] for name, size in before.items()
             }
         else:
             left = prunable.macs(keep)
-            most = max(float(cap.macs(cap.counts(optimiser.alive) + torch.eye(len(keep))[i])) for i in range(len(keep)))
-            assert left <= goal < most
-            assert float(optimiser.state[optimiser._first]["epsilon"]) == 0
+            counts = cap.counts(flat(prunable.groups, keep))
+            assert left <= goal < max(float(cap.macs(counts + torch.eye(len(keep))[i])) for i in range(len(keep)))
+            assert solver == "prox" or float(optimiser.state[optimiser._first]["epsilon"]) == 0
 
 
 # Removal, and the whole method
@@ -399,11 +439,57 @@ def test_the_solver_itself_removes_what_is_asked_for_or_its_smallest_channels_fo
         assert min(shares) < 1
 
 
+def test_proximal_steps_that_reach_the_goal_do_not_pass_it() -> None:
+    """The label of a point is true: with one channel more, it has more MACs than the goal."""
+    network = tasks.load("digits", "digits_cnn")
+    prunable = found(network)
+    (point,) = made("prox", 30.0, targets=(0.4,))
+    kept = torch.tensor([float(kept) for _, _, kept in point.notes["layers"]])
+    cap = Cap(prunable.groups, prunable.cost, 0.0, torch.Generator())
+    more = max(float(cap.macs(kept + one)) for one in torch.eye(len(kept)))
+    assert point.notes["zeros"] > 0 and point.notes["solved"] >= 1
+    assert float(cap.macs(kept)) <= prunable.goal(0.4) < more
+
+
+def zeros(point: Any) -> tuple[Tensor, int]:
+    """Which weights of a point are zero, and their number."""
+    weights = next(part for part in point.parts if part.codec == "sparse")
+    mask = torch.cat([torch.as_tensor(codes == 0).flatten() for codes in weights.data["values"]])
+    return mask, len(mask)
+
+
 def test_weights_that_the_solver_set_to_zero_stay_zero() -> None:
+    """Also at the next point, whose training begins with orthant steps. Wrong code that this finds: proximal steps again."""
     points = made("obprox", 0.05, sparsities=(0.5, 0.8))
     for point, goal in zip(points, (0.5, 0.8), strict=True):
-        weights = next(part for part in point.parts if part.codec == "sparse")
-        zeros = sum(int((codes == 0).sum()) for codes in weights.data["values"])
-        total = sum(codes.size for codes in weights.data["values"])
-        assert zeros / total >= max(goal, point.notes["zeros"]) - 1e-4
+        mask, total = zeros(point)
+        assert int(mask.sum()) / total >= max(goal, point.notes["zeros"]) - 1e-4
     assert points[0].notes["zeros"] > 0
+    assert (zeros(points[0])[0] <= zeros(points[1])[0]).all() and points[1].notes["zeros"] >= 0.5
+
+
+# Stages
+
+
+@pytest.mark.parametrize("epochs", [8.0, 100.0])
+def test_epsilon_is_looked_at_as_often_as_promised(epochs: float) -> None:
+    """`prunings` times or more in the second stage alone, and at least once per epoch."""
+    task, config = tasks.load("digits", "digits_cnn"), sparse_opt.Config()
+    recipe, first, every = planned(task, config, kit.MemoryRun(Budget("short", epochs)))
+    an_epoch = math.ceil(len(task.train) / recipe.batch)
+    second = round(recipe.epochs * an_epoch) - first
+    assert second // every >= config.prunings and every <= an_epoch
+
+
+def test_the_public_code_s_schedule_of_single_weights_can_be_configured() -> None:
+    """params.yaml: 200 epochs of the solver, a tenth of the rate every 60, 20 epochs of proximal steps; one sparsity."""
+    task = tasks.load("digits", "digits_cnn")
+    cells = [cell for cell in plan.cells("cifar10", budget_name="paper") if cell.method == "sparse_opt"]
+    found = [sparse_opt.Config(**cell.config) for cell in cells if cell.config["solver"] == "obprox"]
+    assert found
+    for config in found:
+        recipe, first, _ = planned(task, config, kit.MemoryRun(Budget("paper", None)))
+        assert recipe.epochs == 200 and recipe.lr == 0.1 and len(config.sparsities) == 1
+        assert first == 20 * math.ceil(len(task.train) / recipe.batch)
+        factors = [recipe.factor(epoch) for epoch in (59, 60, 119, 120, 179, 180, 199)]
+        assert factors == pytest.approx([1, 0.1, 0.1, 0.01, 0.01, 0.001, 0.001])
