@@ -113,6 +113,29 @@ def test_a_damaged_part_is_refused(change: dict[str, Any]) -> None:
         coding.decode({**meta, **change}, streams, [(3, 2, 3, 3)])
 
 
+@pytest.mark.parametrize(("order", "shape"), [(64, (1, 1, 64, 64)), (17, (1, 1, 17, 17)), (16, (2**10, 2**10, 16, 16))])
+@pytest.mark.parametrize("kind", ["cosine", "pca"])
+def test_kernels_that_take_too_much_are_refused_before_they_are_computed(kind: Any, order: int, shape: Any) -> None:
+    meta, _ = coded([approximated(normal(1, 1, 3, 3), "cosine", 2)])
+    streams = [b""] * (1 + (kind == "pca"))
+    with pytest.raises(BitstreamError, match=r"no approximation|terms in its sums"):
+        coding.decode({**meta, "kind": kind, "orders": [order]}, streams, [shape])
+
+
+def test_the_encoder_writes_nothing_that_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(BitstreamError, match="windows of 16 pixels a side"):
+        coded([approximated(normal(1, 1, 17, 17), "cosine", 2)])
+    found = [approximated(normal(2, 3, 5, 5), "cosine", 3)]
+    monkeypatch.setattr(coding, "MOST", 2 * 3 * 150)
+    meta, streams = coded(found)
+    assert len(coding.decode(meta, streams, [(2, 3, 5, 5)])) == 1
+    monkeypatch.setattr(coding, "MOST", 2 * 3 * 150 - 1)
+    with pytest.raises(BitstreamError, match="terms in all sums"):
+        coded(found)
+    with pytest.raises(BitstreamError, match="terms in its sums"):
+        coding.decode(meta, streams, [(2, 3, 5, 5)])
+
+
 def test_the_file_has_coefficients_instead_of_kernels() -> None:
     """Four bytes for each value that the paper counts besides BatchNorm; little is added to that."""
     (dense, point) = (

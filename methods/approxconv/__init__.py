@@ -20,7 +20,7 @@ from benchmarks.bitstream.codecs import raw
 from benchmarks.errors import MethodError
 from benchmarks.training import SGD, Callback, Multistep, Recipe, control_variate, fit
 from methods.approxconv import coding, minifloat, modules
-from methods.approxconv.bases import Approximation, Basis, approximated
+from methods.approxconv.bases import LARGEST, Approximation, Basis, approximated
 from methods.approxconv.layers import convolutions, orders, parameters
 from methods.families import grid, storage
 from methods.families.budget import epochs_per_point, learning_rate, trains
@@ -46,7 +46,7 @@ CARD = Card(
 )
 CODECS = cast("dict[str, Codec]", {**coding.CODECS, **minifloat.CODECS})
 MODULES = cast("dict[str, DecoderModule]", modules.MODULES)
-Order: TypeAlias = Annotated[int, Meta(ge=1, le=64)]
+Order: TypeAlias = Annotated[int, Meta(ge=1, le=LARGEST)]
 
 
 @dataclass(frozen=True)
@@ -132,11 +132,16 @@ class Synthesis(nn.Module):
         self.register_buffer("filters", torch.from_numpy(found.filters.astype(np.float32)))
 
     def forward(self) -> Tensor:
-        kernel: Tensor = self.coefficients.flatten(2) @ self.filters
+        with torch.autocast(
+            self.filters.device.type, enabled=False
+        ):  # as exact as in the file, whose kernels these are
+            kernel: Tensor = self.coefficients.flatten(2) @ self.filters
         return kernel.reshape(*kernel.shape[:2], self.size, self.size)
 
     def trained(self, before: Approximation) -> Approximation:
-        return replace(before, coefficients=self.coefficients.detach().numpy())
+        """With the filters of the training, which a resumed run has from its checkpoint."""
+        own = None if before.own is None else self.filters.detach().numpy()
+        return replace(before, coefficients=self.coefficients.detach().numpy(), own=own)
 
 
 def _channels(layers: Mapping[str, nn.Conv2d], found: Mapping[str, Approximation], config: Config) -> Slim:

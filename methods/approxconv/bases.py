@@ -12,6 +12,7 @@ import numpy.typing as npt
 Series: TypeAlias = Literal["cosine", "chebyshev", "dct"]
 Basis: TypeAlias = Literal["cosine", "chebyshev", "dct", "pca"]
 Array: TypeAlias = npt.NDArray[Any]
+LARGEST = 16  # side of a kernel
 EDGE = 0.2  # distance of the samples of a cosine from the ends of (0, π), in units of π
 
 
@@ -75,14 +76,26 @@ class Approximation:
         return filters(self.kind, self.order, self.size)
 
     def kernel(self) -> npt.NDArray[np.float32]:
-        """The kernel, computed in fp64 term by term: the same on every machine."""
+        """The kernel, computed in fp64 term by term: the same on every machine. A series is summed along each side."""
         outputs, inputs = self.coefficients.shape[:2]
-        coefficients = self.coefficients.reshape(outputs * inputs, -1).astype(np.float64)
-        found = np.zeros((outputs * inputs, self.size**2))
+        exact = self.coefficients.astype(np.float64)
         with np.errstate(invalid="ignore", over="ignore"):  # the container refuses what a damaged file gives
-            for column, filter_ in zip(coefficients.T, self.filters.astype(np.float64), strict=True):
-                found += column[:, None] * filter_
+            if self.kind == "pca":
+                found = _summed(exact.reshape(outputs * inputs, -1), self.filters.astype(np.float64))
+            else:
+                values = functions(self.kind, self.order, self.size)
+                rows = _summed(exact.reshape(-1, self.order), values)
+                rows = rows.reshape(-1, self.order, self.size).swapaxes(1, 2).reshape(-1, self.order)
+                found = _summed(rows, values).reshape(-1, self.size, self.size).swapaxes(1, 2)
             return found.reshape(outputs, inputs, self.size, self.size).astype(np.float32)
+
+
+def _summed(coefficients: npt.NDArray[np.float64], values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """The matrix product (n, m) of (n, k) and (k, m), in the order of k."""
+    found = np.zeros((len(coefficients), values.shape[1]))
+    for column, own in zip(coefficients.T, values, strict=True):
+        found += column[:, None] * own
+    return found
 
 
 def approximated(kernel: Array, kind: Basis, order: int) -> Approximation:

@@ -6,15 +6,16 @@ from collections.abc import Sequence
 
 from torch import nn
 
+from methods.approxconv.bases import LARGEST
 from methods.families import storage
 
 
 def convolutions(network: nn.Module) -> dict[str, nn.Conv2d]:
-    """Convolutions with square windows of more than one pixel, by path: 1×1 ones and linear layers stay (official code)."""
+    """Convolutions with square windows of 2 to 16 pixels a side, by path: 1×1 ones and linear layers stay (official code)."""
     return {
         path: layer
         for path, layer in storage.layers(network).items()
-        if isinstance(layer, nn.Conv2d) and layer.kernel_size[0] == layer.kernel_size[1] > 1
+        if isinstance(layer, nn.Conv2d) and 1 < layer.kernel_size[0] == layer.kernel_size[1] <= LARGEST
     }
 
 

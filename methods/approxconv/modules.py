@@ -10,10 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.bitstream.bounds import PADDING, SIZE, WINDOW, checked, flag, no_children, whole
-from methods.approxconv.bases import Basis, Series, functions
+from methods.approxconv.bases import LARGEST, Basis, Series, functions
 from methods.interface import ModuleSpec
 
-LARGEST = 64  # side of a kernel
 Pair = tuple[int, int]
 
 

@@ -28,7 +28,7 @@ from methods.families.limits import Count, Images, NotNegative, Positive
 from methods.families.slim import Slim
 from methods.interface import Augmentation, Budget, Card, Codec, Compressed, Json, Part, Run, Task
 from methods.tensor_reordering.coding import CODECS as OWN
-from methods.tensor_reordering.coding import part
+from methods.tensor_reordering.coding import MOST_ROWS, part
 from methods.tensor_reordering.layers import Schedule, rates, weights
 from methods.tensor_reordering.tour import tour
 from methods.tensor_reordering.transform import Reordered, Source, analysed, kept_frequencies
@@ -47,7 +47,7 @@ CARD = Card(
     note="From the official code, its README and the paper's abstract; the full text was not available.",
 )
 CODECS = cast("dict[str, Codec]", OWN)
-Groups: TypeAlias = Annotated[int, Meta(ge=1, le=64)]
+Groups: TypeAlias = Annotated[int, Meta(ge=1, le=MOST_ROWS)]
 
 
 @dataclass(frozen=True)

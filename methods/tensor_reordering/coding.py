@@ -16,7 +16,7 @@ from benchmarks.errors import BitstreamError
 from methods.interface import Coded, Part
 from methods.tensor_reordering.transform import Reordered
 
-INNER = ("raw", "uniform")
+MOST_ROWS = 64  # of a reshaped weight
 
 
 def part(targets: Sequence[str], found: Sequence[Reordered], coefficients: Part) -> Part:
@@ -47,7 +47,7 @@ def decode(meta: Mapping[str, Any], streams: list[bytes], shapes: list[tuple[int
     columns = []
     for groups, kept, shape in zip(meta["groups"], meta["kept"], shapes, strict=True):
         size = math.prod(shape)
-        if not 1 <= groups <= size or size % groups or not 1 <= kept <= size // groups:
+        if not _is_row_count(groups) or size % groups or type(kept) is not int or not 1 <= kept <= size // groups:
             msg = f"{groups} × {kept} coefficients don't give a weight of {size} values: the file is damaged"
             raise BitstreamError(msg)
         columns.append(size // groups)
@@ -57,6 +57,10 @@ def decode(meta: Mapping[str, Any], streams: list[bytes], shapes: list[tuple[int
     inverses = [None if block is None else _permutation(block, n) for block, n in zip(blocks, columns, strict=True)]
     found = zip(coefficients, inverses, shapes, strict=True)
     return [Reordered(values, inverse, shape).weight() for values, inverse, shape in found]
+
+
+def _is_row_count(groups: Any) -> bool:
+    return type(groups) is int and 1 <= groups <= MOST_ROWS
 
 
 def _width(count: int) -> int:
