@@ -280,6 +280,28 @@ def test_a_strong_penalty_closes_no_more_than_the_goal_needs_and_a_weak_one_no_f
     assert torch.equal(*found) and not found[0].all()
 
 
+@pytest.mark.parametrize(("variant", "strength"), [("relative", 0.01), ("annealed", 0.002)])
+def test_gates_that_are_not_due_feel_the_script_s_penalty_alone(variant: Any, strength: float) -> None:
+    """The first step of 40,000 has to close some gates; those that stay open lose what `strength` takes, and no more."""
+    task = tasks.load("digits", "digits_resnet")
+    chains = gated(task.reference())
+    ranks = ranks_of(task.reference(), chains, task.prepare(task.validation.inputs[:1]))
+    closing = Closing(chains.gates(), ranks, 0.5 * ranks.dense, strength, variant, 40_000)
+    closing._rate = 0.01
+    before = torch.cat([gate.detach().clone() for gate in chains.gates()])
+    closing.after_step()
+    after = torch.cat([gate.detach() for gate in chains.gates()])
+    alive = after != 0
+    width = 0.01 * before if variant == "relative" else torch.full_like(before, 10.0)
+    weight = before if variant == "relative" else torch.ones_like(before)
+    expected = prox(before, 0.01 * strength * weight, width)
+    assert 0 < int((~alive).sum()) < 0.1 * len(alive)
+    stayed = after == before  # the last gate of a convolution
+    assert torch.allclose(after[alive & ~stayed], expected[alive & ~stayed], rtol=1e-5)
+    assert (after[alive] > 0.999 * before[alive]).all()
+    assert torch.equal(closing.forced, ~alive & (expected != 0))
+
+
 def test_only_gates_are_penalised_and_they_learn_ten_times_as_fast() -> None:
     network = seeded(small)
     chains = gated(network)
@@ -341,6 +363,24 @@ def test_files_have_the_ranks_and_costs_that_the_notes_tell() -> None:
         if chained:
             assert tuple(module[1].weight.shape[:2]) == (outer, inner)
     assert {chained for *_, chained in layers_of} == {0, 1} or all(chained for *_, chained in layers_of)
+
+
+@pytest.mark.parametrize(("lr", "last"), [(None, 3e-5), (0.02, 0.02)])
+def test_the_last_stage_has_its_own_learning_rate_and_batch(
+    monkeypatch: pytest.MonkeyPatch, lr: float | None, last: float
+) -> None:
+    """Unless the budget has a learning rate, which replaces that of all stages."""
+    seen: list[tuple[float, int]] = []
+    fit = funnel.fit
+
+    def watch(network: nn.Module, task: Any, run: Any, recipe: Any, *rest: Any) -> None:
+        seen.append((recipe.lr, recipe.batch))
+        fit(network, task, run, recipe, *rest)
+
+    monkeypatch.setattr(funnel, "fit", watch)
+    config = funnel.Config(targets=(0.3,), batch=64, finetune_lr=3e-5, finetune_batch=50)
+    next(iter(funnel.compress(tasks.load("digits", "digits_cnn"), config, kit.MemoryRun(Budget("short", 0.2, lr)))))
+    assert seen == [(lr or 0.001, 64)] * 2 + [(last, 50)]
 
 
 def test_a_share_that_cannot_be_removed_is_refused() -> None:

@@ -54,7 +54,7 @@ def unsupported(task: Task, config: Config) -> str | None:
 
 
 def compress(task: Task, config: Config, run: Run) -> Iterator[Compressed]:
-    """One point per share of MACs removed; its notes are the ranks per layer and how strong the penalty became.
+    """One point per share of MACs removed; its notes are the ranks per layer and which share of the gates is closed.
 
     Raises MethodError if a share can't be removed.
     """
@@ -69,7 +69,8 @@ def compress(task: Task, config: Config, run: Run) -> Iterator[Compressed]:
         slim = chains.slim(factored)
         network = slim.realise(task, _others(task, chains))
         rest = epochs * (1 - WARM - CLOSING)
-        last = Recipe(rest, learning_rate(run.budget, config.lr), config.batch, SGD(weight_decay=0.0))
+        lr = learning_rate(run.budget, config.finetune_lr)
+        last = Recipe(rest, lr, config.finetune_batch, SGD(weight_decay=0.0))
         fit(network, task, run, last, f"{target:g} removed, ranks fixed", None, OnGrid(network, config.bits))
         weights = grid.part(storage.matrices(storage.tensors(network)), config.bits)
         notes = _notes(chains, ranks, factored, closing)
@@ -129,12 +130,12 @@ def _others(task: Task, chains: Gated) -> nn.Module:
 
 
 def _notes(chains: Gated, ranks: Ranks, factored: dict[str, bool], closing: Closing) -> dict[str, Json]:
-    """A line per layer with its open and all gates, and 0 or 1 for dense or chain; closed gates; the largest strength."""
+    """A line per layer with its open and all gates, and 0 or 1 for dense or chain; shares of closed gates."""
     table: list[Json] = []
     for path in ranks.paths:
         gates = [link.gates for link in chains.links(path)]
         sizes = [size for gate in gates for size in (int((gate != 0).sum()), len(gate))]
         table.append([path, *sizes, int(factored[path])])
-    alive = open_gates(chains.gates())
-    closed = 1 - float(alive.double().mean())
-    return {"layers": table, "closed": round(closed, 4), "strength": float(f"{float(closing.raised):.4g}")}
+    closed = ~open_gates(chains.gates()).cpu()
+    shares = {"closed": closed, "forced": closed & closing.forced.cpu()}
+    return {"layers": table, **{name: round(float(mask.double().mean()), 4) for name, mask in shares.items()}}

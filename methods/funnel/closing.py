@@ -40,9 +40,9 @@ class Closing(Callback):
     """The penalty is `strength` · Σ m f(|g|), over `steps` steps.
 
     "relative": each gate has m = its first value, and a funnel RELATIVE times as wide; "annealed": m = 1, and one width that
-    falls from WIDE to NARROW. `strength` rises where multiply-accumulates would be above a line that falls from the dense
-    network's to `goal`; the penalty ends where the goal is met. Of each gated convolution one gate stays open. `raised` is the
-    largest `strength`.
+    falls from WIDE to NARROW. Where multiply-accumulates would be above a line that falls from the dense network's to `goal`,
+    the gates that a rising penalty would close next are closed as well; the others feel `strength` alone. The penalty ends
+    where the goal is met. Of each gated convolution one gate stays open. `forced` (gates,) marks gates that the line closed.
     """
 
     def __init__(
@@ -53,7 +53,7 @@ class Closing(Callback):
         self._first = torch.cat([gate.detach() for gate in gates]).abs()
         self._rate = 0.0
         self.step = 0
-        self.raised = torch.tensor(strength)
+        self.forced = torch.zeros_like(self._first, dtype=torch.bool)
 
     def before_step(self, optimiser: torch.optim.Optimizer) -> None:
         self._rate = next(group["lr"] for group in optimiser.param_groups if group.get("gates"))
@@ -76,23 +76,21 @@ class Closing(Callback):
         order = least.argsort(stable=True)
         line = ranks.dense - (ranks.dense - self._goal) * progress
         due, most = ranks.needed(order, (line, self._goal)).unbind()
-        levels = torch.cat([least.new_zeros(1), least[order]])
-        lowest, highest = levels.gather(0, torch.stack([due, most])).unbind()
-        tau = torch.minimum(lowest.clamp_min(self._rate * self._strength), highest)
+        highest = torch.cat([least.new_zeros(1), least[order]]).take(most)
+        tau = highest.clamp_max(self._rate * self._strength)
         places = order.argsort()  # of equal gates, only as many close as are due
-        closed = (places < due) | ((places < most) & (least <= tau))
+        penalised, forced = (places < most) & (least <= tau), (places < due) & (least > tau)
         shrunk = prox(now, torch.where(stays, 0.0, torch.minimum(tau, UNDER * least)) * weight, width)
-        found = torch.where(closed, 0.0, shrunk)
+        found = torch.where(penalised | forced, 0.0, shrunk)
         for gate, values in zip(self._gates, torch.split(found, [len(gate) for gate in self._gates]), strict=True):
             gate.copy_(values)
-        if self._rate:
-            self.raised = torch.maximum(self.raised.to(tau), tau / self._rate)
+        self.forced = self.forced.to(forced.device) | forced
 
     def state_dict(self) -> dict[str, Any]:
-        return {"step": self.step, "raised": self.raised}
+        return {"step": self.step, "forced": self.forced}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.step, self.raised = state["step"], state["raised"]
+        self.step, self.forced = state["step"], state["forced"]
 
 
 def _last(values: Tensor, link: Tensor, links: int) -> Tensor:
