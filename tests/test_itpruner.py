@@ -189,10 +189,28 @@ def test_importance_falls_with_dependence_and_survives_large_beta() -> None:
     matrix = np.array([[1.0, 0.5, 0.1], [0.5, 1.0, 0.2], [0.1, 0.2, 1.0]])
     assert importance.importance(matrix, 2.0, True) == pytest.approx(np.exp(-2 * np.array([0.6, 0.7, 0.3]) / 1.6))
     assert importance.importance(matrix, 2.0, False) == pytest.approx(np.exp(-2 * np.array([0.6, 0.7, 0.3])))
-    for beta in (3.0, 20.0):
-        alpha = importance.importance(matrix, beta, True)
-        assert importance.relative(matrix, beta, True) == pytest.approx(alpha / alpha.max())
-    assert importance.relative(matrix, 1e5, True)[2] == 1
+
+
+def test_relative_importance_has_no_unit() -> None:
+    """Of order one for any network and β of one. Wrong code that this finds: α / max α, with t of about 1 / L."""
+    matrix = np.array([[1.0, 0.5, 0.1], [0.5, 1.0, 0.2], [0.1, 0.2, 1.0]])
+    assert importance.relative(matrix, 2.0) == pytest.approx(np.exp(-2 * np.array([0.3, 0.4, 0.0]) / (1.6 / 3)))
+    twice = np.kron(np.eye(2), matrix)  # two networks side by side
+    assert importance.relative(twice, 2.0) == pytest.approx(np.tile(importance.relative(matrix, 2.0), 2))
+    smaller = 0.1 * matrix + 0.9 * np.eye(3)
+    assert importance.relative(smaller, 2.0) == pytest.approx(importance.relative(matrix, 2.0))
+    assert importance.relative(matrix, 1e5)[2] == 1 and (importance.relative(np.eye(3), 2.0) == 1).all()
+
+
+def test_the_scaled_solve_depends_on_the_network_and_the_published_one_hardly() -> None:
+    """No layer's α is below SLSQP's tolerance, which would give the widths of α = 0."""
+    config = itpruner.Config(targets=(0.5,), solve="scaled", images=64)
+    (scaled,) = itpruner.compress(digits(), config, MemoryRun(POST))
+    (published_,) = itpruner.compress(digits(), replace(config, solve="published"), MemoryRun(POST))
+    alpha = scaled.notes["alpha"]
+    assert isinstance(alpha, list) and max(alpha) == 1 and 0.01 < min(alpha) < 0.99  # type: ignore[type-var, operator]
+    assert max(published_.notes["alpha"]) < 1e-6  # type: ignore[arg-type, operator]
+    assert scaled.notes["widths_without_data"] < published_.notes["widths_without_data"]  # type: ignore[operator]
 
 
 def test_what_is_measured_are_activations_after_their_function() -> None:

@@ -132,8 +132,10 @@ def _solved(
     zero = np.zeros(len(cost.full))
     if known is None:
         return solve.shares(cost, goal, zero, config.solve, config.floor, most), {}
-    scale = importance.relative if config.solve == "scaled" else importance.importance
-    alpha = scale(known, config.beta, config.normalised)
+    if config.solve == "scaled":
+        alpha = importance.relative(known, config.relative_beta)
+    else:
+        alpha = importance.importance(known, config.beta, config.normalised)
     x = solve.shares(cost, goal, alpha, config.solve, config.floor, most)
     without = solve.shares(cost, goal, zero, "published", config.floor, most)
     apart = np.abs(solve.rounded(cost, x) - solve.rounded(cost, without))

@@ -26,14 +26,15 @@ class Config(Settings):
     for each point, are used instead of a solve.
 
     α = exp(−β t) comes from the nHSIC of `images` unlabelled images, with t divided by its sum if `normalised`. `solve`:
-    "published" is the official code's, "scaled" has α of at most 1 and shares of at least `floor`; "projection" and "uniform"
-    need no data (`solve.shares`).
+    "published" is the official code's, with `beta`; "scaled" has t in units of its mean, `relative_beta`, α of at most 1
+    (`importance.relative`) and shares of at least `floor`; "projection" and "uniform" need no data (`solve.shares`).
     """
 
     structure: Literal["channels", "blocks"] = "channels"
     solve: Solve = "published"
     images: Count = 512
     beta: Positive = 500.0
+    relative_beta: Positive = 1.0
     normalised: bool = True
     floor: Floor = 0.1
     allowed: tuple[Macs, ...] = ()

@@ -44,10 +44,14 @@ def importance(matrix: Vector, beta: float, normalised: bool) -> Vector:
     return found
 
 
-def relative(matrix: Vector, beta: float, normalised: bool) -> Vector:
-    """α divided by its maximum, computed without underflow."""
-    dependence = -np.log(importance(matrix, 1.0, normalised))
-    found: Vector = np.exp(-beta * (dependence - dependence.min()))
+def relative(matrix: Vector, beta: float) -> Vector:
+    """α (L,) = exp(−β (t − min t) / mean t), with t as in `importance`: 1 for the least dependent layer.
+
+    Neither the number of layers nor the unit of t counts; all α are 1 if no layer depends on another.
+    """
+    dependence = matrix.sum(1) - matrix.diagonal()
+    mean = dependence.mean() if dependence.sum() > 0 else 1.0
+    found: Vector = np.exp(-beta * (dependence - dependence.min()) / mean)
     return found
 
 
