@@ -31,7 +31,7 @@ from methods.tensor_reordering.coding import CODECS as OWN
 from methods.tensor_reordering.coding import MOST_ROWS, part
 from methods.tensor_reordering.layers import Schedule, rates, weights
 from methods.tensor_reordering.tour import tour
-from methods.tensor_reordering.transform import Reordered, Source, analysed, kept_frequencies
+from methods.tensor_reordering.transform import OnSteps, Reordered, Source, analysed, kept_frequencies
 
 CARD = Card(
     key="tensor_reordering",
@@ -57,6 +57,7 @@ class Config:
     `schedule` says how a rate gives each weight's ρ (`layers.rates`). `order` "given" leaves the columns where they are and
     stores no permutation. Modules in `skip` are not compressed. `storage` is that of the coefficients: raw, or in steps of
     `step` times the weight's root mean square with entropy coding. Other weights are in fp32, or in fp16 with another storage.
+    Training uses the rounded coefficients.
     Without training, BatchNorm is corrected by `recalibrate` unlabelled images. `lr`, `batch`, `weight_decay`, `epochs` and
     `milestones` are the training at the `paper` budget.
     """
@@ -118,7 +119,10 @@ def compress(task: Task, config: Config, run: Run) -> Iterator[Compressed]:
         notes = _notes(low, analyses[groups])
         if training:
             sources = {path: Source(own) for path, own in low.items()}
-            fit(Generated(network, sources), task, run, _recipe(config, run.budget, epochs), f"point {groups} {rate:g}")
+            generated = Generated(network, sources)
+            on_steps = OnSteps(generated.sources, _steps(low, found, config)) if config.storage == "uniform" else None
+            recipe = _recipe(config, run.budget, epochs)
+            fit(generated, task, run, recipe, f"point {groups} {rate:g}", None, on_steps)
             low = {
                 path: Reordered(source.coefficients.detach().numpy(), low[path].inverse, low[path].shape)
                 for path, source in sources.items()
@@ -162,14 +166,19 @@ def _coefficients(low: Mapping[str, Reordered], found: Mapping[str, Tensor], con
     values = [own.coefficients for own in low.values()]
     if config.storage != "uniform":
         return raw.part(list(low), values, "weights", config.storage)
-    rms = (found[path].square().mean().sqrt().clamp_min(torch.finfo(torch.float32).tiny) for path in low)
-    steps = [np.float32(config.step * float(root)) for root in rms]
+    steps = _steps(low, found, config)
     codes = [uniform.quantise(own, step)[0] for own, step in zip(values, steps, strict=True)]
     return uniform.part(list(low), codes, steps, "weights")
 
 
+def _steps(low: Mapping[str, Reordered], found: Mapping[str, Tensor], config: Config) -> list[np.float32]:
+    """The step of each weight's coefficients: that of the reference, also after training."""
+    rms = (found[path].square().mean().sqrt().clamp_min(torch.finfo(torch.float32).tiny) for path in low)
+    return [np.float32(config.step * float(root)) for root in rms]
+
+
 def _recipe(config: Config, budget: Budget, epochs: float) -> Recipe:
-    """The paper's own training sees the centres of images, unchanged."""
+    """At the `paper` budget, images are not padded or mirrored. Those on disk are cropped at random (official: centres)."""
     optimiser = SGD(weight_decay=config.weight_decay)
     if budget.epochs is None:
         schedule = Multistep(config.milestones)

@@ -18,12 +18,23 @@ def tour(columns: npt.NDArray[Any]) -> Ints:
     """The order (N,) in which the N columns of a matrix (g, N) are visited (Ulicny et al. 2021, official code).
 
     The first is the column of the largest norm. Each next one is, of the columns that were not visited, the nearest one to the
-    last by squared Euclidean distance, in fp64. Of several at one distance, the first in the matrix is next.
+    last by squared Euclidean distance, in fp64. Of several at one distance, the first in the matrix is next. Equal columns
+    follow each other, so that only the first of them is searched for.
     """
     points = np.ascontiguousarray(columns.T, np.float64)
     first = int(np.argmax(np.square(points).sum(1)))
-    tree = _built(points)
-    return _walk(tree.points, tree.index, tree.counts, tree.low, tree.high, first, len(points))
+    by_value = np.lexsort(points.T)  # equal columns side by side, as in the matrix
+    ordered = points[by_value]
+    begins = np.flatnonzero(np.append(True, (ordered[1:] != ordered[:-1]).any(1)))
+    firsts, ends = np.sort(by_value[begins]), np.append(begins[1:], len(points))
+    tree = _built(points[firsts])
+    visited = _walk(
+        tree.points, tree.index, tree.counts, tree.low, tree.high, int(np.searchsorted(firsts, first)), len(firsts)
+    )
+    groups = np.argsort(by_value[begins])[visited]
+    sizes = (ends - begins)[groups]
+    starts = np.repeat(begins[groups] - (np.cumsum(sizes) - sizes), sizes)
+    return np.asarray(by_value[starts + np.arange(len(points))], np.int64)
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
@@ -12,6 +13,7 @@ import torch
 from scipy import fft
 from torch import Tensor, nn
 
+from methods.families.grid import OnGrid
 from methods.tensor_reordering.tour import Ints
 
 Array: TypeAlias = npt.NDArray[Any]
@@ -79,6 +81,19 @@ class Source(nn.Module):
         missing = self.columns - self.coefficients.shape[1]
         rows = inverse_dct(nn.functional.pad(self.coefficients, (0, missing)))
         return (rows if self.inverse is None else rows.index_select(1, self.inverse)).reshape(self.shape)
+
+
+class OnSteps(OnGrid):
+    """Trains the coefficients of `sources` (`Source` modules) that are stored in `steps`, one fixed step for each."""
+
+    def __init__(self, sources: nn.Module, steps: Sequence[np.float32]) -> None:
+        super().__init__(sources, 0)
+        self._steps = [float(step) for step in steps]
+
+    def after_step(self) -> None:
+        for (name, weight), step in zip(self._weights.items(), self._steps, strict=True):
+            self._exact[name] = weight.detach().clone()
+            weight.copy_((weight / step).round() * step)
 
 
 def inverse_dct(coefficients: Tensor) -> Tensor:
