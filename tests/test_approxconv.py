@@ -19,6 +19,7 @@ from benchmarks import bitstream, tasks
 from benchmarks.bitstream import blueprint
 from benchmarks.evaluation import measure
 from benchmarks.papers import accounting, reported
+from benchmarks.training import SGD
 from methods import approxconv
 from methods.approxconv import Synthesis, _recipe, modules
 from methods.approxconv.bases import approximated, functions, principal
@@ -283,9 +284,12 @@ def test_orders_belong_to_stages() -> None:
     assert not [path for path in found if path.startswith("layer1") or "downsample" in path]
     assert orders(resnet, (2,))["conv1"] == 2 and orders(resnet, (3, 2))["layer4.0.conv1"] == 2
     vgg = blueprint.skeleton("vgg", {"depth": 11, "norm": True}, {}, {})
-    assert list(orders(vgg, (3, 2, 2)).values()) == [2, 2]
+    assert list(orders(vgg, (3, 2, 2))) == ["features.15", "features.18", "features.22", "features.25"]
+    mobile = orders(blueprint.skeleton("mobilenet_v2", {}, {}, {}), (3, 3, 3, 2, 1))
+    assert [path.split(".")[1] for path, order in mobile.items() if order == 2] == [*map(str, range(7, 14))]
+    assert [path.split(".")[1] for path, order in mobile.items() if order == 1] == [*map(str, range(14, 18))]
     cnn = blueprint.skeleton("digits_cnn", {}, {}, {})
-    assert orders(cnn, (3, 3, 3, 2)) == {"7": 2} and orders(cnn, (1, 2, 3, 2, 1)) == {"3": 2, "7": 1}
+    assert orders(cnn, (3, 3, 3, 2)) == {"7": 2} and orders(cnn, (1, 2, 1)) == {"0": 2, "3": 2, "7": 1}
 
 
 def test_the_printed_count_is_wrong_and_said_to_be() -> None:
@@ -302,6 +306,7 @@ def test_the_training_is_that_of_the_official_code() -> None:
     recipe = _recipe(config, paper, 5)
     assert (recipe.lr, recipe.batch, recipe.factor(2.9), recipe.augmentation) == (0.001, 128, 1, None)
     assert recipe.factor(3) == pytest.approx(0.1) and recipe.decay_norm
+    assert recipe.optimiser == SGD(momentum=0.9, weight_decay=5e-4)
     assert _recipe(config, Budget("short", 1.0, 0.01), 1).lr == 0.01
 
 

@@ -38,7 +38,7 @@ def functions(kind: Series, order: int, size: int) -> npt.NDArray[np.float64]:
 def filters(kind: Series, order: int, size: int) -> npt.NDArray[np.float64]:
     """The products (order², size²) of a function of the row and one of the column, the latter's index first to change."""
     values = functions(kind, order, size)
-    return np.kron(values, values)
+    return np.asarray(np.kron(values, values), np.float64)
 
 
 def principal(slices: Array, count: int) -> npt.NDArray[np.float32]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from torch import nn
 
@@ -22,20 +22,38 @@ def convolutions(network: nn.Module) -> dict[str, nn.Conv2d]:
 def orders(network: nn.Module, point: Sequence[int]) -> dict[str, int]:
     """The order of each convolution whose order is below the side of its window: one for each stage, the last stage last.
 
-    A stage has the convolutions of one top-level module or, if one such module has them all, of one of its children. If there
-    are more stages than orders, the first order is that of all earlier stages; if there are fewer, the last orders count.
+    If there are more stages (`_stages`) than orders, the first order is that of all earlier stages; if there are fewer, the
+    last orders count.
     """
     found = convolutions(network)
-    depth = 1 if len({path.split(".")[0] for path in found}) > 1 else 2
-    stages = list(dict.fromkeys(_stage(path, depth) for path in found))
+    stage = _stages(network, found)
+    stages = list(dict.fromkeys(stage.values()))
     padded = [point[0]] * max(0, len(stages) - len(point)) + list(point)
     of_stage = dict(zip(reversed(stages), reversed(padded), strict=False))
-    chosen = {path: of_stage[_stage(path, depth)] for path in found}
+    chosen = {path: of_stage[stage[path]] for path in found}
     return {path: order for path, order in chosen.items() if order < found[path].kernel_size[0]}
 
 
-def _stage(path: str, depth: int) -> str:
-    return ".".join(path.split(".")[:depth])
+def _stages(network: nn.Module, found: Collection[str]) -> dict[str, int]:
+    """The number of the stage of each convolution.
+
+    A stage has the convolutions of one top-level module or, if one such module has them all, of one of its children. In an
+    nn.Sequential (VGG, MobileNet-V2), it has those of neighbours: a child with a stride above 1 begins a stage.
+    """
+    tops = list(dict.fromkeys(path.split(".")[0] for path in found))
+    nested = len(tops) == 1 and not isinstance(network, nn.Sequential)
+    parent, prefix = (network.get_submodule(tops[0]), f"{tops[0]}.") if nested else (network, "")
+    stages, number = {}, 0
+    for name, child in parent.named_children():
+        number += not isinstance(parent, nn.Sequential) or _reduces(child)
+        own = f"{prefix}{name}"
+        stages |= {path: number for path in found if f"{path}.".startswith(f"{own}.")}
+    return stages
+
+
+def _reduces(module: nn.Module) -> bool:
+    strides = (getattr(m, "stride", 1) for m in module.modules())
+    return any(max(stride) > 1 if isinstance(stride, tuple) else stride > 1 for stride in strides)
 
 
 def parameters(network: nn.Module, chosen: dict[str, int]) -> int:
