@@ -19,7 +19,7 @@ from benchmarks.training.control_variate import Control
 from methods.cc import gradients, rates, realise, training
 from methods.cc.config import Config
 from methods.cc.realise import Frame
-from methods.cc.steps import Decision, Path, interval
+from methods.cc.steps import Decision, Path
 from methods.cc.units import Convolution
 from methods.families import finishing
 from methods.families.budget import trains
@@ -110,7 +110,7 @@ class _Search:
             squares = squares / squares.mean().clamp_min(1e-300)  # scale cancels
             weight = layer.weight.detach().double().flatten(1)
             conv = Convolution(weight, squares, layer.in_channels, frame.places(path))
-            self._fits[path] = rates.fitted(*rates.points(conv, 1 if exact else interval(conv)), path)
+            self._fits[path] = rates.fitted(*rates.points(conv), path)
             self._macs[path] = conv.macs(conv.channels, None)
             self._paths[path] = Path(conv, config.gamma, config.units, exact)
             run.progress(f"{path}: loss grows as exp({self._fits[path].p2:.1f} · rate)")
@@ -121,7 +121,10 @@ class _Search:
         return {path: each.until(shares[path] * self._macs[path]) for path, each in self._paths.items()}
 
     def at(self, goal: float) -> tuple[dict[str, Decision], float]:
-        """The decisions with the least κ at which the network has at most `goal` MACs; raises MethodError if there is none."""
+        """The decisions at a κ at which the network has at most `goal` MACs; raises MethodError if there is none.
+
+        It is one of the smallest, but MACs do not always fall with κ: a smaller one may do, too.
+        """
         highest = rates.MOST * sum(self._macs.values()) / self._frame.dense
         low, high = 0.0, min(1 - goal / self._frame.dense, highest)
         while self._frame.macs(self.decided(high)) > goal:

@@ -17,8 +17,9 @@ class Config:
     """`targets` are shares of the network's multiply-accumulates to remove, one operating point each, from the reference.
 
     `units` are removed: both kinds, or one alone. A score is the loss plus `gamma` times the expected loss of the next
-    removal; with `forward` "frozen", the components of the present matrix stand for those without a channel, which takes a
-    small part of the time. Gradients are the mean over the training images (`images`; 0: all), without training over
+    removal; with `forward` "frozen", the components of the present matrix stand for those without a channel, and layers with
+    more than 100 units are decomposed again only after several channels (1 % of the units), which takes a small part of the
+    time. Gradients are the mean over the training images (`images`; 0: all), without training over
     `recalibrate` unlabelled images with the network's own predictions as labels.
 
     Fine-tuning at the `paper` budget takes `epochs` from `lr`, divided by 10 at `milestones`. `storage`, `bits` and

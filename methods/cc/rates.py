@@ -23,7 +23,7 @@ class Fit(NamedTuple):
     p2: float
 
 
-def points(conv: Convolution, patience: int = 1) -> tuple[list[float], list[float]]:
+def points(conv: Convolution) -> tuple[list[float], list[float]]:
     """The rates and losses while all units are removed, those whose own removal costs least first.
 
     A rate is a share of the layer's multiply-accumulates; it is negative where a pair of convolutions costs more than one.
@@ -31,7 +31,7 @@ def points(conv: Convolution, patience: int = 1) -> tuple[list[float], list[floa
     a, b = components(conv.weight)
     own = (conv.squares * conv.weight.square()).reshape(conv.outputs, conv.channels, -1).sum((0, 2))
     order = torch.cat([own, ((conv.squares.T @ a.square()) * b.square()).sum(0)]).argsort(stable=True).tolist()
-    state, gone = State(conv, patience), torch.zeros(conv.rank, dtype=torch.bool)
+    state, gone = State(conv), torch.zeros(conv.rank, dtype=torch.bool)
     rates, losses = [], []
     for unit in order:
         if unit < conv.channels:
