@@ -327,8 +327,9 @@ def test_blocks_are_trained_from_scratch(how: Any) -> None:
     widths = point.notes["widths"]
     assert isinstance(widths, list) and len(widths) == 7 and point.point == {"removed": 0.5}
     network = bitstream.decode(bitstream.encode(point))
-    assert [block.second.out_channels for block in blocks.find(network).values()] == []  # shortcuts have parameters
-    assert [network.get_submodule(f"layer3.{i}.conv2").out_channels for i in range(3)] == widths[-3:]
+    paths = list(blocks.find(task.reference()))
+    for name in ("conv1", "conv2"):
+        assert [network.get_submodule(f"{path}.{name}").out_channels for path in paths] == widths
     assert itpruner.unsupported(task, replace(config, widths=((1, 2),))) == (
         "digits_resnet has 7 blocks, but widths are given for another number"
     )

@@ -91,7 +91,7 @@ def rounded(cost: Polynomial, x: Vector) -> Vector:
 
 
 def within(cost: Polynomial, x: Vector, goal: float) -> Vector:
-    """The same, less one channel of those widths that were rounded up the most, until F is at most `goal`."""
+    """The same, less one channel of the width that was rounded up the most, relative to its size, until F is at most `goal`."""
     widths = rounded(cost, x)
     while cost(widths / cost.full) > goal and (widths > 1).any():
         excess = np.where(widths > 1, (widths - cost.full * x) / cost.full, -np.inf)
