@@ -18,7 +18,7 @@ from benchmarks.evaluation import measure
 from methods import itpruner
 from methods.families.structured import Prunable, analyse, filters, highest
 from methods.interface import Budget
-from methods.itpruner import blocks, importance, polynomial, published, solve
+from methods.itpruner import cifar_blocks, importance, polynomial, published, solve
 from methods.itpruner.polynomial import Polynomial
 
 torch.set_num_threads(1)
@@ -34,7 +34,7 @@ def digits() -> Any:
 def cifar(depth: int) -> Polynomial:
     stages, count = ((16, 32), (32, 16), (64, 8)), (depth - 2) // 6
     widths, sizes = zip(*[stage for stage in stages for _ in range(count)], strict=True)
-    return blocks.counted_as_published(widths, sizes, 10, 16)
+    return cifar_blocks.counted_as_published(widths, sizes, 10, 16)
 
 
 def fifty(stem: int, *stages: tuple[list[int], list[int]]) -> list[int]:
@@ -136,15 +136,15 @@ def test_whole_networks_cost_what_the_official_code_says(cost: Polynomial, milli
 def test_published_cifar_networks_are_built(depth: int, widths: list[int], macs: float, values: float) -> None:
     """Their multiply-accumulates and parameters. Wrong code that this finds: shortcuts of another kind."""
     arguments: dict[str, Any] = {"depth": depth, "classes": 10}
-    assert blocks.counted("cifar_resnet", arguments, widths, (3, 32, 32)) / 1e6 == pytest.approx(macs, abs=5e-3)
-    dense = blocks.blueprint.skeleton("cifar_resnet", arguments, {}, {})
-    network = blocks.blueprint.skeleton("cifar_resnet", arguments, blocks.structure(dense, widths), {})
+    assert cifar_blocks.counted("cifar_resnet", arguments, widths, (3, 32, 32)) / 1e6 == pytest.approx(macs, abs=5e-3)
+    dense = cifar_blocks.blueprint.skeleton("cifar_resnet", arguments, {}, {})
+    network = cifar_blocks.blueprint.skeleton("cifar_resnet", arguments, cifar_blocks.structure(dense, widths), {})
     assert sum(p.numel() for p in network.parameters()) / 1e6 == pytest.approx(values, abs=5e-4)
 
 
 def test_the_network_of_the_task_has_the_polynomial_of_the_code() -> None:
-    found = blocks.polynomial(tasks.load("digits", "digits_resnet"))
-    expected = blocks.counted_as_published([8] + [16] * 3 + [32] * 3, [8] + [4] * 3 + [2] * 3, 10, 8)
+    found = cifar_blocks.polynomial(tasks.load("digits", "digits_resnet"))
+    expected = cifar_blocks.counted_as_published([8] + [16] * 3 + [32] * 3, [8] + [4] * 3 + [2] * 3, 10, 8)
     assert (found.linear == expected.linear).all() and (found.products == expected.products).all()
 
 
@@ -327,7 +327,7 @@ def test_blocks_are_trained_from_scratch(how: Any) -> None:
     widths = point.notes["widths"]
     assert isinstance(widths, list) and len(widths) == 7 and point.point == {"removed": 0.5}
     network = bitstream.decode(bitstream.encode(point))
-    paths = list(blocks.find(task.reference()))
+    paths = list(cifar_blocks.find(task.reference()))
     for name in ("conv1", "conv2"):
         assert [network.get_submodule(f"{path}.{name}").out_channels for path in paths] == widths
     assert itpruner.unsupported(task, replace(config, widths=((1, 2),))) == (

@@ -23,8 +23,8 @@ from methods.families.budget import trains
 from methods.families.structured import Group, Keep, Prunable, analyse, curve, filters, highest
 from methods.families.structured.channels import counts
 from methods.interface import Card, Compressed, Json, Run, Task
-from methods.itpruner import blocks, importance, polynomial, solve
-from methods.itpruner.blocks import Point
+from methods.itpruner import cifar_blocks, importance, polynomial, solve
+from methods.itpruner.cifar_blocks import Point
 from methods.itpruner.config import Config
 from methods.itpruner.polynomial import Polynomial, Vector
 
@@ -53,8 +53,10 @@ def unsupported(task: Task, config: Config) -> str | None:
 
     `compress` raises MethodError if a network's channels can't be pruned (`families.structured.analyse`).
     """
+    if config.where == "branches":
+        return "where 'branches' has several groups with one input, whose dependence is not defined: use 'inner' or 'streams'"
     if config.structure == "blocks":
-        found = blocks.find(blueprint.skeleton(task.architecture, task.arguments, {}, {}))
+        found = cifar_blocks.find(blueprint.skeleton(task.architecture, task.arguments, {}, {}))
         if not found:
             return f"structure 'blocks' needs the blocks of a CIFAR ResNet, which {task.architecture} does not have"
         if config.widths and {len(widths) for widths in config.widths} != {len(found)}:
@@ -76,16 +78,16 @@ def _blocks(task: Task, config: Config, run: Run) -> Iterator[Compressed]:
         run.checkpoint(stage, {"points": _points(task, config, run)})
         saved = run.restore(stage)
     assert saved is not None
-    return blocks.trained(task, config, run, [Point(*point) for point in saved["points"]])
+    return cifar_blocks.trained(task, config, run, [Point(*point) for point in saved["points"]])
 
 
 def _points(task: Task, config: Config, run: Run) -> list[list[Json]]:
     """The label, widths and notes of each operating point, as plain data."""
-    cost = blocks.polynomial(task)
+    cost = cifar_blocks.polynomial(task)
     ones = np.ones(len(cost.full))
     goals = config.allowed or [(1 - target) * cost(ones) for target in config.targets]
     name = "allowed" if config.allowed else "removed"
-    known = _dependence(task, config, run, lambda network: dict.fromkeys(blocks.find(network), True))
+    known = _dependence(task, config, run, lambda network: dict.fromkeys(cifar_blocks.find(network), True))
     found: list[list[Json]] = []
     for place, (value, goal) in enumerate(zip(config.allowed or config.targets, goals, strict=True)):
         notes: dict[str, Json] = {}

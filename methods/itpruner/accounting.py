@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from methods.itpruner import blocks, published, solve
+from methods.itpruner import cifar_blocks, published, solve
 
 if TYPE_CHECKING:
     from benchmarks.papers.reported import Reported
@@ -26,5 +26,5 @@ def count(row: Reported) -> float | None:
         return {"macs": macs, "macs_reduction": 100 * (1 - macs / whole(ones))}.get(row.metric)
     if row.network in DEPTHS and row.metric == "macs" and "widths" in row.config:
         arguments = {"depth": DEPTHS[row.network], "classes": 10}
-        return blocks.counted("cifar_resnet", arguments, row.config["widths"][0], (3, 32, 32))
+        return cifar_blocks.counted("cifar_resnet", arguments, row.config["widths"][0], (3, 32, 32))
     return None

@@ -9,8 +9,9 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
+from benchmarks.bitstream.bytesio import Ints
+
 LEAF = 16  # points of a leaf, up to rounding
-Ints: TypeAlias = npt.NDArray[np.int64]
 Floats: TypeAlias = npt.NDArray[np.float64]
 
 

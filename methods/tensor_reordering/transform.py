@@ -13,8 +13,8 @@ import torch
 from scipy import fft
 from torch import Tensor, nn
 
+from benchmarks.bitstream.bytesio import Ints
 from methods.families.grid import OnGrid
-from methods.tensor_reordering.tour import Ints
 
 Array: TypeAlias = npt.NDArray[Any]
 
