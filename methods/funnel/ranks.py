@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from methods.families.structured.cost import measure
+from methods.families.structured import cost
 
 
 class Ranks:
@@ -23,7 +23,7 @@ class Ranks:
     ) -> None:
         """`network` is the dense network, `sizes` are the full ranks in order, `example` (1, C, H, W) an input."""
         self.paths = list(layers)
-        known = measure(network, [], example)
+        known = cost.measure(network, [], example)
         dense = {path: known.layers[path].macs({}) for path in layers}
         self.dense = known.macs({})
         self.rest = self.dense - sum(dense.values())
