@@ -123,7 +123,7 @@ def test_two_methods_on_a_few_real_images(laboratory: Laboratory) -> None:
     }
     configs = {
         "post-training": {
-            "surp": [{"mode": "rounds", "sparsities": [0.1, 0.3], "recalibrate": 64}],
+            "surp": [{"mode": "rounds", "sparsities": [0.3], "recalibrate": 64}],
             "uniform": [{"steps": [0.3], "recalibrate": 64}],
         },
         "short": {"surp": [{"mode": "rounds", "short_sparsities": [0.5]}]},
@@ -132,7 +132,7 @@ def test_two_methods_on_a_few_real_images(laboratory: Laboratory) -> None:
     assert laboratory.ratebench("run", "few") == 0
     assert laboratory.ratebench("run", "few", "-m", "surp", "-b", "short") == 0
     found = list(records.load(laboratory.results, "few"))
-    assert [r.method for r in found] == ["surp"] * 3 + ["uniform"]
+    assert [r.method for r in found] == ["surp"] * 2 + ["uniform"]
     assert all(r.quality.items == 100 for r in found)
     assert all(r.quality.total > 60 for r in found if r.budget == "post-training")  # 76 of 100 before
 

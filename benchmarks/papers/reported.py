@@ -5,6 +5,7 @@ Units: proportions and reductions in per cent, other metrics as their task shows
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -80,10 +81,16 @@ class _File(_Strict, frozen=True):
     row: list[Reported] = []
 
 
+@functools.lru_cache(maxsize=256)
+def _decoded(text: bytes, kind: type[T]) -> T:
+    """The same text is parsed once: a page asks for a paper's rows many times."""
+    return msgspec.toml.decode(text, type=kind)
+
+
 def decode(path: Path, kind: type[T]) -> T:
-    """A TOML file as `kind`; raises RateBenchError that names the file, the place and the reason."""
+    """A TOML file as `kind`, not to be changed; raises RateBenchError that names the file, the place and the reason."""
     try:
-        return msgspec.toml.decode(path.read_bytes(), type=kind)
+        return _decoded(path.read_bytes(), kind)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         msg = f"{path} does not follow the schema of {path.name}: {error}"
         raise RateBenchError(msg) from error
@@ -100,7 +107,7 @@ def beside(key: str, name: str) -> Path | None:
 
 def read(path: Path) -> list[Reported]:
     """The rows of a reported.toml; raises RateBenchError for a bad file."""
-    return decode(path, _File).row
+    return list(decode(path, _File).row)
 
 
 def of(key: str) -> list[Reported]:
