@@ -164,7 +164,7 @@ def test_methods_that_compute_less_have_a_figure_of_their_own(tmp_path: Path, mo
     assert [costs.removed(dense, row) for row in line.rows] == pytest.approx(
         [100 * (1 - macs / 1_234_567) for macs in (800_000, 500_000)]
     )
-    (axes,) = costs.figure(TOP1, dense, found).axes
+    axes = costs.figure(TOP1, dense, found, found).axes[0]
     (vertical,) = [drawn for drawn in axes.lines if "estimate" in str(drawn.get_label())]
     assert list(vertical.get_xdata()) == [40, 40]
 
@@ -186,6 +186,26 @@ def test_multiply_accumulates_are_compared_by_the_points_that_validation_chooses
     assert found.config == "best of 2 configurations"
 
 
+def test_at_equal_macs_and_at_equal_bytes_other_networks_are_in_front() -> None:
+    """Wrong code that this finds: one front for both panels, or a panel whose axis is the other's."""
+
+    def point(method: str, index: int, macs: int, size: int, correct: int) -> Record:
+        counts = Counted(elements=9_000, nonzero=9_000, macs=macs)
+        return made(method, index=index, file_bytes=size, counted=counts, correct=correct)
+
+    narrow = [point("alpha", 0, 600_000, 9000, 930), point("alpha", 1, 400_000, 8000, 910)]
+    small = [point("beta", 0, 900_000, 5000, 930), point("beta", 1, 800_000, 3000, 900)]
+    rows = aggregate([*narrow, *small, reference()])
+    dense = references(rows)["net"]
+    lines = [line for line in series.series(rows) if line.method in ("alpha", "beta")]
+    panels = costs.figure(TOP1, dense, lines, lines).axes[:2]
+    (left, right) = [
+        next(drawn for drawn in axes.lines if drawn.get_label() == "in front").get_xdata() for axes in panels
+    ]
+    assert list(left) == pytest.approx([100 * (1 - macs / 1_234_567) for macs in (400_000, 600_000)])
+    assert list(right) == [3000, 5000]
+
+
 def test_structured_pruning_starts_at_the_reference(monkeypatch: pytest.MonkeyPatch) -> None:
     """A point that needs more than the reference squeezes nothing; the qualities reach up to the reference's."""
     families = {"alpha": (costs.STRUCTURED,), "beta": ("low-rank factorisation",)}
@@ -195,7 +215,7 @@ def test_structured_pruning_starts_at_the_reference(monkeypatch: pytest.MonkeyPa
     rows = aggregate(records)
     dense = references(rows)["net"]
     lines = list(series.series(rows))
-    (axes,) = costs.figure(TOP1, dense, costs.narrower(dense, lines, {line.identity for line in lines})).axes
+    axes = costs.figure(TOP1, dense, costs.narrower(dense, lines, {line.identity for line in lines}), lines).axes[0]
     starts = [drawn for drawn in axes.lines if list(drawn.get_xdata())[:1] == [0] and len(drawn.get_xdata()) == 2]
     (start,) = [drawn for drawn in starts if drawn.get_label() != "reference"]
     assert list(start.get_xdata()) == pytest.approx([0, 100 * (1 - 800_000 / 1_234_567)])

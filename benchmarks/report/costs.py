@@ -1,17 +1,18 @@
-"""Quality against the share of multiply-accumulates removed, with the redundancy that methods estimate."""
+"""Quality at equal multiply-accumulates and, beside it, at equal bytes, of the methods that remove multiply-accumulates."""
 
 from __future__ import annotations
 
 import statistics
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
+from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from benchmarks.records import described
 from benchmarks.records.rows import Row
-from benchmarks.report import figures
-from benchmarks.report.envelopes import envelopes
+from benchmarks.report import figures, view
+from benchmarks.report.envelopes import envelopes, unbeaten
 from benchmarks.report.series import Series
 from methods.interface import Metric
 
@@ -51,23 +52,49 @@ def removed(reference: Row, row: Row) -> float:
     return 100 * (1 - row.macs / reference.first.counted.macs)
 
 
-def figure(metric: Metric, reference: Row, lines: Sequence[Series]) -> Figure:
-    """One network's plot; vertical lines are the methods' own estimates of the maximum redundancy."""
+def figure(metric: Metric, reference: Row, lines: Sequence[Series], stored: Sequence[Series]) -> Figure:
+    """One network's plot: `lines` over multiply-accumulates removed and, at the right, `stored` over bytes.
+
+    Vertical lines are the methods' own estimates of the maximum redundancy.
+    """
     noted = {line.method: values for line in lines if (values := estimates(line))}
-    drawn, axes = figures.column(lines, len(noted))
+    drawn, (macs, rate) = figures.panels(2, lines, len(noted) + 1)
     for line in lines:
-        figures.draw_line(axes, line, lambda row: removed(reference, row))
-        _draw_start(axes, reference, line)
+        figures.draw_line(macs, line, lambda row: removed(reference, row))
+        _draw_start(macs, reference, line)
+    for line in stored:
+        figures.draw_line(rate, line, lambda row: row.file_bytes.mean)
     for name, values in noted.items():
         label = f"estimated by {name}"
-        axes.axvline(statistics.fmean(values), color="#333333", linestyle=(0, (1, 3)), linewidth=1.0, label=label)
-    axes.set_xlabel("multiply-accumulates removed, %")
-    axes.set_xlim(left=0)  # factors can cost more than what they replace: such points would squeeze the rest
-    for side in ("top", "right"):
-        axes.spines[side].set_visible(False)
-    figures.draw_quality(axes, metric, reference, lines)
-    figures.legend(drawn)
+        macs.axvline(statistics.fmean(values), color="#333333", linestyle=(0, (1, 3)), linewidth=1.0, label=label)
+    _draw_front(macs, lines, lambda row: row.macs, lambda row: removed(reference, row))
+    _draw_front(rate, stored, lambda row: row.file_bytes.mean, lambda row: row.file_bytes.mean)
+    macs.set_xlabel("multiply-accumulates removed, %")
+    # Collapsed networks, and factors that cost more than what they replace, would squeeze the rest.
+    near = [removed(reference, row) for line in lines for row in line.rows if view.near(row.quality.value, reference)]
+    macs.set_xlim(0, 1.05 * max([share for share in near if share > 0], default=100.0))
+    macs.spines["top"].set_visible(False)
+    figures.draw_bytes(rate, reference)
+    figures.draw_quality(rate, metric, reference, [*lines, *stored])
+    figures.draw_quality(macs, metric, reference, [*lines, *stored])
+    rate.set_ylabel("")
+    figures.legend(drawn, 2)
     return drawn
+
+
+def front(lines: Sequence[Series], cost: Callable[[Row], float]) -> list[Row]:
+    """The measured points of all lines that no other one beats in cost and quality, in order of cost."""
+    scored = [(row, row.quality.value) for line in lines for row in line.rows]
+    return unbeaten(scored, lines[0].more_is_better, cost)
+
+
+def _draw_front(
+    axes: Axes, lines: Sequence[Series], cost: Callable[[Row], float], place: Callable[[Row], float]
+) -> None:
+    rows = front(lines, cost)
+    values = [row.quality.value for row in rows]
+    look: dict[str, Any] = {"color": "#000000", "alpha": 0.13, "linewidth": 5, "zorder": 0, "label": "in front"}
+    axes.plot([place(row) for row in rows], values, solid_capstyle="round", **look)
 
 
 def _draw_start(axes: Axes, reference: Row, line: Series) -> None:

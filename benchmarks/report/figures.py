@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import textwrap
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -78,13 +79,13 @@ def draw_line(axes: Axes, line: Series, place: Callable[[Row], float]) -> None:
     )
 
 
-def _draw_axes(axes: Axes, metric: Metric, reference: Row | None, lines: Sequence[Series]) -> None:
+def draw_bytes(axes: Axes, reference: Row | None) -> None:
+    """The x axis of rates: the whole file's bytes, with ratios at the top if there is a reference."""
     axes.set_xscale("log")
     axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
     axes.xaxis.set_major_formatter(FuncFormatter(_bytes))
     axes.xaxis.set_minor_formatter(NullFormatter())
     axes.set_xlabel("rate: bytes of the whole file")
-    draw_quality(axes, metric, reference, lines)
     if reference is None:
         axes.spines["top"].set_visible(False)
     else:
@@ -125,23 +126,39 @@ def _draw_ratios(axes: Axes, uncompressed_bytes: int) -> None:
 
 def figure(metric: Metric, reference: Row | None, lines: Sequence[Series]) -> Figure:
     """One network's plot: all its lines with 95 % intervals, the reference dotted, the legend below."""
-    drawn, axes = column(lines)
+    drawn, (axes,) = panels(1, lines)
     for line in lines:
         draw_line(axes, line, lambda row: row.file_bytes.mean)
-    _draw_axes(axes, metric, reference, lines)
+    draw_quality(axes, metric, reference, lines)
+    draw_bytes(axes, reference)
     legend(drawn)
     return drawn
 
 
-def column(lines: Sequence[Series], more: int = 0) -> tuple[Figure, Axes]:
-    """An empty figure as wide as a column, with room below for a legend of the reference, the lines and `more` entries."""
+def panels(count: int, lines: Sequence[Series], more: int = 0) -> tuple[Figure, Sequence[Axes]]:
+    """A row of empty panels, each as wide as a column, that share the axis of quality.
+
+    Below them there is room for a legend of the reference, the lines and `more` entries.
+    """
     rows = 1 + more + sum(labelled(line.name).count("\n") + 1 for line in lines)
-    drawn = Figure(figsize=(WIDTH, 2.35 + 0.125 * rows), layout="constrained")
-    return drawn, drawn.add_subplot()
+    drawn = Figure(figsize=(WIDTH * count, 2.35 + 0.125 * math.ceil(rows / count)), layout="constrained")
+    return drawn, drawn.subplots(1, count, sharey=True, squeeze=False)[0]
 
 
-def legend(drawn: Figure) -> None:
-    drawn.legend(loc="outside lower left", ncols=1, handlelength=3.2, labelspacing=0.25, borderpad=0)
+def legend(drawn: Figure, columns: int = 1) -> None:
+    """The names of all that is drawn, once each."""
+    named = {
+        name: handle for axes in drawn.axes for handle, name in zip(*axes.get_legend_handles_labels(), strict=True)
+    }
+    drawn.legend(
+        named.values(),
+        named.keys(),
+        loc="outside lower left",
+        ncols=columns,
+        handlelength=3.2,
+        labelspacing=0.25,
+        borderpad=0,
+    )
 
 
 def _saved(drawn: Figure, suffix: str, origin: str) -> bytes:

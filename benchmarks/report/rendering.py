@@ -103,7 +103,8 @@ def _contents(suite: str, results: Path, records: Sequence[Record]) -> tuple[Con
         draw = partial(figures.figure, metrics[0], reference, own)
         drawn["rate-quality", network, budget] = figures.render(draw, origin, caution)
         if reference is not None and (slim := costs.narrower(reference, here, first)):
-            draw = partial(costs.figure, metrics[0], reference, slim)
+            stored = [one.series for one in every if one.line.method in {line.method for line in slim}]
+            draw = partial(costs.figure, metrics[0], reference, slim, stored)
             drawn["macs-quality", network, budget] = figures.render(draw, origin, caution)
     comparisons = list(replications.comparisons(rows, known, tasks, cells.planned_cells(suite)))
     contents = Contents(
