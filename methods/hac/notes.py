@@ -1,0 +1,71 @@
+"""What the formats would take: the papers' accounting, and the bytes of the suite's own coder for the same weights."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from torch import nn
+
+from benchmarks.bitstream import integers
+from methods.hac.canonical import WORD
+from methods.hac.coding import LARGEST_DICTIONARY, Group, dictionary
+from methods.hac.formats import CODED, FORMATS, Array, all_bits, lengths_of, symbols_of
+from methods.hac.layers import KINDS, Kind, Scope, groups_of
+from methods.interface import Json
+
+
+def psi(matrices: Sequence[Array], values: Array) -> dict[str, float]:
+    """ψ of each format: bits of all matrices (columns, rows) / those of dense fp32.
+
+    The dictionary counts with 32 bits for each value, the Huffman codes with 8 for each length. The table of column starts,
+    which files have, is left out, as in the papers.
+    """
+    known = len(values)
+    symbols = [symbols_of(matrix, values) for matrix in matrices]
+    codes = lengths_of([(name, own) for name in CODED for own in symbols], known)
+    found = [all_bits(own, known, codes) for own in symbols]
+    starts = WORD * sum(len(matrix) for matrix in matrices)
+    extra = {"map": WORD * known} | {name: (WORD + 8) * known - starts for name in CODED}
+    whole = WORD * sum(matrix.size for matrix in matrices)
+    return {name: (sum(one[name] for one in found) + extra.get(name, 0)) / whole for name in FORMATS if name != "dense"}
+
+
+def notes(network: nn.Module, names: Mapping[Kind, list[str]], scope: Scope) -> dict[str, Json]:
+    """For each kind of layers: the density, the number of values, the formats, ψ, and bytes beside those of the suite's coder.
+
+    `bytes` are the weights in the chosen formats, `context_bytes` the dictionary in fp32 and the symbols in the shorter of the
+    suite's entropy codes, which allow no access at random.
+    """
+    found: dict[str, Json] = {}
+    for kind in KINDS:
+        groups = [[_matrix(network, name) for name in own] for own in groups_of(names[kind], scope) if names[kind]]
+        if not groups:
+            continue
+        matrices = [matrix for group in groups for matrix in group]
+        chosen = [Group.of(group) for group in groups]
+        known = [dictionary(group) for group in groups]
+        entry: dict[str, Json] = {
+            "density": sum(int(np.count_nonzero(matrix)) for matrix in matrices)
+            / sum(matrix.size for matrix in matrices),
+            "values": sum(map(len, known)),
+            "formats": dict(zip(names[kind], (name for group in chosen for name in group.formats), strict=True)),
+            "bytes": sum(map(_bytes, chosen)),
+        }
+        if all(len(values) <= LARGEST_DICTIONARY for values in known):
+            symbols = [[symbols_of(m, v) for m in group] for group, v in zip(groups, known, strict=True)]
+            coded = (integers.shorter(own, integers.encode_static(own))[1] for own in symbols)
+            entry["context_bytes"] = sum(map(len, coded)) + 4 * sum(map(len, known))
+            if scope == "unified":
+                entry["psi"] = {name: round(value, 6) for name, value in psi(matrices, known[0]).items()}
+        found[kind] = entry
+    return found
+
+
+def _bytes(group: Group) -> int:
+    return 4 * len(group.values) + sum(len(stream) + len(indices) for stream, indices in group.streams())
+
+
+def _matrix(network: nn.Module, name: str) -> Array:
+    weight: Array = network.get_parameter(name).detach().numpy()
+    return weight.reshape(len(weight), -1)
