@@ -26,6 +26,8 @@ def shared(rule: Rule, weights: Array, most: int, generator: np.random.Generator
     distinct, numbers = np.unique(weights, return_inverse=True)
     if len(distinct) <= most:
         return distinct, numbers
+    if most == 1:
+        return weights.mean(keepdims=True), np.zeros(len(weights), np.int64)
     if rule == "cws":
         return _used(*clusters(weights, most, zeros))
     if rule == "pws":
@@ -43,7 +45,7 @@ def clusters(weights: Array, most: int, zeros: int) -> Shared:
     """CWS: k-means in one dimension, by Lloyd's algorithm from quantiles until no weight changes its cluster."""
     ordered = np.sort(np.concatenate([weights, np.zeros(zeros)]))
     sums = np.concatenate([[0.0], np.cumsum(ordered)])
-    centres = np.unique(np.quantile(ordered, (np.arange(most) + 0.5) / most))
+    centres = np.unique(np.quantile(weights, (np.arange(most) + 0.5) / most))
     edges = np.zeros(0)
     while True:
         bounds = np.searchsorted(ordered, (centres[1:] + centres[:-1]) / 2)
@@ -67,16 +69,18 @@ def probabilistic(weights: Array, most: int, generator: np.random.Generator) -> 
 
 
 def uniform(weights: Array, most: int) -> Shared:
-    """UQ: the smallest step of a grid with at most k distinct multiples of it among the rounded weights; 1 if none has."""
+    """UQ: the smallest step of a grid with at most k distinct multiples of it among the rounded weights.
+
+    The steps of the official code end at 1; larger ones double.
+    """
     steps = itertools.takewhile(lambda step: step < LAST_STEP, (FIRST_STEP + STEP * i for i in itertools.count()))
-    for step in itertools.chain(steps, [LAST_STEP]):
-        codes = np.rint(weights / step).astype(np.int64)
-        low = int(codes.min())
-        present = np.bincount(codes - low) > 0
-        if int(present.sum()) <= most:
+    ordered = np.sort(weights)
+    for step in itertools.chain(steps, (LAST_STEP * 2.0**i for i in itertools.count())):
+        codes = np.rint(ordered / step)
+        if np.count_nonzero(codes[1:] != codes[:-1]) < most:
             break
-    multiples = np.arange(low, low + len(present))
-    return multiples * step, codes - low
+    multiples, numbers = np.unique(np.rint(weights / step), return_inverse=True)
+    return multiples * step, numbers
 
 
 def entropy_constrained(weights: Array, most: int) -> Shared:
@@ -109,6 +113,9 @@ def _priced(ordered: Array, most: int, price: float) -> Shared:
         bounds = (centres[1:] + centres[:-1] + np.diff(costs)) / 2
         numbers = np.searchsorted(bounds, ordered)
         cost = float(np.mean(np.abs(ordered - centres[numbers]) + costs[numbers]))
+        used, numbers = np.unique(numbers, return_inverse=True)
+        centres, costs = centres[used], costs[used]
+        bounds = (centres[1:] + centres[:-1] + np.diff(costs)) / 2
         ends = np.concatenate([[0], np.searchsorted(numbers, np.arange(1, len(centres))), [len(ordered)]])
         if len(centres) <= most or not cost < before:
             break
@@ -120,5 +127,5 @@ def _undominated(centres: Array, costs: Array) -> Shared:
     """Without the centres that no weight prefers: another one is cheaper even at their place."""
     left = np.minimum.accumulate(costs - centres) + centres  # the cheapest at each place from centres up to it
     right = np.minimum.accumulate((costs + centres)[::-1])[::-1] - centres
-    kept = costs <= np.minimum(left, right) + 1e-15 * np.abs(costs)
+    kept = costs <= np.minimum(left, right) + 1e-12 * np.abs(centres).max()  # they differ from themselves by rounding
     return centres[kept], costs[kept]

@@ -1,0 +1,427 @@
+"""HAC and sHAC: codes, formats and products against their definitions, and the rules of pruning and sharing."""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from test_every_method import MemoryRun
+from torch import nn
+
+from benchmarks import bitstream, tasks
+from benchmarks.bitstream import codecs
+from benchmarks.errors import BitstreamError
+from benchmarks.evaluation import work
+from methods import hac
+from methods.hac.canonical import LONGEST, Code, code_lengths, pack, unpack
+from methods.hac.coding import dictionary, part
+from methods.hac.formats import CODED, FORMATS, all_bits, lengths_of, sparse, symbols_of
+from methods.hac.layers import kept, sources
+from methods.hac.modules import HuffmanLinear, described
+from methods.hac.notes import psi
+from methods.hac.sharing import PARTS, PRICES, _priced, clusters, probabilistic, shared, uniform
+from methods.interface import Budget
+
+EXAMPLE = np.array(  # of the first paper's equation 1; outputs are columns there, and rows here
+    [[1, 0, 4, 0, 0], [0, 10, 0, 0, 0], [2, 3, 0, 0, 5], [0, 0, 0, 0, 0], [0, 0, 0, 0, 6]], np.float32
+).T
+
+
+def tree_bits(counts: Any) -> int:
+    """The bits of an optimal prefix code, by merging the two smallest counts again and again."""
+    heap = [int(count) for count in counts if count]
+    heapq.heapify(heap)
+    total = heap[0] if len(heap) == 1 else 0
+    while len(heap) > 1:
+        merged = heapq.heappop(heap) + heapq.heappop(heap)
+        total += merged
+        heapq.heappush(heap, merged)
+    return total
+
+
+def matrix(rows: int, columns: int, values: int, density: float, seed: int = 0) -> Any:
+    """(columns, rows), fp32, with at most `values` non-zero values."""
+    draw = np.random.default_rng(seed)
+    found = draw.standard_normal(values).astype(np.float32)[draw.integers(0, values, (columns, rows))]
+    found[draw.random(found.shape) >= density] = 0
+    return found
+
+
+def coded(weights: list[Any], groups: list[int]) -> Any:
+    return codecs.get("hac.matrices").encode(part([f"w{i}" for i in range(len(weights))], weights, groups))
+
+
+def decoded(found: Any, weights: list[Any]) -> list[Any]:
+    streams = [stream for _, stream in found.streams]
+    return codecs.get("hac.matrices").decode(found.meta, streams, [weight.shape for weight in weights])
+
+
+@given(st.lists(st.one_of(st.just(0), st.integers(1, 9), st.integers(1, 10**6)), min_size=1, max_size=80))
+def test_codes_are_as_short_as_those_of_a_tree(counts: list[int]) -> None:
+    lengths = code_lengths(np.array(counts))
+    assert int((np.array(counts) * lengths).sum()) == tree_bits(counts)
+    assert [length > 0 for length in lengths] == [count > 0 for count in counts]
+    if sum(map(bool, counts)) > 1:
+        assert sum(2.0**-length for length in lengths.tolist() if length) == 1
+        shares = np.array([count for count in counts if count]) / sum(counts)
+        entropy = -(shares * np.log2(shares)).sum()
+        assert entropy - 1e-9 <= tree_bits(counts) / sum(counts) < entropy + 1
+
+
+def test_codes_are_canonical_and_no_code_begins_another() -> None:
+    code = Code.of(code_lengths(np.array([5, 1, 9, 9, 2, 0, 30])))
+    pairs = zip(code.codes.tolist(), code.lengths.tolist(), strict=True)
+    texts = [f"{number:0{length}b}" for number, length in pairs if length]
+    assert not any(b.startswith(a) for a, b in itertools.permutations(texts, 2))
+    ordered = sorted(texts, key=lambda text: (len(text), text))
+    assert ordered == sorted(texts) and [len(text) for text in ordered] == sorted(map(len, texts))
+    assert int(ordered[0], 2) == 0 and set(ordered[-1]) == {"1"}
+
+
+def test_codes_of_a_very_skewed_count_stay_short() -> None:
+    """Fibonacci numbers have the longest codes. Wrong code that this finds: codes beyond the decoder's window."""
+    counts = [1, 1]
+    while len(counts) < 60:
+        counts.append(counts[-1] + counts[-2])
+    code = Code.of(code_lengths(np.array(counts)))
+    assert 12 < code.longest <= LONGEST  # beyond the table of the decoder
+    symbols = np.random.default_rng(0).integers(0, 60, (7, 500)).astype(np.int32)
+    assert np.array_equal(unpack(pack(symbols, code)[0], code, symbols.size), symbols.reshape(-1))
+
+
+@settings(max_examples=80, deadline=None)
+@given(
+    shapes=st.lists(st.tuples(st.integers(1, 40), st.integers(1, 40)), min_size=1, max_size=4),
+    values=st.sampled_from([1, 2, 7, 600]),
+    density=st.sampled_from([0.0, 0.02, 0.5, 1.0]),
+    shared_by=st.integers(1, 2),
+    seed=st.integers(0, 99),
+)
+def test_every_format_decodes_to_the_same_bits(
+    shapes: list[tuple[int, int]], values: int, density: float, shared_by: int, seed: int
+) -> None:
+    weights = [matrix(rows, columns, values, density, seed + i) for i, (columns, rows) in enumerate(shapes)]
+    weights[0][:, : weights[0].shape[1] // 2] = 0  # and empty columns
+    weights[0][: len(weights[0]) // 2] = 0
+    found = coded(weights, [i % shared_by for i in range(len(weights))])
+    for wanted, got in zip(weights, decoded(found, weights), strict=True):
+        assert got.dtype == np.float32 and np.array_equal(wanted, got)
+
+
+def test_matrices_of_one_symbol_and_of_very_many() -> None:
+    zeros, ones = np.zeros((6, 5), np.float32), np.ones((6, 5), np.float32)
+    many = np.arange(1, 2**16 + 1, dtype=np.float32).reshape(256, 256)  # the largest dictionary
+    more = np.arange(1, 2**16 + 258, dtype=np.float32).reshape(1, -1)
+    twice = np.concatenate([many, many, many, many])
+    for weights in ([zeros], [ones], [zeros, ones], [many], [more], [twice], [zeros, twice]):
+        found = coded(weights, [0] * len(weights))
+        assert all(np.array_equal(a, b) for a, b in zip(weights, decoded(found, weights), strict=True))
+
+
+def test_each_format_is_chosen_where_it_is_the_shortest() -> None:
+    """And the file has as many bytes as were counted. Wrong code that this finds: one format for all, or words not padded."""
+    wanted = {
+        "hac": matrix(300, 400, 8, 0.6),
+        "shac": matrix(2000, 300, 8, 0.02),
+        "csc": matrix(200, 100, 20_000, 0.05),
+        "map": matrix(2, 4000, 3, 0.75),  # the table of column starts is too long
+        "dense": matrix(100, 100, 20_000, 1.0),
+    }
+    for name, weight in wanted.items():
+        found = coded([weight], [0])
+        assert FORMATS[found.meta["formats"][0]] == name
+        values = dictionary([weight]) if found.meta["values"][0] else np.zeros(0, np.float32)
+        assert len(found.streams[0][1]) == 4 * len(values)
+        symbols = symbols_of(weight, dictionary([weight]))
+        own = lengths_of([(name, symbols)], len(dictionary([weight])))  # type: ignore[list-item]
+        bits = all_bits(symbols, len(dictionary([weight])), own)[name]  # type: ignore[index]
+        assert 8 * (len(found.streams[2][1]) + len(found.streams[3][1])) - bits in range(
+            16, 80
+        )  # lengths of the blocks
+
+
+def test_layers_of_a_group_share_a_dictionary() -> None:
+    weights = [matrix(200, 50, 30, 0.5), matrix(200, 50, 30, 0.5)]
+    together, apart = coded(weights, [0, 0]), coded(weights, [0, 1])
+    assert together.meta["values"] == [30] and apart.meta["values"] == [30, 30]
+    assert len(together.streams[0][1]) == 120 and len(apart.streams[0][1]) == 240
+
+
+def test_the_example_of_the_paper() -> None:
+    values = dictionary([EXAMPLE])
+    symbols = symbols_of(EXAMPLE, values)
+    lengths = lengths_of([(name, symbols) for name in CODED], len(values))
+    totals = {
+        name: int(lengths[name].astype(int)[symbols[symbols > 0] if name == "shac" else symbols].sum())
+        for name in CODED
+    }
+    assert totals == {"hac": 45, "shac": 20} and lengths["hac"][0] == 1
+    rows, counts = sparse(EXAMPLE)
+    assert rows.tolist() == [0, 2, 1, 2, 0, 2, 4] and np.cumsum([0, *counts]).tolist() == [0, 2, 4, 5, 5, 7]
+    words, ends = pack(symbols, Code.of(lengths["hac"]))
+    assert len(words) == 2 and ends[-1] == 45 and int(words[1]) & 0x7FFFF == 0  # 19 bits of padding
+
+
+@pytest.mark.parametrize(
+    ("density", "wanted"),
+    [
+        (0.4, (0.0939, 0.2631, 0.6004, 0.1875)),
+        (0.1, (0.0471, 0.0665, 0.1509, 0.1875)),
+        (0.05, (0.0393, 0.0336, 0.0758, 0.1875)),
+        (0.01, (0.0330, 0.0073, 0.0157, 0.1875)),
+    ],
+)
+def test_psi_of_random_matrices(density: float, wanted: tuple[float, ...]) -> None:
+    """1024 × 1024 with 32 values. The values measured with another implementation are of other random matrices."""
+    weight = matrix(1024, 1024, 32, density)
+    found = psi([weight], dictionary([weight]))
+    assert [found[name] for name in ("hac", "shac", "csc", "map")] == pytest.approx(wanted, rel=0.03, abs=3e-4)
+    n, s, k = 1024, density, 32
+    assert found["hac"] <= (1 + np.log2(k)) / 32 + 6 * k / n**2  # Marinò et al. 2020, Section IV
+    assert found["shac"] <= s * 1.02 * (1 + np.log2(k)) / 32 + 6 * k / n**2 + (s * 1.02 * n**2 + n + 1) / n**2
+    assert found["hac"] >= 1 / 32
+
+
+def test_sparser_matrices_take_less_in_shac() -> None:
+    sizes = []
+    for density in (0.5, 0.2, 0.1, 0.03, 0.01):
+        weight = matrix(400, 300, 16, density)
+        sizes.append(psi([weight], dictionary([weight])))
+    assert [one["shac"] for one in sizes] == sorted((one["shac"] for one in sizes), reverse=True)
+    assert sizes[0]["hac"] < sizes[0]["shac"] and sizes[-1]["shac"] < sizes[-1]["hac"]
+
+
+@pytest.mark.parametrize("name", CODED)
+@pytest.mark.parametrize("density", [1.0, 0.3, 0.0])
+def test_products_from_the_stream_are_those_of_the_weight(name: Any, density: float) -> None:
+    """Also at the ends: empty columns, and one input. Wrong code that this finds: column starts off by one."""
+    for rows, columns in ((1, 1), (5, 9), (70, 33)):
+        weight = matrix(rows, columns, 6, density, rows)
+        weight[-1] = 0
+        layer = nn.Linear(rows, columns)
+        layer.weight = nn.Parameter(torch.from_numpy(weight))
+        module = compressed(layer, name)
+        if module is None:
+            continue  # nothing to code
+        x = torch.randn(7, rows)
+        wanted = layer(x).detach()
+        torch.testing.assert_close(module(x), wanted, rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(torch.cat([module(one) for one in x.split(1)]), module(x), rtol=1e-6, atol=1e-6)
+        assert module(x[None]).shape == (1, 7, columns)
+        assert work.followed(module, x).macs == work.planned(module, x).macs == rows * columns
+
+
+def compressed(layer: nn.Linear, name: Any) -> nn.Module | None:
+    """The module as a decoder fills it; None for sHAC without an entry, which has no code."""
+    values = dictionary([layer.weight.detach().numpy()])
+    symbols = symbols_of(layer.weight.detach().numpy(), values)
+    lengths = lengths_of([(name, symbols)], len(values))[name]
+    if not lengths.any():
+        return None
+    spec, parts = described("layer", layer, name, values, Code.of(lengths))
+    module = hac.MODULES["linear"].build(spec.arguments, [])
+    state = dict(module.named_parameters()) | dict(module.named_buffers())
+    with torch.no_grad():
+        for one in parts:
+            own = codecs.get(one.codec).encode(one)
+            shapes = [tuple(state[target.removeprefix("layer.")].shape) for target in one.targets]
+            arrays = codecs.get(one.codec).decode(own.meta, [stream for _, stream in own.streams], shapes)
+            for target, array in zip(one.targets, arrays, strict=True):
+                state[target.removeprefix("layer.")].copy_(torch.from_numpy(array))
+        state["bias"].copy_(layer.bias)
+    return module.requires_grad_(False)
+
+
+@pytest.mark.parametrize("change", ["lengths", "ends", "places", "counts"])
+def test_a_module_with_other_tables_reads_nothing_else(change: str) -> None:
+    """A file may hold any numbers. Wrong code that this finds: reading beyond the stream or the input."""
+    weight = matrix(40, 20, 6, 0.2)
+    layer = nn.Linear(40, 20)
+    layer.weight = nn.Parameter(torch.from_numpy(weight))
+    module = compressed(layer, "shac")
+    assert isinstance(module, HuffmanLinear)
+    tensor = getattr(module, change)
+    tensor.fill_(2**31 - 1 if change == "ends" else 255)
+    if change == "ends":
+        assert module(torch.randn(3, 40)).isfinite().all()
+    else:
+        with pytest.raises(BitstreamError, match="damaged"):
+            module(torch.randn(3, 40))
+
+
+def test_streams_that_no_encoder_writes_are_refused() -> None:
+    weights = [matrix(60, 50, 8, 0.6), matrix(500, 30, 8, 0.03), matrix(60, 5, 5000, 0.1)]
+    found = coded(weights, [0, 0, 1])
+    streams = [bytearray(stream) for _, stream in found.streams]
+    draw, refused = np.random.default_rng(0), 0
+    for _ in range(300):
+        changed = [bytearray(stream) for stream in streams]
+        which = int(draw.integers(0, 4))
+        changed[which][int(draw.integers(0, len(changed[which])))] ^= 1 << int(draw.integers(0, 8))
+        try:
+            got = codecs.get("hac.matrices").decode(found.meta, list(map(bytes, changed)), [w.shape for w in weights])
+        except BitstreamError:
+            refused += 1
+            continue
+        assert [array.shape for array in got] == [weight.shape for weight in weights]
+    assert refused > 100, refused
+    for meta in (
+        {"values": [2**17, 1]},
+        {"groups": [0, 0, 7]},
+        {"formats": [0, 0, 9]},
+        {"codes": [[1], [1]]},
+        {"packed": []},
+    ):
+        with pytest.raises(BitstreamError):
+            codecs.get("hac.matrices").decode(
+                {**found.meta, **meta}, list(map(bytes, streams)), [w.shape for w in weights]
+            )
+    with pytest.raises(BitstreamError, match="complete code"):
+        Code.of(np.array([1, 2, 3]))
+
+
+def test_probabilistic_values_are_right_in_the_mean() -> None:
+    """PWS is unbiased, and its values are quantiles. Wrong code that this finds: rounding to the nearest value."""
+    weights = np.random.default_rng(0).standard_normal(50)
+    total = np.zeros(50)
+    for seed in range(4000):
+        values, numbers = probabilistic(weights, 6, np.random.default_rng(seed))
+        total += values[numbers]
+    assert values.tolist() == pytest.approx(np.quantile(weights, np.linspace(0, 1, 6)))
+    assert np.abs(total / 4000 - weights).max() < 5 * np.diff(values).max() / np.sqrt(4000)
+
+
+def test_clusters_are_the_means_of_their_weights() -> None:
+    weights = np.random.default_rng(0).standard_normal(3000)
+    values, numbers = clusters(weights, 16, 500)
+    nearest = np.abs(weights[:, None] - values).argmin(1)
+    assert np.array_equal(numbers, nearest)
+    every, own = np.concatenate([weights, np.zeros(500)]), np.concatenate([numbers, [np.abs(values).argmin()] * 500])
+    assert values.tolist() == pytest.approx([every[own == j].mean() for j in range(len(values))])
+
+
+def test_the_step_of_a_grid_is_the_smallest() -> None:
+    weights = np.random.default_rng(0).standard_normal(300) * 0.1
+    values, numbers = uniform(weights, 12)
+    step = np.diff(values).min()
+    grid = [1e-4 + 5e-4 * i for i in range(2000)]
+    wanted = next(one for one in grid if len(np.unique(np.rint(weights / one))) <= 12)
+    assert step == pytest.approx(wanted)
+    assert np.abs(values[numbers] - weights).max() <= step / 2 + 1e-12
+
+
+@pytest.mark.parametrize("price", [1.0, 0.05, 0.002])
+def test_priced_clusters_are_those_of_all_costs(price: float) -> None:
+    """Against the definition: every weight takes the centre of the lowest |w − c| − λ log p; then centres are means."""
+    weights, most = np.sort(np.random.default_rng(0).standard_normal(400)), 10
+    bounds = _priced(weights, most, price)[1]
+    parts = np.split(weights, np.linspace(0, 400, PARTS * most + 1).round().astype(int)[1:-1])
+    means, shares, before = np.array([own.mean() for own in parts]), np.array([len(own) / 400 for own in parts]), np.inf
+    for _ in range(30):
+        costs = np.abs(weights[:, None] - means) - price * np.log(shares)
+        chosen = np.unique(costs.argmin(1), return_inverse=True)[1]
+        cost = float(costs.min(1).mean())
+        if chosen.max() < most or not cost < before:
+            break
+        before = cost
+        means = np.array([weights[chosen == j].mean() for j in range(chosen.max() + 1)])
+        shares = np.bincount(chosen) / 400
+    assert np.array_equal(chosen, np.searchsorted(bounds, weights))
+    assert sorted(PRICES, reverse=True) == PRICES
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    rule=st.sampled_from(["cws", "pws", "uq", "ecsq"]),
+    most=st.sampled_from([1, 2, 3, 16, 100]),
+    count=st.integers(1, 300),
+    zeros=st.integers(0, 300),
+    levels=st.sampled_from([0, 1, 4]),
+)
+def test_no_rule_gives_more_values_than_asked_for(rule: Any, most: int, count: int, zeros: int, levels: int) -> None:
+    weights = np.random.default_rng(count).standard_normal(count)
+    weights = np.round(weights * levels) if levels else weights
+    values, numbers = shared(rule, weights, most, np.random.default_rng(0), zeros)
+    assert 1 <= len(values) <= most and len(np.unique(values)) == len(values)
+    assert numbers.shape == weights.shape and set(numbers.tolist()) == set(range(len(values)))
+    if len(np.unique(weights)) <= most:
+        assert np.array_equal(values[numbers], weights)
+
+
+def test_the_gradient_of_a_value_is_the_sum_over_its_weights() -> None:
+    """Over all layers of its group. Wrong code that this finds: the mean, or a parameter for each layer."""
+    network = nn.Sequential(nn.Linear(6, 5), nn.Tanh(), nn.Linear(5, 4))
+    masks = kept(network, ["0.weight", "2.weight"], 40)
+    assert float(masks["0.weight"].float().mean()) == pytest.approx(0.6, abs=0.02)
+    found = sources(network, [["0.weight", "2.weight"]], "cws", 3, np.random.default_rng(0))
+    first, second = found["0.weight"], found["2.weight"]
+    assert first.values is second.values and len(first.values) <= 3
+    dense = {name: source().detach().requires_grad_() for name, source in found.items()}
+    x = torch.randn(8, 6)
+    torch.func.functional_call(network, dense, (x,)).square().sum().backward()
+    torch.func.functional_call(
+        network, {name: source() for name, source in found.items()}, (x,)
+    ).square().sum().backward()
+    for number in range(len(first.values)):
+        total = sum(float(dense[n].grad[found[n].numbers == number + 1].sum()) for n in dense)  # type: ignore[index]
+        assert float(first.values.grad[number]) == pytest.approx(total, rel=1e-4, abs=1e-6)  # type: ignore[index]
+    assert all(torch.equal(source() != 0, masks[name]) for name, source in found.items())
+
+
+@pytest.mark.parametrize("rule", ["cws", "ecsq"])
+def test_training_keeps_zeros_and_the_number_of_values(rule: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    task = tasks.load("digits", "digits_cnn")
+    config = hac.Config(points=((60, 8, 50, 16),), rule=rule, cumulative=0.1, lr=0.02)
+    (point,) = hac.compress(task, config, MemoryRun(Budget("short", 0.5)))
+    network, before = bitstream.decode(bitstream.encode(point)), task.reference()
+    for kind, most, share in ((nn.Linear, 8, 0.6), (nn.Conv2d, 16, 0.5)):
+        weights = [m.weight for m in network.modules() if isinstance(m, kind)]
+        every = torch.cat([weight.flatten() for weight in weights])
+        assert len(every[every != 0].unique()) <= most
+        assert float((every == 0).float().mean()) == pytest.approx(share, abs=0.05)
+    note = point.notes["dense"]
+    assert note["values"] <= 8 and set(note["psi"]) == {"hac", "shac", "csc", "map"}  # type: ignore[index,call-overload,operator]
+    assert not torch.equal(before(torch.ones(1, 1, 8, 8)), network(torch.ones(1, 1, 8, 8)))
+
+
+def test_compressed_in_memory_is_the_same_network() -> None:
+    """Only the linear layers differ, and only in how their sums are rounded. The dictionary is in the file once."""
+    task = tasks.load("digits", "digits_cnn")
+    points = ((80, 8, 50, 16), (0, 4, 0, 0))
+    run, memories = MemoryRun(Budget("post-training", 0)), ("dense", "compressed")
+    files = [
+        [bitstream.encode(point) for point in hac.compress(task, hac.Config(points=points, memory=memory), run)]
+        for memory in memories
+    ]
+    x = torch.randn(5, 1, 8, 8)
+    for dense, small in zip(*files, strict=True):
+        one, other = bitstream.decode(dense), bitstream.decode(small)
+        assert any(isinstance(module, HuffmanLinear) for module in other.modules())
+        assert not any(isinstance(module, nn.Linear) for module in other.modules())
+        torch.testing.assert_close(one(x), other(x), rtol=1e-4, atol=1e-4)
+        assert work.followed(other, x).macs == work.followed(one, x).macs
+
+
+@pytest.mark.parametrize(
+    ("settings_", "reason"),
+    [
+        ({"points": ()}, "at least one"),
+        ({"points": ((0, 0, 0, 0),)}, "neither prunes nor shares"),
+        ({"points": ((50, 0, 0, 0),), "memory": "compressed"}, "because memory is 'compressed'"),
+    ],
+)
+def test_settings_without_a_meaning_are_refused(settings_: dict[str, Any], reason: str) -> None:
+    with pytest.raises(ValueError, match=reason):
+        hac.Config(**settings_)
+
+
+def test_a_point_that_changes_nothing_is_not_supported() -> None:
+    task = tasks.load("california", "mlp_00")  # without a convolution
+    assert hac.unsupported(task, hac.Config()) is None
+    assert "prunes or shares" in str(hac.unsupported(task, hac.Config(points=((0, 0, 0, 16),))))
