@@ -20,7 +20,7 @@ from methods.interface import Budget
 MARK = 1.0
 # The bias of the classifier is coded by no method so coarsely that a mark on it could be overlooked.
 CONTINUE = {"magnitude", "surp", "l1_filter", "sfp", "fpgm", "random_filter", "torch_pruning", "psap", "hierarchical"}
-ANEW = {"rdoq", "aq", "pq", "rvq", "svd", "tucker", "jsvd", "tensor_reordering", "approxconv"}
+ANEW = {"rdoq", "aq", "pq", "rvq", "svd", "tucker", "jsvd", "tensor_reordering", "approxconv", "hac"}
 trained = pytest.mark.parametrize("key", [k for k in methods.names() if "short" in methods.get(k).CARD.budgets])
 
 

@@ -14,12 +14,17 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from torch import nn
 
 from benchmarks.bitstream import blueprint, codecs
 from benchmarks.bitstream.codecs import codebook, constant, index, mask, raw, sparse, uniform, verbatim
 from benchmarks.bitstream.modules import batch_norm2d, conv2d, gather, identity, joined_conv2d, linear, sequential
 from methods.approxconv.bases import Approximation
+from methods.hac.canonical import Code, code_lengths
+from methods.hac.coding import dictionary
+from methods.hac.formats import symbols_of
+from methods.hac.modules import described
 from methods.interface import Compressed, ModuleSpec, Part
 from methods.tensor_reordering.transform import Reordered
 
@@ -236,6 +241,26 @@ def _reordered() -> Compressed:
     return whole(parts)
 
 
+def _matrices() -> Compressed:
+    """Matrices in each format: two share a code, and sparse ones have empty columns."""
+    codec = codecs.get("hac.matrices")
+    full, thin = integers((8, 4, 3, 3), -3, 4), integers((8, 8, 3, 3), -40, 3, 1).clip(0)
+    thin[5:] = 0
+    weights = [full * 0.5, thin * 0.5, floats((10, 8))]
+    return whole([codec.part(["3.weight", "7.weight", "12.weight"], weights, [0, 0, 1])])
+
+
+def _resident() -> Compressed:
+    """A linear layer in the code of its columns, and its biases."""
+    layer = nn.Linear(8, 10)
+    matrix = integers((10, 8), -2, 3).astype(np.float32) * 0.25
+    layer.weight = nn.Parameter(torch.from_numpy(matrix))
+    values = dictionary([matrix])
+    code = Code.of(code_lengths(np.bincount(symbols_of(matrix, values).reshape(-1), minlength=len(values) + 1)))
+    spec, parts = described("12", layer, "hac", values, code)
+    return whole(parts, {"12": spec})
+
+
 SAMPLES: dict[str, Callable[[], Compressed]] = {
     "approxconv.kernels": lambda: _approxconv("kernels"),
     "approxconv.minifloat": lambda: _approxconv("minifloat"),
@@ -243,6 +268,8 @@ SAMPLES: dict[str, Callable[[], Compressed]] = {
     "constant": _constant,
     "context": _context,
     "edits": _edits,
+    "hac.matrices": _matrices,
+    "hac.matrices-resident": _resident,
     "index": _index,
     "joined": _joined,
     "mask": _mask,
