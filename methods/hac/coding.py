@@ -14,12 +14,11 @@ from benchmarks.bitstream.bytesio import join_blocks, split_blocks
 from benchmarks.bitstream.codecs.index import decode_indices, encode_indices
 from benchmarks.bitstream.codecs.raw import from_floats, to_floats
 from benchmarks.errors import BitstreamError
-from methods.hac.canonical import LONGEST, Code
+from methods.hac.canonical import LONGEST, Array, Code
 from methods.hac.formats import (
     CODED,
     FORMATS,
     SHARED,
-    Array,
     Format,
     choose,
     lengths_of,

@@ -8,16 +8,14 @@ bits that the number of rows needs (official code of Marinò et al. 2023).
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Literal, TypeAlias, get_args
+from typing import Literal, TypeAlias, get_args
 
 import numpy as np
-import numpy.typing as npt
 
 from benchmarks.bitstream.bytesio import read_fixed, write_fixed
 from benchmarks.errors import BitstreamError
-from methods.hac.canonical import WORD, Code, code_lengths, pack, unpack
+from methods.hac.canonical import WORD, Array, Code, code_lengths, pack, unpack
 
-Array = npt.NDArray[Any]
 Format: TypeAlias = Literal["hac", "shac", "csc", "map", "dense"]
 FORMATS: tuple[Format, ...] = get_args(Format)
 CODED: tuple[Format, ...] = ("hac", "shac")  # by Huffman codes

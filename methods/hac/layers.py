@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from methods.families import storage
-from methods.hac.sharing import Array, Rule, shared
+from methods.hac.canonical import Array
+from methods.hac.sharing import Rule, shared
 
 Kind: TypeAlias = Literal["dense", "convolutional"]
 KINDS: tuple[Kind, ...] = ("dense", "convolutional")

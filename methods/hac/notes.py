@@ -8,9 +8,9 @@ import numpy as np
 from torch import nn
 
 from benchmarks.bitstream import integers
-from methods.hac.canonical import WORD
+from methods.hac.canonical import WORD, Array
 from methods.hac.coding import LARGEST_DICTIONARY, Group, dictionary
-from methods.hac.formats import CODED, FORMATS, Array, all_bits, lengths_of, symbols_of
+from methods.hac.formats import CODED, FORMATS, all_bits, lengths_of, symbols_of
 from methods.hac.layers import KINDS, Kind, Scope, groups_of
 from methods.interface import Json
 

@@ -7,12 +7,12 @@ value. Where there are no more than k distinct weights, these are the values.
 from __future__ import annotations
 
 import itertools
-from typing import Any, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
 import numpy as np
-import numpy.typing as npt
 
-Array = npt.NDArray[Any]
+from methods.hac.canonical import Array
+
 Rule: TypeAlias = Literal["cws", "pws", "uq", "ecsq"]
 Shared: TypeAlias = tuple[Array, Array]  # values, and the number of each weight's value
 ITERATIONS = 30  # of ECSQ, at most
