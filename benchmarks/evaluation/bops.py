@@ -56,7 +56,7 @@ def _macs(layer: nn.Module, output: Tensor) -> int:
 
 def _bits(module: QuantisedLayer, first: bool) -> int:
     """Bit operations of a multiply-accumulate."""
-    different = torch.unique(module.layer.weight).numel()
-    weight = max(module.weight_bits, (different - 1).bit_length())
+    different = int(torch.unique(module.layer.weight).numel())
+    weight: int = max(module.weight_bits, (different - 1).bit_length())
     inputs: int = module.input_bits or (PICTURE if first else FLOAT)
     return weight * inputs

@@ -12,8 +12,8 @@ from benchmarks.errors import MethodError
 from benchmarks.evaluation.bops import FLOAT, PICTURE
 from methods.families.quantised_activations import ENDS
 from methods.families.structured.cost import Cost
-from methods.sbs.gates import BITS, Filters, Grid
-from methods.sbs.searched import Gated, Searched
+from methods.sbs.gates import BITS, Grid
+from methods.sbs.searched import SIDES, Gated, Searched
 
 
 class Operations:
@@ -35,8 +35,12 @@ class Operations:
             places.append(
                 [len(names) if name is None else names.index(name) for name, _ in (layer.outputs, layer.inputs)]
             )
-        self._units = torch.tensor(units, dtype=torch.float64)
         self._places = torch.tensor(places)
+        gated = [[n for n, layer in enumerate(self.layers) if _is_gated(getattr(layer, which))] for which in SIDES]
+        fixed = [[_fixed(layer, which) for layer in self.layers] for which in SIDES]
+        exact = torch.float64
+        self._constants = [torch.tensor(units, dtype=exact), self._places]
+        self._constants += [*map(torch.tensor, gated), *(torch.tensor(bits, dtype=exact) for bits in fixed)]
         sizes = {group.name: group.size for group in network.groups}
         self.dense = cost.macs(sizes) * FLOAT * FLOAT
 
@@ -45,33 +49,35 @@ class Operations:
 
         The bits of the other kind, or of both, are held at what the gates choose.
         """
-        sides = [self._bits(which, which == soft) for which in ("weights", "inputs")]
+        sides = [self._bits(which, which == soft) for which in SIDES]
         return self._terms(self.channels(), *sides).sum()
+
+    def to(self, device: torch.device) -> None:
+        """Move the constants to a device."""
+        self._constants = [constant.to(device) for constant in self._constants]
 
     def channels(self) -> Tensor:
         """The channels that remain of each group, differentiable, and a 1 for what is in no group."""
-        pairs = zip(self.network.gates, self.network.filters, strict=True)
-        counts = [(gates.double() * filters.sizes.to(gates.device)).sum() for gates, filters in pairs]  # type: ignore[operator]
-        device = next(self.network.parameters()).device
-        return torch.stack([*counts, torch.ones((), dtype=torch.float64, device=device)])
+        pairs = zip(self.network.gates, self.network.pairs(), strict=True)
+        counts = [(gates.double() * filters.sizes).sum() for gates, (_, filters) in pairs]
+        return torch.stack([*counts, self._constants[0].new_ones(())])
 
     def _terms(self, channels: Tensor, weights: Tensor, inputs: Tensor) -> Tensor:
-        device = channels.device
-        macs = self._units.to(device) * channels[self._places.to(device)].prod(1)
-        return macs * weights * inputs
+        units, places, *_ = self._constants
+        return units * channels[places].prod(1) * weights * inputs
 
     def _bits(self, which: str, soft: bool) -> Tensor:
         """2 + g₁ (2 + 4 g₂) for each gated layer, and the fixed bits of others."""
-        device = next(self.network.parameters()).device
-        found = torch.tensor([_fixed(layer, which) for layer in self.layers], dtype=torch.float64, device=device)
-        gated = [n for n, layer in enumerate(self.layers) if _is_gated(getattr(layer, which))]
-        if not gated:
-            return found
-        gates = torch.stack([getattr(self.layers[n], which).gates for n in gated]).to(device).double()
+        side = SIDES.index(which)
+        gated, fixed = self._constants[2 + side], self._constants[4 + side]
+        grids = self.network.grids(which)
+        if not grids:
+            return fixed
+        gates = torch.stack([grid.gates for grid in grids]).double()
         gates = gates if soft else gates.detach()
         low, middle, high = BITS
         bits = low + gates[:, 0] * (middle - low + gates[:, 1] * (high - middle))
-        return found.index_put((torch.tensor(gated, device=device),), bits)
+        return fixed.index_put((gated,), bits)
 
     @torch.no_grad()
     def meet(self, goal: float) -> int:
@@ -82,6 +88,7 @@ class Operations:
         left.
         """
         closed = 0
+        self.to(next(self.network.parameters()).device)
         self.hard()
         while (now := float(self.total())) > goal * (1 + 1e-9):
             options = self._options()
@@ -100,18 +107,18 @@ class Operations:
     def hard(self) -> None:
         """Let all gates be those of eval mode, without a pass."""
         self.network.refresh()
-        for grid in (*self.network.grids("weights"), *self.network.grids("inputs")):
+        for grid in (grid for which in SIDES for grid in self.network.grids(which)):
             chosen = BITS.index(grid.bits())
             grid.gates = torch.tensor([float(chosen > 0), float(chosen > 1)], device=grid.metric.device)
 
     def _options(self) -> list[tuple[float, Callable[[], None]]]:
         """(margin / saving of log R, how to close it) of each gate that may close next."""
-        sides = [self._bits(which, False) for which in ("weights", "inputs")]
+        sides = [self._bits(which, False) for which in SIDES]
         channels = self.channels()
         terms = self._terms(channels, *sides)
         total = float(terms.sum())
         found: list[tuple[float, Callable[[], None]]] = []
-        for which, bits in zip(("weights", "inputs"), sides, strict=True):
+        for which, bits in zip(SIDES, sides, strict=True):
             for layer, term, b in zip(self.layers, terms.tolist(), bits.tolist(), strict=True):
                 grid: Grid | None = getattr(layer, which)
                 if grid is not None and _is_gated(grid) and b > BITS[0]:
@@ -119,8 +126,7 @@ class Operations:
                     found.append((_price(grid.margin(), total, saved), grid.close))
         read = (self._places[:, :, None] == torch.arange(len(channels))).any(1).to(terms)
         by_group = (terms[:, None] * read).sum(0).tolist()
-        for number, (group, filters) in enumerate(zip(self.network.groups, self.network.filters, strict=True)):
-            assert isinstance(filters, Filters)
+        for number, (group, filters) in enumerate(self.network.pairs()):
             weights = self.network.by_channel(group)
             if (margin := filters.margin(weights)) is not None:
                 saved = by_group[number] * margin[1] / float(channels[number])

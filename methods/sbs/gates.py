@@ -135,18 +135,21 @@ class Filters(nn.Module):
     `most` of the filters may be closed.
     """
 
+    of: Tensor
+    sizes: Tensor
+
     def __init__(self, channels: int, size: int, most: float) -> None:
         super().__init__()
         self.threshold = nn.Parameter(torch.zeros(1))
-        self.of = torch.arange(channels) // size  # the group of each channel
-        self.sizes = self.of.bincount().float()
+        self.register_buffer("of", torch.arange(channels) // size, persistent=False)  # the group of each channel
+        self.register_buffer("sizes", self.of.bincount().float(), persistent=False)
         self.closable = min(int(channels * most / size), len(self.sizes) - 1)
 
     def norms(self, by_channel: Tensor) -> Tensor:
         """The metrics (groups,), from the weights (channels, d)."""
         mean = (by_channel.abs() / by_channel.detach().abs().max().clamp_min(1e-12)).mean(1)
-        sums = mean.new_zeros(len(self.sizes)).index_add(0, self.of.to(mean.device), mean)
-        return sums / self.sizes.to(mean)
+        sums = mean.new_zeros(len(self.sizes)).index_add(0, self.of, mean)
+        return sums / self.sizes
 
     def gates(self, by_channel: Tensor) -> Tensor:
         return gate(self.norms(by_channel), self.threshold)

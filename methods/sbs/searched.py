@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -11,8 +11,10 @@ from torch import Tensor, nn
 from methods.families.quantised_activations import Seen, clip_range, normalised, replace
 from methods.families.structured import Group
 from methods.families.structured.allocation import by_channel
+from methods.families.structured.channels import Member
 from methods.sbs.gates import Filters, Grid
 
+SIDES = ("weights", "inputs")
 START_BITS = 4  # of the grids whose error decides where calibrated clip ranges start
 
 
@@ -63,6 +65,14 @@ class Searched(nn.Module):
         self.groups = list(groups)
         self.filters = nn.ModuleList(Filters(group.size, size, most) for group in groups)
         self.gates: list[Tensor] = []
+        for name, member in self._members():
+            places = torch.empty_like(member.entries).index_put((member.entries,), member.channels)
+            self.register_buffer(name, places, persistent=False)  # the channel of each entry
+
+    def _members(self) -> list[tuple[str, Member]]:
+        return [
+            (f"places_{n}_{m}", member) for n, group in enumerate(self.groups) for m, member in enumerate(group.members)
+        ]
 
     def layers(self) -> dict[str, Gated]:
         return {path: module for path, module in self.network.named_modules() if isinstance(module, Gated)}
@@ -80,21 +90,22 @@ class Searched(nn.Module):
     def refresh(self) -> None:
         """Set the rows and columns of all layers by the gates as they are now."""
         self.gates = []
-        for group, filters in zip(self.groups, self.filters, strict=True):
-            assert isinstance(filters, Filters)
-            gates = filters.gates(self.by_channel(group))
-            self.gates.append(gates)
-            channels = gates[filters.of.to(gates.device)]
-            for member in group.members:
-                layer = self.network.get_submodule(member.path)
-                if isinstance(layer, Gated):
-                    found = channels.new_ones(len(member.entries)).index_put(
-                        (member.entries.to(gates.device),), channels[member.channels.to(gates.device)]
-                    )
-                    if member.side == "in":
-                        layer.columns = found
-                    else:
-                        layer.rows = found
+        channels: list[Tensor] = []  # of each member
+        for group, filters in self.pairs():
+            self.gates.append(filters.gates(self.by_channel(group)))
+            channels += [self.gates[-1][filters.of]] * len(group.members)
+        for (name, member), own in zip(self._members(), channels, strict=True):
+            layer = self.network.get_submodule(member.path)
+            if isinstance(layer, Gated):
+                found = own[self.get_buffer(name)]
+                if member.side == "in":
+                    layer.columns = found
+                else:
+                    layer.rows = found
+
+    def pairs(self) -> list[tuple[Group, Filters]]:
+        """The groups with their gates."""
+        return list(zip(self.groups, cast("list[Filters]", list(self.filters)), strict=True))
 
     def forward(self, x: Tensor) -> Tensor:
         self.refresh()
@@ -105,18 +116,15 @@ class Searched(nn.Module):
     def keep(self) -> dict[str, Tensor]:
         """The channels that remain: a mask (size,) by the name of each group."""
         self.refresh()
-        return {
-            group.name: (gates > 0).cpu()[filters.of]  # type: ignore[index]
-            for group, gates, filters in zip(self.groups, self.gates, self.filters, strict=True)
-        }
+        pairs = zip(self.pairs(), self.gates, strict=True)
+        return {group.name: (gates > 0)[filters.of].cpu() for (group, filters), gates in pairs}
 
     def thresholds(self) -> dict[str, list[nn.Parameter]]:
         """The thresholds by what they gate: "weights" with those of filters, and "inputs"."""
         by_bits = {
-            which: [grid.thresholds for grid in self.grids(which) if grid.thresholds is not None]
-            for which in ("weights", "inputs")
+            which: [grid.thresholds for grid in self.grids(which) if grid.thresholds is not None] for which in SIDES
         }
-        by_bits["weights"] += [filters.threshold for filters in self.filters]  # type: ignore[misc]
+        by_bits["weights"] += [filters.threshold for _, filters in self.pairs()]
         return by_bits
 
 

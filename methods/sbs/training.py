@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from methods.families.quantised_activations import Positive
 from methods.sbs.cost import Operations
-from methods.sbs.gates import Filters
+from methods.sbs.searched import SIDES
 
 MOMENTUM = 0.9
 
@@ -50,6 +50,7 @@ class Searching(Positive):
         return "inputs" if self.step % 2 and self._thresholds["inputs"] else "weights"
 
     def loss_term(self, inputs: Tensor, outputs: Tensor, targets: Tensor) -> Tensor | None:
+        self._operations.to(outputs.device)
         left = (self._operations.total(self.turn()) / self._goal).log()
         return self._penalty * left.clamp_min(0).float()
 
@@ -59,12 +60,10 @@ class Searching(Positive):
 
     def after_step(self) -> None:
         super().after_step()
-        for side in ("weights", "inputs"):
-            for grid in self._network.grids(side):
-                assert grid.thresholds is not None
-                grid.thresholds.clamp_(min=0)
-        for group, filters in zip(self._network.groups, self._network.filters, strict=True):
-            assert isinstance(filters, Filters)
+        for grid in (grid for side in SIDES for grid in self._network.grids(side)):
+            assert grid.thresholds is not None
+            grid.thresholds.clamp_(min=0)
+        for group, filters in self._network.pairs():
             filters.clamp(self._network.by_channel(group))
         self.step += 1
 
