@@ -23,6 +23,7 @@ from benchmarks.bitstream.modules import (
     identity,
     joined_conv2d,
     linear,
+    quantised_layer,
     sequential,
 )
 from benchmarks.errors import BitstreamError
@@ -44,6 +45,10 @@ EXAMPLES: dict[str, tuple[ModuleSpec, Callable[[], nn.Module]]] = {
         lambda: joined_conv2d.JoinedConv2d(4, (2, 1), 0, (3, 1), (2, 1), (1, 0)),
     ),
     "Linear": (linear.spec(8, 5, bias=False), lambda: nn.Linear(8, 5, bias=False)),
+    "QuantisedLayer": (
+        quantised_layer.spec(conv2d.spec(4, 2, kernel_size=1), weight_bits=3, input_bits=4, signed=True),
+        lambda: quantised_layer.QuantisedLayer(nn.Conv2d(4, 2, 1), 3, 4, True),
+    ),
     "Sequential": (
         sequential.spec(conv2d.spec(4, 2, kernel_size=1), sequential.spec(identity.spec())),
         lambda: nn.Sequential(nn.Conv2d(4, 2, 1), nn.Sequential(nn.Identity())),
@@ -78,6 +83,11 @@ OUTSIDE: dict[str, dict[str, list[Any]]] = {
         "padding": [*PADDINGS, "same"],
     },
     "Linear": {"in_features": SIZES, "out_features": SIZES, "bias": FLAGS},
+    "QuantisedLayer": {
+        "weight_bits": [0, -1, 17, 2**40, 4.0, "4", None, True, [4], {}],
+        "input_bits": [-1, 17, 2**40, 4.0, "4", None, False, [4], {}],
+        "signed": FLAGS,
+    },
     "Sequential": {},
 }
 OPTIONAL = {("Conv2d", name) for name in ("stride", "padding", "dilation", "groups", "bias")}
@@ -155,6 +165,9 @@ def test_only_a_sequence_has_modules_within_it(kind: str) -> None:
     spec = ModuleSpec(kind, EXAMPLES[kind][0].arguments, (identity.spec(),))
     if kind == "Sequential":
         blueprint.skeleton(ARCHITECTURE, ARGUMENTS, {"2": spec}, {})
+    elif kind == "QuantisedLayer":
+        sentence = refusal(built(kind, {"kind": "Identity"}, **spec.arguments))
+        assert sentence == f"module '2' can't be built as {kind}: it takes one child module, a Conv2d or a Linear"
     else:
         sentence = refusal(built(kind, {"kind": "Identity"}, **spec.arguments))
         assert sentence == f"module '2' can't be built as {kind}: it takes no child modules, but 1 was given"

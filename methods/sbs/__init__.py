@@ -25,7 +25,7 @@ from methods.families.structured import analyse, cost
 from methods.interface import Card, Compressed, Json, Run, Task
 from methods.sbs import extraction
 from methods.sbs.config import Config
-from methods.sbs.cost import Operations
+from methods.sbs.operations import Operations
 from methods.sbs.searched import Searched, searched
 from methods.sbs.training import Optimise, Searching
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from methods.families.quantised_activations import Positive
-from methods.sbs.cost import Operations
+from methods.sbs.operations import Operations
 from methods.sbs.searched import SIDES
 
 MOMENTUM = 0.9
