@@ -34,6 +34,7 @@ WITH: dict[tuple[str, str], dict[str, Any]] = {  # a setting on which a choice d
 }
 SAME = {  # choices that may give the same files here
     ("hierarchical", "rank"): "it decides about an estimate, which is a note",
+    ("sbs", "variant"): "filters close after bits in a network that is not trained",
     ("sparse_opt", "solver"): "it acts on weights that change",
     ("funnel", "variant"): "it acts on gates that change",
     ("cc", "forward"): "the order of removals of a small network can be the same",

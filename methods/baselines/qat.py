@@ -42,7 +42,7 @@ class Config:
     """`bits` of weights and inputs, one operating point each, all from the reference.
 
     Clip ranges `start` at 1, as published for SBS, or at least squared error. Training at the `paper` budget takes `epochs`
-    from `lr`, divided by 10 at `milestones`.
+    from `lr`, divided by 10 at `milestones` or, without any, along a cosine.
     """
 
     bits: tuple[Bits, ...] = (8, 4, 3, 2)
@@ -54,6 +54,8 @@ class Config:
     milestones: tuple[Count, ...] = (80, 120)
 
     def __post_init__(self) -> None:
+        if list(self.milestones) != sorted(set(self.milestones)):
+            raise ValueError("milestones have to rise")
         check_order("bits", self.bits, rising=False)
 
     def operating_points(self, budget: Budget) -> list[float]:
@@ -88,5 +90,6 @@ def compress(task: Task, config: Config, run: Run) -> Iterator[Compressed]:
 
 def _recipe(config: Config, run: Run, epochs: float) -> Recipe:
     optimiser = SGD(weight_decay=config.weight_decay, nesterov=True)
-    schedule = Multistep(config.milestones) if run.budget.epochs is None else None
+    falls = run.budget.epochs is None and config.milestones
+    schedule = Multistep(config.milestones) if falls else None
     return Recipe(epochs, learning_rate(run.budget, config.lr), config.batch, optimiser, schedule)

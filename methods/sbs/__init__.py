@@ -125,5 +125,6 @@ def _chosen(run: Run, network: Searched, operations: Operations, goal: float, st
 
 def _rest(config: Config, run: Run, epochs: float) -> Recipe:
     optimiser = SGD(weight_decay=config.weight_decay, nesterov=True)
-    schedule = Multistep(config.milestones) if run.budget.epochs is None else None
+    falls = run.budget.epochs is None and config.milestones
+    schedule = Multistep(config.milestones) if falls else None
     return Recipe(epochs, learning_rate(run.budget, config.lr), config.batch, optimiser, schedule)

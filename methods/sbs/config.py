@@ -22,9 +22,9 @@ class Config:
     times the logarithm of the bit operations while these are above the target. Clip ranges `start` at 1 or at least squared
     error.
 
-    At the `paper` budget the search takes `search_epochs` at `search_lr`, which is also that of the thresholds, and training of
-    the chosen network takes `epochs` from `lr`, divided by 10 at `milestones`. With fewer epochs thresholds learn faster, in
-    proportion. The budget's learning rate replaces those of weights.
+    At the `paper` budget the search takes `search_epochs` at `search_lr`, which is also that of the thresholds, and training
+    of the chosen network takes `epochs` from `lr`, divided by 10 at `milestones` or, without any, along a cosine. With fewer
+    epochs thresholds learn faster, in proportion. The budget's learning rate replaces those of weights.
     """
 
     targets: tuple[Ratio, ...] = (20.0, 40.0, 66.3, 100.0)
@@ -43,6 +43,8 @@ class Config:
     milestones: tuple[Count, ...] = (80, 120)
 
     def __post_init__(self) -> None:
+        if list(self.milestones) != sorted(set(self.milestones)):
+            raise ValueError("milestones have to rise")
         check_order("targets", self.targets)
         check_order("prune_targets", self.prune_targets)
 
