@@ -19,7 +19,16 @@ from torch import nn
 
 from benchmarks.bitstream import blueprint, codecs
 from benchmarks.bitstream.codecs import codebook, constant, index, mask, raw, sparse, uniform, verbatim
-from benchmarks.bitstream.modules import batch_norm2d, conv2d, gather, identity, joined_conv2d, linear, sequential
+from benchmarks.bitstream.modules import (
+    batch_norm2d,
+    conv2d,
+    gather,
+    identity,
+    joined_conv2d,
+    linear,
+    quantised_layer,
+    sequential,
+)
 from methods.approxconv.bases import Approximation
 from methods.hac.canonical import Code, code_lengths
 from methods.hac.coding import dictionary
@@ -176,6 +185,17 @@ def _square(channels: int, pieces: tuple[int, ...], axis: int) -> ModuleSpec:
     return ModuleSpec(made.kind, {name: made.arguments[name] for name in order})
 
 
+def _quantised() -> Compressed:
+    """Layers that read quantised inputs, with a sign and without, and one that reads them as they are."""
+    first, second = (conv2d.spec(n, 4, kernel_size=3, padding=1, bias=False) for n in (1, 4))
+    edits = {
+        "0": quantised_layer.spec(first, weight_bits=8, input_bits=0, signed=False),
+        "2": quantised_layer.spec(second, weight_bits=4, input_bits=2, signed=True),
+        "3": quantised_layer.spec(conv2d.spec(4, 8, kernel_size=3, padding=1), weight_bits=2, input_bits=4, signed=False),
+    }
+    return whole([], edits)
+
+
 def _surp(mode: str, pruned: float) -> Compressed:
     """All parameters by one pass over magnitudes that are integers over 1024; those up to `pruned` are zero."""
     codec = codecs.get(f"surp.{mode}")
@@ -275,6 +295,7 @@ SAMPLES: dict[str, Callable[[], Compressed]] = {
     "mask": _mask,
     "ntk.packed": lambda: _ntk("packed"),
     "ntk.seeded": lambda: _ntk("seeded"),
+    "quantised": _quantised,
     "raw": _raw,
     "sparse": _sparse,
     "surp.rounds": lambda: _surp("rounds", 0.1),
