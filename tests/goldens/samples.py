@@ -191,7 +191,9 @@ def _quantised() -> Compressed:
     edits = {
         "0": quantised_layer.spec(first, weight_bits=8, input_bits=0, signed=False),
         "2": quantised_layer.spec(second, weight_bits=4, input_bits=2, signed=True),
-        "3": quantised_layer.spec(conv2d.spec(4, 8, kernel_size=3, padding=1), weight_bits=2, input_bits=4, signed=False),
+        "3": quantised_layer.spec(
+            conv2d.spec(4, 8, kernel_size=3, padding=1), weight_bits=2, input_bits=4, signed=False
+        ),
     }
     return whole([], edits)
 
