@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from methods.families.structured import cost
+import methods.families.structured.cost as cost
 
 
 class Ranks:
