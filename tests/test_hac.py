@@ -21,7 +21,18 @@ from benchmarks.evaluation import work
 from methods import hac
 from methods.hac.canonical import LONGEST, Code, code_lengths, pack, unpack
 from methods.hac.coding import dictionary, part
-from methods.hac.formats import CODED, FORMATS, all_bits, lengths_of, sparse, symbols_of
+from methods.hac.formats import (
+    CODED,
+    FORMATS,
+    all_bits,
+    choose,
+    group_bits,
+    lengths_of,
+    read,
+    sparse,
+    symbols_of,
+    written,
+)
 from methods.hac.layers import kept, sources
 from methods.hac.modules import HuffmanLinear, described
 from methods.hac.notes import psi
@@ -122,6 +133,54 @@ def test_matrices_of_one_symbol_and_of_very_many() -> None:
     for weights in ([zeros], [ones], [zeros, ones], [many], [more], [twice], [zeros, twice]):
         found = coded(weights, [0] * len(weights))
         assert all(np.array_equal(a, b) for a, b in zip(weights, decoded(found, weights), strict=True))
+
+
+@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize("density", [0.0, 0.3, 1.0])
+@pytest.mark.parametrize("values", [1, 9])
+def test_a_format_that_is_not_the_shortest_decodes_too(name: Any, density: float, values: int) -> None:
+    """Matrices of one symbol, empty ones, and sizes of 1."""
+    for rows, columns in ((1, 1), (1, 30), (30, 1), (300, 20)):
+        weight = matrix(rows, columns, values, density)
+        known = dictionary([weight])
+        lengths = lengths_of([(name, symbols_of(weight, known))], len(known)).get(name, np.zeros(1))
+        code = Code.of(lengths) if lengths.any() else None
+        assert np.array_equal(read(name, written(name, weight, known, code), weight.shape, known, code), weight)
+
+
+def test_a_decoder_with_a_tree_reads_the_same_symbols() -> None:
+    """Bit by bit, from the codes as texts."""
+    symbols = np.random.default_rng(0).zipf(1.4, (6, 90)).clip(0, 40).astype(np.int32)
+    code = Code.of(code_lengths(np.bincount(symbols.reshape(-1))))
+    pairs = enumerate(zip(code.codes.tolist(), code.lengths.tolist(), strict=True))
+    known = {f"{number:0{length}b}": symbol for symbol, (number, length) in pairs if length}
+    words, ends = pack(symbols, code)
+    found, begun, stops = [], "", []
+    for at, bit in enumerate("".join(f"{word:032b}" for word in words.tolist())):
+        begun += bit
+        if begun in known and len(found) < symbols.size:
+            found.append(known[begun])
+            begun = ""
+            if len(found) % 90 == 0:
+                stops.append(at + 1)
+    assert found == symbols.reshape(-1).tolist() and stops == ends.tolist()
+
+
+def test_the_choice_is_no_worse_than_any_pair_of_formats() -> None:
+    """Two matrices that share a dictionary, against all pairs; the codes count, too."""
+    worse = 0
+    for seed in range(40):
+        draw = np.random.default_rng(seed)
+        group = [
+            symbols_of(weight, np.unique(weight[weight != 0]))
+            for weight in (
+                matrix(int(draw.integers(2, 300)), 20, 30, float(draw.choice([0.02, 0.3, 1])), seed) for _ in "ab"
+            )
+        ]
+        known = int(max(symbols.max() for symbols in group))
+        best = min(group_bits(pair, group, known) for pair in itertools.product(FORMATS, repeat=2))
+        worse += group_bits(choose(group, known), group, known) > 1.03 * best
+    assert worse == 0
 
 
 def test_each_format_is_chosen_where_it_is_the_shortest() -> None:
@@ -247,12 +306,32 @@ def test_a_module_with_other_tables_reads_nothing_else(change: str) -> None:
     module = compressed(layer, "shac")
     assert isinstance(module, HuffmanLinear)
     tensor = getattr(module, change)
-    tensor.fill_(2**31 - 1 if change == "ends" else 255)
-    if change == "ends":
-        assert module(torch.randn(3, 40)).isfinite().all()
-    else:
+    for value in (2**31 - 1, -(2**31), -1) if change == "ends" else (255,):
+        tensor.fill_(value)
         with pytest.raises(BitstreamError, match="damaged"):
             module(torch.randn(3, 40))
+
+
+def test_counts_below_zero_and_inputs_of_another_width_are_refused() -> None:
+    layer = nn.Linear(300, 4)
+    layer.weight = nn.Parameter(torch.from_numpy(matrix(300, 4, 6, 0.05)))
+    module = compressed(layer, "shac")
+    assert isinstance(module, HuffmanLinear) and module.counts is not None
+    for features in (7, 301):
+        with pytest.raises(ValueError, match="300 features"):
+            module(torch.randn(2, features))
+    assert module(torch.randn(0, 300)).shape == (0, 4)
+    total = int(module.counts.sum())
+    module.counts.copy_(torch.tensor([32000, -32000, total, 0]))
+    with pytest.raises(BitstreamError, match="damaged"):
+        module(torch.randn(2, 300))
+    for wrong in (
+        {"size": 4, "known": 3},
+        {"size": 4000, "known": 3, "entries": 1300},
+        {"size": 4, "known": 3, "entries": 40},
+    ):
+        with pytest.raises(ValueError, match="size has to"):
+            hac.MODULES["linear"].build({"in_features": 300, "out_features": 4, **wrong}, [])
 
 
 def test_streams_that_no_encoder_writes_are_refused() -> None:
@@ -274,6 +353,8 @@ def test_streams_that_no_encoder_writes_are_refused() -> None:
     for meta in (
         {"values": [2**17, 1]},
         {"groups": [0, 0, 7]},
+        {"groups": [0, 0, 0]},
+        {"formats": [2, 2, 2]},
         {"formats": [0, 0, 9]},
         {"codes": [[1], [1]]},
         {"packed": []},
@@ -320,7 +401,7 @@ def test_the_step_of_a_grid_is_the_smallest() -> None:
 def test_priced_clusters_are_those_of_all_costs(price: float) -> None:
     """Against the definition: every weight takes the centre of the lowest |w − c| − λ log p; then centres are means."""
     weights, most = np.sort(np.random.default_rng(0).standard_normal(400)), 10
-    bounds = _priced(weights, most, price)[1]
+    centres, bounds = _priced(weights, most, price)
     parts = np.split(weights, np.linspace(0, 400, PARTS * most + 1).round().astype(int)[1:-1])
     means, shares, before = np.array([own.mean() for own in parts]), np.array([len(own) / 400 for own in parts]), np.inf
     for _ in range(30):
@@ -333,6 +414,7 @@ def test_priced_clusters_are_those_of_all_costs(price: float) -> None:
         means = np.array([weights[chosen == j].mean() for j in range(chosen.max() + 1)])
         shares = np.bincount(chosen) / 400
     assert np.array_equal(chosen, np.searchsorted(bounds, weights))
+    assert centres.tolist() == pytest.approx([weights[chosen == j].mean() for j in range(chosen.max() + 1)])
     assert sorted(PRICES, reverse=True) == PRICES
 
 

@@ -111,6 +111,8 @@ def unsupported(task: Task, config: Config) -> str | None:
         found = weights(blueprint.skeleton(task.architecture, task.arguments, {}, {}))
     except MethodError as error:
         return str(error)
+    if config.memory == "compressed" and not found["dense"]:
+        return f"{task.architecture} has no linear layer that could stay compressed in memory"
     for point in config.points:
         if not any(found[kind] and any(_of(point, kind)) for kind in KINDS):
             return (
@@ -130,7 +132,7 @@ def compress(task: Task, config: Config, run: Run) -> Iterator[Compressed]:
     items = 0 if trains(run.budget) else config.recalibrate
     known = control_variate.control(task.reference(), task, items)
     for point in config.points:
-        label = " ".join(f"{number:g}" for number in point)
+        label = " ".join(map(str, point))
         network = task.reference()
         names = weights(network)
         masks: dict[str, Tensor] = {}
@@ -152,13 +154,13 @@ def compress(task: Task, config: Config, run: Run) -> Iterator[Compressed]:
         control_variate.correct(network, task, items, known)
         coded = {name: values for name, values in storage.matrices(storage.tensors(network)).items()}
         numbers = _groups(list(coded), names, config.scope)
-        slim, parts = Slim(), []
+        slim, parts, kept_small = Slim(), [], None
         if config.memory == "compressed":
-            slim, parts = resident(network, {name: numbers[name] for name in names["dense"]})
+            slim, parts, kept_small = resident(network, {name: numbers[name] for name in names["dense"]})
             coded = {name: values for name, values in coded.items() if name not in names["dense"]}
         if coded:
             parts.append(part(list(coded), list(coded.values()), [numbers[name] for name in coded]))
-        said = notes(network, names, config.scope)
+        said = notes(network, names, config.scope, kept_small)
         labels = dict(zip(("dense_pruned", "dense_values", "conv_pruned", "conv_values"), point, strict=True))
         yield describe(task, slim.realise(task, network), slim, parts, labels, said)
 

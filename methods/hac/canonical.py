@@ -6,51 +6,15 @@ Symbols are numbered from 0. A stream is a sequence of 32-bit words that are fil
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
-import numba
 import numpy as np
-import numpy.typing as npt
 
 from benchmarks.errors import BitstreamError
+from methods.hac.kernels import Array, depths, read_places, write
 
-Array = npt.NDArray[Any]
 WORD = 32  # bits
 LONGEST = 32  # bits of a code
 STEP = 12  # bits that the table of a decoder looks up
-_compiled = numba.njit(cache=True)
-_inlined = numba.njit(inline="always")
-
-
-@_compiled
-def _depths(counts: Array) -> None:
-    """Replace counts in rising order by the lengths of their codes, in place (Moffat and Katajainen 1995)."""
-    n = len(counts)
-    root, leaf = 0, 2
-    counts[0] += counts[1]
-    for at in range(1, n - 1):
-        for second in range(2):
-            if leaf >= n or (root < at and counts[root] < counts[leaf]):
-                taken = counts[root]
-                counts[root] = at
-                root += 1
-            else:
-                taken = counts[leaf]
-                leaf += 1
-            counts[at] = counts[at] + taken if second else taken
-    counts[n - 2] = 0
-    for at in range(n - 3, -1, -1):
-        counts[at] = counts[counts[at]] + 1
-    free, used, depth, root, at = 1, 0, 0, n - 2, n - 1
-    while free > 0:
-        while root >= 0 and counts[root] == depth:
-            used += 1
-            root -= 1
-        while free > used:
-            counts[at] = depth
-            at -= 1
-            free -= 1
-        free, used, depth = 2 * used, 0, depth + 1
 
 
 def code_lengths(counts: Array) -> Array:
@@ -65,13 +29,11 @@ def code_lengths(counts: Array) -> Array:
         lengths[order] = 1
         return lengths
     ordered = counts[order].astype(np.int64)
-    depths = ordered.copy()
-    _depths(depths)
-    while depths.max() > LONGEST:
+    found = depths(ordered.copy())
+    while found.max() > LONGEST:
         ordered = ordered // 2 + 1
-        depths = ordered.copy()
-        _depths(depths)
-    lengths[order] = depths
+        found = depths(ordered.copy())
+    lengths[order] = found
     return lengths
 
 
@@ -134,51 +96,6 @@ def _table(first: Array, start: Array, longest: int) -> Array:
     return np.stack([place, length], axis=1).astype(np.int32)
 
 
-@_inlined
-def window(words: Array, at: int, longest: int) -> Any:
-    """The `longest` bits of a stream from bit `at` on; bits after its end are 0."""
-    word = at >> 5
-    high = np.uint64(words[word]) if word < len(words) else np.uint64(0)
-    low = np.uint64(words[word + 1]) if word + 1 < len(words) else np.uint64(0)
-    both = (high << np.uint64(32)) | low
-    return np.int64((both << np.uint64(at & 31)) >> np.uint64(64 - longest))
-
-
-@_inlined
-def symbol(bits: int, table: Array, first: Array, start: Array, longest: int, step: int) -> Any:
-    """(place in the order of symbols, length) of the code at the start of `longest` bits."""
-    entry = bits >> (longest - step)
-    length = table[entry, 1]
-    if length <= step:
-        return table[entry, 0], length
-    while length < longest and bits >= first[length + 1]:
-        length += 1
-    return start[length] + ((bits - first[length]) >> (longest - length)), length
-
-
-@_compiled
-def _pack(symbols: Array, codes: Array, lengths: Array, words: Array, ends: Array) -> None:
-    buffer, filled, at, total = np.uint64(0), 0, 0, 0
-    columns, rows = symbols.shape
-    for column in range(columns):
-        for row in range(rows):
-            number = symbols[column, row]
-            if number < 0:
-                continue
-            length = lengths[number]
-            buffer = (buffer << np.uint64(length)) | codes[number]
-            filled += length
-            total += length
-            if filled >= 32:
-                filled -= 32
-                words[at] = buffer >> np.uint64(filled)
-                buffer &= (np.uint64(1) << np.uint64(filled)) - np.uint64(1)
-                at += 1
-        ends[column] = total
-    if filled:
-        words[at] = buffer << np.uint64(32 - filled)
-
-
 def pack(symbols: Array, code: Code) -> tuple[Array, Array]:
     """The stream of symbols (columns, rows), column after column, as uint32 words, and where each column ends, in bits.
 
@@ -188,31 +105,17 @@ def pack(symbols: Array, code: Code) -> tuple[Array, Array]:
     lengths = code.lengths.astype(np.int64)
     total = int(lengths[kept].sum())
     words, ends = np.zeros(-(-total // WORD), np.uint32), np.zeros(len(symbols), np.int64)
-    _pack(symbols, code.codes, lengths, words, ends)
+    write(symbols, code.codes, lengths, words, ends)
     return words, ends
-
-
-@_compiled
-def _unpack(
-    words: Array, table: Array, first: Array, start: Array, longest: int, step: int, known: int, found: Array
-) -> int:
-    """Fill `found` with places in the order of symbols; returns the bits that they take, or −1 for a code that is not one."""
-    at, last = 0, 32 * len(words)
-    for number in range(len(found)):
-        place, length = symbol(window(words, at, longest), table, first, start, longest, step)
-        at += length
-        if place >= known or at > last:
-            return -1
-        found[number] = place
-    return at
 
 
 def unpack(words: Array, code: Code, count: int) -> Array:
     """The first `count` symbols of a stream, int32; raises BitstreamError for a stream that `pack` can't have written."""
     found = np.empty(count, np.int32)
     step = min(code.longest, STEP)
-    read = _unpack(words, code.table, code.first, code.start, code.longest, step, len(code.order), found)
+    read = read_places(words, code.table, code.first, code.start, code.longest, step, found)
     padding = WORD * len(words) - read
-    if read < 0 or padding >= WORD or (padding and int(words[-1]) & ((1 << padding) - 1)):
+    alone = len(code.order) == 1  # its code is a 0, and a 1 is none
+    if read < 0 or padding >= WORD or (padding and int(words[-1]) & ((1 << padding) - 1)) or (alone and words.any()):
         raise BitstreamError("a stream of Huffman codes does not hold the promised weights: the file is damaged")
     return code.order[found]

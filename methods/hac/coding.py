@@ -14,7 +14,7 @@ from benchmarks.bitstream.bytesio import join_blocks, split_blocks
 from benchmarks.bitstream.codecs.index import decode_indices, encode_indices
 from benchmarks.bitstream.codecs.raw import from_floats, to_floats
 from benchmarks.errors import BitstreamError
-from methods.hac.canonical import LONGEST, Array, Code
+from methods.hac.canonical import LONGEST, Code
 from methods.hac.formats import (
     CODED,
     FORMATS,
@@ -27,6 +27,7 @@ from methods.hac.formats import (
     symbols_of,
     written,
 )
+from methods.hac.kernels import Array
 from methods.interface import Coded, Part
 
 LARGEST_DICTIONARY = 2**16  # values
@@ -75,6 +76,12 @@ class Group:
         codes = {name: Code.of(own) for name, own in lengths.items() if own.any()}
         return cls(chosen, matrices, values, codes)
 
+    @property
+    def lengths(self) -> list[tuple[bool, bytes]]:
+        """(packed?, bytes) of the lengths of each code."""
+        codes = (self.codes[name] for name in CODED if name in self.codes)
+        return [encode_indices(code.lengths.astype(np.int64), LONGEST + 1) for code in codes]
+
     def streams(self) -> list[tuple[bytes, bytes]]:
         """(values, indices) of each matrix."""
         return [
@@ -94,9 +101,7 @@ def encode(part: Part) -> Coded:
     formats = {number: iter(group.formats) for number, group in zip(order, groups, strict=True)}
     streams = {number: iter(group.streams()) for number, group in zip(order, groups, strict=True)}
     streamed = [next(streams[number]) for number in numbers]
-    lengths = [
-        encode_indices(code.lengths.astype(np.int64), LONGEST + 1) for group in groups for code in _in_order(group)
-    ]
+    lengths = [one for group in groups for one in group.lengths]
     meta = {
         "groups": [order.index(number) for number in numbers],
         "formats": [FORMATS.index(next(formats[number])) for number in numbers],
@@ -116,17 +121,14 @@ def encode(part: Part) -> Coded:
     )
 
 
-def _in_order(group: Group) -> list[Code]:
-    return [group.codes[name] for name in CODED if name in group.codes]
-
-
 def decode(meta: Mapping[str, Any], streams: list[bytes], shapes: list[tuple[int, ...]]) -> list[Array]:
     sizes, numbers, formats = meta["values"], meta["groups"], meta["formats"]
     groups = len(sizes)
     if (
         len(streams) != 4
         or not len(shapes) == len(numbers) == len(formats)
-        or len(meta["codes"]) != groups
+        or [len(flags) for flags in meta["codes"]] != [len(CODED)] * groups
+        or len(meta["packed"]) != sum(map(sum, meta["codes"]))
         or any(type(size) is not int or not 0 <= size <= LARGEST_DICTIONARY for size in sizes)
         or any(type(number) is not int or not 0 <= number < groups for number in numbers)
         or any(type(name) is not int or not 0 <= name < len(FORMATS) for name in formats)
@@ -136,7 +138,7 @@ def decode(meta: Mapping[str, Any], streams: list[bytes], shapes: list[tuple[int
     if values.size != sum(sizes):
         raise BitstreamError("the dictionaries do not have the sizes in the header: the file is damaged")
     dictionaries = np.split(values, np.cumsum(sizes)[:-1])
-    codes = _codes(meta, streams[1])
+    codes = _codes(meta, streams[1], {(number, FORMATS[name]) for number, name in zip(numbers, formats, strict=True)})
     known = [matrix_shape(shape) for shape in shapes]
     pairs = zip(*(split_blocks(stream, len(shapes)) for stream in streams[2:]), strict=True)
     return [
@@ -145,19 +147,21 @@ def decode(meta: Mapping[str, Any], streams: list[bytes], shapes: list[tuple[int
     ]
 
 
-def _codes(meta: Mapping[str, Any], stream: bytes) -> list[dict[Format, Code]]:
-    """The Huffman codes of each group."""
-    wanted = [(size, [bool(one) for one in used]) for size, used in zip(meta["values"], meta["codes"], strict=True)]
-    if any(len(used) != len(CODED) for _, used in wanted):
-        raise BitstreamError("a part of matrices is malformed: the file is damaged")
-    count = sum(sum(used) for _, used in wanted)
-    if len(meta["packed"]) != count:
-        raise BitstreamError("a part of matrices is malformed: the file is damaged")
-    blocks = zip(meta["packed"], split_blocks(stream, count), strict=True)
-    found = []
-    for size, used in wanted:
-        lengths = {name: next(blocks) for name, one in zip(CODED, used, strict=True) if one}
-        found.append({n: Code.of(decode_indices(bool(p), b, size + 1, LONGEST + 1)) for n, (p, b) in lengths.items()})
+def _codes(meta: Mapping[str, Any], stream: bytes, used: set[tuple[int, Format]]) -> list[dict[Format, Code]]:
+    """The Huffman codes of each group; each one has to be `used` by a matrix."""
+    wanted = [
+        (number, name)
+        for number, flags in enumerate(meta["codes"])
+        for name, flag in zip(CODED, flags, strict=True)
+        if flag
+    ]
+    if not set(wanted) <= used or {number for number, _ in used} != set(range(len(meta["values"]))):
+        raise BitstreamError("a part of matrices has codes or groups that no matrix uses: the file is damaged")
+    blocks = zip(meta["packed"], split_blocks(stream, len(wanted)), strict=True)
+    found: list[dict[Format, Code]] = [{} for _ in meta["values"]]
+    for (number, name), (packed, block) in zip(wanted, blocks, strict=True):
+        lengths = decode_indices(bool(packed), block, meta["values"][number] + 1, LONGEST + 1)
+        found[number][name] = Code.of(lengths)
     return found
 
 

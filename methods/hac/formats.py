@@ -1,8 +1,8 @@
 """What each format of a matrix takes, and its streams: HAC, sHAC, compressed sparse columns (CSC), index map, dense.
 
-A matrix is given by symbols (columns m, rows n): the outputs of a layer are its columns, which follow one another. Symbol 0 is
-the value zero, symbol j the value j − 1 of the dictionary that the matrices of a group share. Indices take the 8, 16 or 32
-bits that the number of rows needs (official code of Marinò et al. 2023).
+A matrix is given by symbols (columns m, rows n): the first axis of a weight are its columns, which follow one another.
+Symbol 0 is the value zero (also −0), symbol j the value j − 1 of the dictionary that the matrices of a group share. Indices
+take the 8, 16 or 32 bits that the number of rows needs (official code of Marinò et al. 2023).
 """
 
 from __future__ import annotations
@@ -14,10 +14,12 @@ import numpy as np
 
 from benchmarks.bitstream.bytesio import read_fixed, write_fixed
 from benchmarks.errors import BitstreamError
-from methods.hac.canonical import WORD, Array, Code, code_lengths, pack, unpack
+from methods.hac.canonical import WORD, Code, code_lengths, pack, unpack
+from methods.hac.kernels import Array
 
 Format: TypeAlias = Literal["hac", "shac", "csc", "map", "dense"]
 FORMATS: tuple[Format, ...] = get_args(Format)
+LENGTH = 6  # bits of the length of a code
 CODED: tuple[Format, ...] = ("hac", "shac")  # by Huffman codes
 SHARED: tuple[Format, ...] = ("hac", "shac", "map")  # with values from the dictionary
 
@@ -75,16 +77,31 @@ def lengths_of(chosen: Iterable[tuple[Format, Array]], known: int) -> dict[Forma
 
 
 def choose(group: Sequence[Array], known: int) -> list[Format]:
-    """The shortest format of each matrix of a group, under the codes of all its matrices.
+    """A format for each matrix of a group: the shortest choice of four, with the dictionary and the codes.
 
-    No matrix uses the dictionary if that and the codes take more than they save.
+    In each, the shortest format of a matrix is taken under codes for all matrices. The four allow both Huffman formats, one of
+    them, or no dictionary at all.
     """
-    codes = lengths_of([(name, symbols) for name in CODED for symbols in group], known)
-    found = [all_bits(symbols, known, codes) for symbols in group]
-    chosen = [_shortest(one) for one in found]
-    apart = [_shortest({name: bits for name, bits in one.items() if name not in SHARED}) for one in found]
-    spent = WORD * known + sum(one[name] for one, name in zip(found, chosen, strict=True))
-    return chosen if spent <= sum(one[name] for one, name in zip(found, apart, strict=True)) else apart
+    best, least = [_shortest(plain_bits(np.count_nonzero(symbols), *symbols.shape)) for symbols in group], None
+    candidates = [best]
+    for allowed in (CODED, CODED[:1], CODED[1:]):
+        codes = lengths_of([(name, symbols) for name in allowed for symbols in group], known)
+        names = [name for name in FORMATS if name not in CODED or name in allowed]
+        found = [all_bits(symbols, known, codes) for symbols in group]
+        candidates.append([_shortest({name: bits[name] for name in names}) for bits in found])
+    for chosen in candidates:
+        bits = group_bits(chosen, group, known)
+        if least is None or bits < least:
+            best, least = chosen, bits
+    return best
+
+
+def group_bits(chosen: Sequence[Format], group: Sequence[Array], known: int) -> int:
+    """Bits of the matrices of a group in the `chosen` formats, with the dictionary and LENGTH bits for each code length."""
+    codes = lengths_of(zip(chosen, group, strict=True), known)
+    streams = sum(all_bits(own, known, codes)[name] for name, own in zip(chosen, group, strict=True))
+    used = sum(name in chosen for name in CODED)
+    return streams + WORD * known * any(name in SHARED for name in chosen) + LENGTH * (known + 1) * used
 
 
 def plain(matrix: Array) -> Format:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from methods.families import storage
-from methods.hac.canonical import Array
+from methods.hac.kernels import Array
 from methods.hac.sharing import Rule, shared
 
 Kind: TypeAlias = Literal["dense", "convolutional"]
@@ -33,7 +33,7 @@ def kept(network: nn.Module, names: Sequence[str], percentile: float) -> dict[st
     for name in names:
         weight = network.get_parameter(name)
         mask = torch.from_numpy(np.asarray(weight.abs() > float(np.percentile(weight.abs().numpy(), percentile))))
-        weight.mul_(mask)
+        weight.masked_fill_(~mask, 0)
         masks[name] = mask
     return masks
 

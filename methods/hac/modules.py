@@ -12,8 +12,9 @@ from torch import Tensor, nn
 
 from benchmarks.bitstream.bounds import SIZE, checked, flag, no_children, whole
 from benchmarks.bitstream.codecs import index, raw
-from methods.hac.canonical import Array, Code, pack
+from methods.hac.canonical import Code, pack
 from methods.hac.formats import Format, sparse, symbols_of
+from methods.hac.kernels import Array
 from methods.hac.product import product
 from methods.interface import ModuleSpec, Part
 
@@ -33,6 +34,10 @@ class HuffmanLinear(nn.Module):
         super().__init__()
         if size % 4:
             raise ValueError("size has to be a multiple of 4: a stream consists of words")
+        coded = in_features * out_features if entries is None else entries
+        if coded > min(8 * size, in_features * out_features):
+            raise ValueError("size has to hold at least a bit for each coded weight")
+        self.in_features = in_features
         self.values = nn.Parameter(torch.empty(known))
         self.bias = nn.Parameter(torch.empty(out_features)) if bias else None
         self.register_buffer("stream", torch.empty(size, dtype=torch.uint8))
@@ -43,11 +48,14 @@ class HuffmanLinear(nn.Module):
         self.register_buffer("places", None if entries is None else torch.empty(entries, dtype=kind))
 
     def forward(self, x: Tensor) -> Tensor:
+        if x.shape[-1] != self.in_features:
+            msg = f"the layer takes {self.in_features} features, not {x.shape[-1]}"
+            raise ValueError(msg)
         flat = x.reshape(-1, x.shape[-1]).float()
         found: Tensor = product(flat, self.stream, self.ends, self.lengths, self.values, self.counts, self.places)
         if self.bias is not None:
             found = found + self.bias
-        return found.reshape(*x.shape[:-1], -1)
+        return found.reshape(*x.shape[:-1], found.shape[-1])
 
 
 def _integer(most: int) -> torch.dtype:

@@ -5,6 +5,7 @@ Each weight is decoded once for a batch. Columns are independent, so that thread
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import numba
@@ -14,62 +15,14 @@ from torch import Tensor
 from torch.utils.flop_counter import flop_registry
 
 from benchmarks.errors import BitstreamError
-from methods.hac.canonical import STEP, Array, Code, symbol, window
+from methods.hac.canonical import STEP, WORD, Code
+from methods.hac.kernels import hac, shac
 
 
-@numba.njit(parallel=True, cache=True)
-def _hac(
-    words: Array,
-    ends: Array,
-    table: Array,
-    first: Array,
-    start: Array,
-    longest: int,
-    step: int,
-    values: Array,
-    x: Array,
-) -> Array:
-    rows, batch = x.shape
-    out = np.zeros((len(ends), batch), np.float32)
-    for column in numba.prange(len(ends)):
-        total = out[column]
-        at = ends[column - 1] if column else 0
-        for row in range(rows):
-            place, length = symbol(window(words, at, longest), table, first, start, longest, step)
-            at += length
-            value = values[place]
-            if value != 0:
-                for item in range(batch):
-                    total[item] += value * x[row, item]
-    return out
-
-
-@numba.njit(parallel=True, cache=True)
-def _shac(
-    words: Array,
-    ends: Array,
-    table: Array,
-    first: Array,
-    start: Array,
-    longest: int,
-    step: int,
-    values: Array,
-    x: Array,
-    begin: Array,
-    places: Array,
-) -> Array:
-    batch = x.shape[1]
-    out = np.zeros((len(ends), batch), np.float32)
-    for column in numba.prange(len(ends)):
-        total = out[column]
-        at = ends[column - 1] if column else 0
-        for entry in range(begin[column], begin[column + 1]):
-            place, length = symbol(window(words, at, longest), table, first, start, longest, step)
-            at += length
-            value, row = values[place], places[entry]
-            for item in range(batch):
-                total[item] += value * x[row, item]
-    return out
+@functools.lru_cache(maxsize=256)
+def _code(lengths: bytes) -> Code:
+    """The tables of a layer are made once."""
+    return Code.of(np.frombuffer(lengths, np.uint8))
 
 
 @torch.library.custom_op("ratebench::hac_product", mutates_args=())
@@ -87,20 +40,22 @@ def product(
     `values` (k,) are the non-zero ones; `ends` (columns,) the bits before the end of each column. For sHAC, `counts` (columns,)
     are the non-zero entries of each column and `places` their rows, for HAC None. Raises BitstreamError for a broken code.
     """
-    code = Code.of(lengths.cpu().numpy())
+    code = _code(lengths.cpu().numpy().tobytes())
     full = np.concatenate([np.zeros(1, np.float32), values.detach().cpu().numpy()])[code.order]
     words = stream.cpu().numpy().view("<u4")
     turned = np.ascontiguousarray(x.detach().cpu().numpy().T)
-    tables = code.table, code.first, code.start, code.longest, min(code.longest, STEP)
     bits = ends.cpu().numpy().astype(np.int64)
+    if (bits < 0).any() or (np.diff(bits) < 0).any() or (bits > WORD * len(words)).any():
+        raise BitstreamError("columns of a compressed matrix begin beyond its stream: the file is damaged")
+    numba.set_num_threads(min(torch.get_num_threads(), numba.config.NUMBA_NUM_THREADS))
+    tables = code.table, code.first, code.start, code.longest, min(code.longest, STEP)
     if counts is None or places is None:
-        out = _hac(words, bits, *tables, full, turned)
+        out = hac(words, bits, *tables, full, turned)
     else:
-        begin = np.concatenate([[0], np.cumsum(counts.cpu().numpy(), dtype=np.int64)])
-        rows = places.cpu().numpy()
-        if begin[-1] != len(rows) or (begin < 0).any() or not ((rows >= 0) & (rows < len(turned))).all():
+        own, rows = counts.cpu().numpy().astype(np.int64), places.cpu().numpy()
+        if (own < 0).any() or own.sum() != len(rows) or not ((rows >= 0) & (rows < len(turned))).all():
             raise BitstreamError("a sparse matrix has rows beyond its size: the file is damaged")
-        out = _shac(words, bits, *tables, full, turned, begin, rows)
+        out = shac(words, bits, *tables, full, turned, np.concatenate([[0], np.cumsum(own)]), rows)
     return torch.from_numpy(np.ascontiguousarray(out.T)).to(x.device)
 
 

@@ -11,11 +11,12 @@ from typing import Literal, TypeAlias
 
 import numpy as np
 
-from methods.hac.canonical import Array
+from methods.hac.kernels import Array
 
 Rule: TypeAlias = Literal["cws", "pws", "uq", "ecsq"]
 Shared: TypeAlias = tuple[Array, Array]  # values, and the number of each weight's value
 ITERATIONS = 30  # of ECSQ, at most
+MOST_ROUNDS = 1000  # of k-means
 FIRST_STEP, STEP, LAST_STEP = 1e-4, 5e-4, 1.0  # of the grid of UQ
 PRICES = [mantissa * 10.0**power for power in range(-1, -14, -1) for mantissa in (5, 2, 1)]  # λ of ECSQ, falling
 PARTS = 3  # initial intervals of ECSQ for each wanted value
@@ -47,7 +48,7 @@ def clusters(weights: Array, most: int, zeros: int) -> Shared:
     sums = np.concatenate([[0.0], np.cumsum(ordered)])
     centres = np.unique(np.quantile(weights, (np.arange(most) + 0.5) / most))
     edges = np.zeros(0)
-    while True:
+    for _ in range(MOST_ROUNDS):
         bounds = np.searchsorted(ordered, (centres[1:] + centres[:-1]) / 2)
         if np.array_equal(bounds, edges):
             break
@@ -103,11 +104,10 @@ def _priced(ordered: Array, most: int, price: float) -> Shared:
     """(centres, bounds between their weights) that lower mean |w − c| − λ log p, from equal parts; empty clusters go."""
     sums = np.concatenate([[0.0], np.cumsum(ordered)])
     ends = np.unique(np.linspace(0, len(ordered), PARTS * most + 1).round().astype(np.int64))
+    centres = np.diff(sums[ends]) / np.diff(ends)
     before = np.inf
     for _ in range(ITERATIONS):
         counts = np.diff(ends)
-        ends, counts = np.concatenate([[0], ends[1:][counts > 0]]), counts[counts > 0]
-        centres = np.diff(sums[ends]) / counts
         costs = -price * np.log(counts / len(ordered))
         centres, costs = _undominated(centres, costs)
         bounds = (centres[1:] + centres[:-1] + np.diff(costs)) / 2
@@ -117,6 +117,7 @@ def _priced(ordered: Array, most: int, price: float) -> Shared:
         centres, costs = centres[used], costs[used]
         bounds = (centres[1:] + centres[:-1] + np.diff(costs)) / 2
         ends = np.concatenate([[0], np.searchsorted(numbers, np.arange(1, len(centres))), [len(ordered)]])
+        centres = np.diff(sums[ends]) / np.diff(ends)
         if len(centres) <= most or not cost < before:
             break
         before = cost
