@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from benchmarks import bitstream, networks, tasks
 from benchmarks.bitstream.modules.quantised_layer import QuantisedLayer, unit, value
+from benchmarks.errors import MethodError
 from benchmarks.evaluation import bops, measure
 from methods.baselines import ptq, qat
 from methods.families import quantised_activations as layers
@@ -177,6 +178,52 @@ def test_signed_inputs_have_levels_below_zero() -> None:
     seen = layers.seen(network, task, 50, ["3", "7", "12"])
     assert [seen[path].signed for path in ("3", "7", "12")] == [True, False, False]
     assert all(0 < len(found.sample) <= layers.SAMPLE for found in seen.values())
+
+
+def test_a_sample_sees_all_features_and_the_largest_input() -> None:
+    """A linear layer's features lie at one distance. Wrong code that this finds: every n-th value."""
+    network = nn.Sequential(nn.Flatten(), nn.Linear(64, 512), nn.Linear(512, 10))
+    with torch.no_grad():
+        network[1].weight.zero_()
+        network[1].bias.copy_(torch.arange(512.0))
+    task = tasks.load("digits", "digits_cnn")
+    found = layers.seen(network, task, 500, ["1", "2"])["2"].sample
+    assert len(found.unique()) > 500 and float(found.max()) == 511
+    again = layers.seen(network, task, 500, ["1", "2"])["2"].sample
+    assert torch.equal(found, again)
+
+
+def test_a_layer_that_is_not_called_is_named() -> None:
+    network = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+    network[1].register_module("unused", nn.Linear(3, 3))
+    with pytest.raises(MethodError, match=r"1\.unused is not called"):
+        layers.seen(network, tasks.load("digits", "digits_cnn"), 10, ["1", "1.unused"])
+
+
+def test_what_lies_before_the_first_layer_leaves_its_inputs_at_8_bits() -> None:
+    """Padding or flattening. Wrong code that this finds: 32 bits where the input is another tensor."""
+    first = QuantisedLayer(nn.Linear(64, 20), 8, 0, False)
+    network = nn.Sequential(nn.Flatten(), first, QuantisedLayer(nn.Linear(20, 10), 8, 8, False))
+    with torch.no_grad():
+        for module in network[1:]:
+            module.layer.weight.fill_(0.5)  # type: ignore[union-attr,operator]
+        network[2].clip.fill_(1)  # type: ignore[union-attr,operator]
+    assert bops.count(network, torch.ones(1, 1, 8, 8)) == 64 * (64 * 20 + 20 * 10)
+
+
+@pytest.mark.parametrize("clip", [0.0, -1.0])
+@pytest.mark.parametrize("signed", [True, False])
+def test_a_range_that_no_training_gives_makes_inputs_zero(clip: float, signed: bool) -> None:
+    module = QuantisedLayer(nn.Linear(4, 2, bias=False), 8, 4, signed)
+    with torch.no_grad():
+        module.clip.fill_(clip)  # type: ignore[union-attr]
+        assert float(module(torch.tensor([[0.0, 1.0, -1.0, 3.0]])).abs().max()) < 1e-30
+
+
+def test_a_convolution_at_the_end_is_not_normalised() -> None:
+    network = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.Conv2d(4, 4, 3), nn.Conv2d(4, 10, 1))
+    assert "linear layer at the end" in str(layers.obstacle(network, normalise=True))
+    assert layers.obstacle(network, normalise=False) is None
 
 
 @pytest.mark.parametrize("key", ["qat", "ptq"])

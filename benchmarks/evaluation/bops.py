@@ -23,9 +23,9 @@ def count(network: nn.Module, example: Tensor) -> int:
     """Bit operations for one item of the size of `example` (1, …), zeros included.
 
     Weights and inputs count with the bits of their `QuantisedLayer`, and otherwise with 32. A weight with more different
-    values than its bits allow counts with what these values need. A `QuantisedLayer` that reads the network's own input,
-    images of 8 bits per value, counts it with 8. Products outside of convolutions and linear layers count with 32 bits on
-    both sides.
+    values than its bits allow counts with what these values need. The layer that is called first reads images of 8 bits per
+    value, and counts with them if it is a `QuantisedLayer` that leaves its inputs as they are. Products outside of
+    convolutions and linear layers count with 32 bits on both sides.
     """
     wrapped = {id(module.layer): module for module in network.modules() if isinstance(module, QuantisedLayer)}
     found: list[tuple[int, int]] = []  # of each call: multiply-accumulates, bit operations of each
@@ -33,7 +33,7 @@ def count(network: nn.Module, example: Tensor) -> int:
     def note(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
         macs = _macs(layer, output)
         around = wrapped.get(id(layer))
-        found.append((macs, FLOAT * FLOAT if around is None else _bits(around, inputs[0] is example)))
+        found.append((macs, FLOAT * FLOAT if around is None else _bits(around, first=not found)))
 
     layers = [m for m in network.modules() if isinstance(m, nn.Conv2d | nn.Linear)]
     hooks = [layer.register_forward_hook(note) for layer in layers]

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from benchmarks.bitstream.codecs import uniform
 from benchmarks.bitstream.modules import conv2d, linear, quantised_layer
 from benchmarks.bitstream.modules.quantised_layer import QuantisedLayer, unit, value
+from benchmarks.errors import MethodError
 from benchmarks.training import Callback
 from benchmarks.training.layout import device_of
 from methods.families import storage
@@ -167,6 +168,10 @@ def obstacle(network: nn.Module, normalise: bool) -> str | None:
         return "needs a layer between the first and the last one, which keep 8 bits"
     if normalise and not any(isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d) for module in network.modules()):
         return "needs BatchNorm, because the weights of convolutions are normalised"
+    if normalise and not isinstance([*layers.values()][-1], nn.Linear):
+        return (
+            "needs a linear layer at the end: no BatchNorm follows there that could undo what normalises a convolution"
+        )
     return None
 
 
@@ -180,16 +185,23 @@ class Seen:
 
 @torch.no_grad()
 def seen(network: nn.Module, task: Task, items: int, paths: Sequence[str]) -> dict[str, Seen]:
-    """The inputs of layers, by path, while calibration items pass through the network in eval mode; samples are on the CPU."""
+    """The inputs of layers, by path, while calibration items pass through the network in eval mode; samples are on the CPU.
+
+    A sample has values at random places of each chunk of items, always the same ones, and the largest magnitude. Raises
+    MethodError for a layer that is not called.
+    """
     samples: dict[str, list[Tensor]] = {path: [] for path in paths}
     least = dict.fromkeys(paths, 0.0)
     inputs = task.calibration(items).inputs
-    each = max(1, SAMPLE * CHUNK // max(len(inputs), CHUNK))
+    each = max(2, SAMPLE * CHUNK // max(len(inputs), CHUNK))
 
     def note(path: str, x: Tensor) -> None:
         flat = x.detach().flatten().float()
         least[path] = min(least[path], float(flat.min()))
-        samples[path].append(flat[:: max(1, -(-len(flat) // each))].cpu())
+        chosen = torch.randint(
+            len(flat), (min(each - 1, len(flat)),), generator=torch.Generator().manual_seed(len(samples[path]))
+        )
+        samples[path] += [flat[chosen.to(flat.device)].cpu(), flat[flat.abs().argmax()].reshape(1).cpu()]
 
     hooks = [
         network.get_submodule(path).register_forward_pre_hook(lambda _m, x, path=path: note(path, x[0]))
@@ -200,7 +212,10 @@ def seen(network: nn.Module, task: Task, items: int, paths: Sequence[str]) -> di
         network(task.prepare(inputs[start : start + CHUNK].to(device_of(network))))
     for hook in hooks:
         hook.remove()
-    return {path: Seen(torch.cat(found), least[path] < 0) for path, found in samples.items() if found}
+    if unseen := [path for path, found in samples.items() if not found]:
+        msg = f"{unseen[0]} is not called as a module in a forward pass, so that its inputs can't be seen: call or remove it"
+        raise MethodError(msg)
+    return {path: Seen(torch.cat(found), least[path] < 0) for path, found in samples.items()}
 
 
 @torch.no_grad()

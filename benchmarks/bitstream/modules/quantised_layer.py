@@ -31,7 +31,8 @@ def value(codes: Tensor, clip: Tensor, bits: int, signed: bool) -> Tensor:
 class QuantisedLayer(nn.Module):
     """A layer that reads its inputs rounded to 2^input_bits values in equal steps from 0, or if `signed` from −clip, to clip.
 
-    The parameter `clip` (1,) is in the units of the inputs. Inputs beyond the range are clipped. With `input_bits` 0 they
+    The parameter `clip` (1,) is in the units of the inputs. Inputs beyond the range are clipped; a
+    range of 0 or below is taken for the smallest one. With `input_bits` 0 they
     stay as they are, and there is no `clip`. The weight of the layer has at most 2^weight_bits different values: a count of
     bit operations uses this number (`benchmarks.evaluation.bops`).
     """
@@ -45,7 +46,8 @@ class QuantisedLayer(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if self.clip is not None:
             last = 2**self.input_bits - 1
-            x = value((unit(x, self.clip, self.signed) * last).round(), self.clip, self.input_bits, self.signed)
+            clip = self.clip.clamp_min(torch.finfo(self.clip.dtype).tiny)  # a file may hold any range
+            x = value((unit(x, clip, self.signed) * last).round(), clip, self.input_bits, self.signed)
         found: Tensor = self.layer(x)
         return found
 
