@@ -152,15 +152,15 @@ def compress(task: Task, config: Config, run: Run) -> Iterator[Compressed]:
             _fit_values(network, found, masks, task, config, run, of_values, f"shared {label}")
         fill(network, found)
         control_variate.correct(network, task, items, known)
-        coded = {name: values for name, values in storage.matrices(storage.tensors(network)).items()}
+        coded = storage.matrices(storage.tensors(network))
         numbers = _groups(list(coded), names, config.scope)
-        slim, parts, kept_small = Slim(), [], None
+        slim, parts, stored = Slim(), [], None
         if config.memory == "compressed":
-            slim, parts, kept_small = resident(network, {name: numbers[name] for name in names["dense"]})
+            slim, parts, stored = resident(network, {name: numbers[name] for name in names["dense"]})
             coded = {name: values for name, values in coded.items() if name not in names["dense"]}
         if coded:
             parts.append(part(list(coded), list(coded.values()), [numbers[name] for name in coded]))
-        said = notes(network, names, config.scope, kept_small)
+        said = notes(network, names, config.scope, stored)
         labels = dict(zip(("dense_pruned", "dense_values", "conv_pruned", "conv_values"), point, strict=True))
         yield describe(task, slim.realise(task, network), slim, parts, labels, said)
 

@@ -13,6 +13,7 @@ from typing import Literal, TypeAlias, get_args
 import numpy as np
 
 from benchmarks.bitstream.bytesio import read_fixed, write_fixed
+from benchmarks.bitstream.codecs.raw import from_floats
 from benchmarks.errors import BitstreamError
 from methods.hac.canonical import WORD, Code, code_lengths, pack, unpack
 from methods.hac.kernels import Array
@@ -82,18 +83,13 @@ def choose(group: Sequence[Array], known: int) -> list[Format]:
     In each, the shortest format of a matrix is taken under codes for all matrices. The four allow both Huffman formats, one of
     them, or no dictionary at all.
     """
-    best, least = [_shortest(plain_bits(np.count_nonzero(symbols), *symbols.shape)) for symbols in group], None
-    candidates = [best]
+    candidates = [[plain(symbols) for symbols in group]]
     for allowed in (CODED, CODED[:1], CODED[1:]):
         codes = lengths_of([(name, symbols) for name in allowed for symbols in group], known)
         names = [name for name in FORMATS if name not in CODED or name in allowed]
         found = [all_bits(symbols, known, codes) for symbols in group]
         candidates.append([_shortest({name: bits[name] for name in names}) for bits in found])
-    for chosen in candidates:
-        bits = group_bits(chosen, group, known)
-        if least is None or bits < least:
-            best, least = chosen, bits
-    return best
+    return min(candidates, key=lambda chosen: group_bits(chosen, group, known))
 
 
 def group_bits(chosen: Sequence[Format], group: Sequence[Array], known: int) -> int:
@@ -207,10 +203,11 @@ def _words_of(stream: bytes) -> Array:
 
 
 def _floats(stream: bytes, count: int) -> Array:
-    if len(stream) != 4 * count:
-        msg = f"a matrix has {len(stream)} bytes of values where it needs {4 * count}: the file is damaged"
+    values = from_floats(stream, "float32")
+    if len(values) != count:
+        msg = f"a matrix has {len(values)} values where it needs {count}: the file is damaged"
         raise BitstreamError(msg)
-    return np.frombuffer(stream, "<f4").astype(np.float32)
+    return values
 
 
 def _plain(numbers: Array, kind: str) -> bytes:

@@ -72,6 +72,7 @@ def _symbol(bits: int, table: Array, first: Array, start: Array, longest: int, s
 
 @_compiled
 def write(symbols: Array, codes: Array, lengths: Array, words: Array, ends: Array) -> None:
+    """Fill the `words` of a stream with the codes of symbols (columns, rows), and `ends` with where columns end, in bits."""
     buffer, filled, at, total = np.uint64(0), 0, 0, 0
     columns, rows = symbols.shape
     for column in range(columns):
@@ -118,6 +119,7 @@ def hac(
     values: Array,
     x: Array,
 ) -> Array:
+    """(columns, batch) from x (rows, batch): every entry has a code. `values` are in the order of places."""
     rows, batch = x.shape
     out = np.zeros((len(ends), batch), np.float32)
     for column in numba.prange(len(ends)):
@@ -147,6 +149,7 @@ def shac(
     begin: Array,
     places: Array,
 ) -> Array:
+    """The same where non-zero entries have codes; those of a column start at `begin`, and `places` are their rows."""
     batch = x.shape[1]
     out = np.zeros((len(ends), batch), np.float32)
     for column in numba.prange(len(ends)):

@@ -11,7 +11,7 @@ from typing import Any
 import numba
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, library
 from torch.utils.flop_counter import flop_registry
 
 from benchmarks.errors import BitstreamError
@@ -25,7 +25,7 @@ def _code(lengths: bytes) -> Code:
     return Code.of(np.frombuffer(lengths, np.uint8))
 
 
-@torch.library.custom_op("ratebench::hac_product", mutates_args=())
+@library.custom_op("ratebench::hac_product", mutates_args=())
 def product(
     x: Tensor,
     stream: Tensor,
